@@ -1,0 +1,54 @@
+"""What is wanted (objectives) and what is allowed (budgets)."""
+
+import re
+
+from analyzer.domain.measurement import Measurement
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.record import Record
+
+
+class Objective(Record, frozen=True):
+    """A metric to make as good as possible, in the metric's own better direction. Weights are relative."""
+
+    metric: str
+    weight: float = 1.0
+
+
+class Budget(Record, frozen=True):
+    """A limit on one metric: ``at_most`` true is ``<=``, false is ``>=``."""
+
+    metric: str
+    limit: float
+    at_most: bool = True
+
+    def violation(self, measurement: Measurement) -> float | None:
+        """By how much the limit is missed, relative to it (absolute where it is 0); zero or less is kept.
+
+        None where the metric was not measured, which is neither kept nor missed.
+        """
+        estimate = METRICS[self.metric].read(measurement)
+        if estimate is None:
+            return None
+        over = estimate.value - self.limit if self.at_most else self.limit - estimate.value
+        return over / abs(self.limit) if self.limit else over
+
+    def __str__(self) -> str:
+        return f"{self.metric}{'<=' if self.at_most else '>='}{self.limit:g}"
+
+
+_CONSTRAINT = re.compile(r"\s*(?P<metric>[a-z0-9_.]+)\s*(?P<op><=|>=)\s*(?P<limit>[-+0-9.eE]+)\s*")
+
+
+def parse_budget(text: str) -> Budget:
+    """``p99_latency_ms<=20`` to a Budget. Raises ValueError with a sentence for the user."""
+    match = _CONSTRAINT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"constraint {text!r} is not of the form METRIC<=NUMBER or METRIC>=NUMBER")
+    metric = match["metric"]
+    if metric not in METRICS:
+        raise ValueError(f"constraint {text!r} names no known metric; known are {', '.join(METRICS)}")
+    try:
+        limit = float(match["limit"])
+    except ValueError:
+        raise ValueError(f"constraint {text!r}: {match['limit']!r} is not a number") from None
+    return Budget(metric=metric, limit=limit, at_most=match["op"] == "<=")

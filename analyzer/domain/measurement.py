@@ -1,0 +1,61 @@
+"""What was measured at one point, or why it could not be."""
+
+from analyzer.domain.record import Record
+from analyzer.domain.run import RunConfig
+from perf_client.profile import LoadResult
+
+
+class HostUsage(Record, frozen=True):
+    """The server's process tree over the counted window, from /proc. ``cpu_ratio`` 1.0 is one core kept busy.
+
+    ``memory_peak_bytes`` is the largest sum of proportional set sizes seen (resident where those can't be read).
+    """
+
+    cpu_ratio: float
+    memory_peak_bytes: int
+    sample_count: int
+
+
+class GpuUsage(Record, frozen=True):
+    """One device over the counted window, from NVML. ``None`` is "not measured", never zero.
+
+    ``memory_peak_bytes`` is of the device, ``server_memory_peak_bytes`` of the server's processes on it.
+    """
+
+    uuid: str
+    name: str
+    sample_count: int
+    utilization_mean_ratio: float | None
+    memory_peak_bytes: int | None
+    server_memory_peak_bytes: int | None
+    power_mean_w: float | None
+    energy_j: float | None
+
+
+class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):
+    """One point, measured. ``gpus_unmeasured`` says why there are no GPU figures, where there are none.
+
+    ``measured_at`` is wall time (ISO 8601, UTC), ``overhead_s`` what this point cost beyond its load (launch apart).
+    """
+
+    config: RunConfig
+    load: LoadResult
+    host: HostUsage | None
+    gpus: tuple[GpuUsage, ...]
+    gpus_unmeasured: str
+    measured_at: str
+    overhead_s: float
+    warnings: tuple[str, ...] = ()
+
+
+class Failure(Record, frozen=True, tag="failure", tag_field="outcome"):
+    """One point that could not be measured: a failed run is data. ``stage`` is where it broke."""
+
+    config: RunConfig
+    stage: str
+    reason: str
+    measured_at: str
+    log_tail: str = ""
+
+
+Outcome = Measurement | Failure

@@ -1,0 +1,55 @@
+"""What is to be measured: a server configuration and the load put on it."""
+
+from functools import cached_property
+
+from analyzer.domain.record import Record, content_key
+from perf_client.profile import LoadProfile
+
+
+class ModelVariant(Record, frozen=True):
+    """Changes to one model's ``config.pbtxt``. ``None`` leaves a field as the repository has it.
+
+    ``dynamic_batching`` switches the batcher on or off; ``preferred_batch_sizes`` and ``queue_delay_us``
+    (``max_queue_delay_microseconds``) count only while it is on.
+    """
+
+    model: str
+    instance_count: int | None = None
+    max_batch_size: int | None = None
+    dynamic_batching: bool | None = None
+    preferred_batch_sizes: tuple[int, ...] | None = None
+    queue_delay_us: int | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """True where nothing is changed: the configuration the user has today."""
+        return self == ModelVariant(model=self.model)
+
+
+class ServerConfig(Record, frozen=True):
+    """The variants of all models that one server runs with."""
+
+    variants: tuple[ModelVariant, ...]
+
+    @property
+    def is_default(self) -> bool:
+        return all(variant.is_default for variant in self.variants)
+
+    @property
+    def key(self) -> str:
+        return content_key(self)
+
+
+class RunConfig(Record, frozen=True, dict=True):
+    """One point of the search. ``content`` is the digest of the models' files and of the input data.
+
+    Its ``key`` is its identity: where the server listened or how often counters were sampled has no part in it.
+    """
+
+    server: ServerConfig
+    load: LoadProfile
+    content: str
+
+    @cached_property
+    def key(self) -> str:
+        return content_key(self)

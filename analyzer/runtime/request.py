@@ -1,0 +1,65 @@
+"""One inference as it crosses the runtime: what the front ends decode, the scheduler queues and a backend answers.
+
+Tensors are numpy arrays in C order, batch dimension included. BYTES is an object array of ``bytes``; BF16, which numpy
+lacks, is an array of uint16 words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensors = dict[str, NDArray[np.generic]]
+Parameters = dict[str, bool | int | float | str]
+
+
+class ErrorKind(Enum):
+    """Why a request failed: (HTTP status, gRPC status code)."""
+
+    INVALID_ARGUMENT = (400, 3)
+    NOT_FOUND = (404, 5)
+    DEADLINE_EXCEEDED = (504, 4)
+    RESOURCE_EXHAUSTED = (413, 8)
+    UNIMPLEMENTED = (501, 12)
+    INTERNAL = (500, 13)
+    UNAVAILABLE = (503, 14)
+
+
+class InferError(Exception):
+    """A request that can't be answered; the message is sent to the client as it is."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """``requested`` lists the outputs wanted, in order; empty means all. ``arrival_ns`` is CLOCK_MONOTONIC."""
+
+    model: str
+    inputs: Tensors
+    arrival_ns: int
+    version: str = ""
+    id: str = ""
+    requested: tuple[str, ...] = ()
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """Outputs in the order asked for. ``final`` is false while a decoupled model has more to send."""
+
+    model: str
+    version: str
+    id: str
+    outputs: Tensors
+    parameters: Parameters = field(default_factory=dict)
+    final: bool = True
+
+
+Reply = Callable[[InferResponse | InferError], None]
+"""Called on the event loop's thread, once for each response (exactly once for a model that is not decoupled)."""

@@ -1,0 +1,20 @@
+"""The contract of a search: ask what to measure next, tell what came out."""
+
+from typing import Protocol
+
+from analyzer.domain.measurement import Outcome
+from analyzer.domain.run import RunConfig
+
+
+class Planner(Protocol):
+    """Never asks twice for one point, never outside the space, always ends. Outcomes of an earlier run may be told."""
+
+    def ask(self) -> RunConfig | None:
+        """The next point, or None when nothing more is worth measuring."""
+        ...
+
+    def tell(self, outcome: Outcome) -> None: ...
+
+    def expected_remaining(self) -> int:
+        """About how many points are still to be asked."""
+        ...
