@@ -1,0 +1,171 @@
+"""The run folder: what was asked, on what machine, and every outcome, on disk before anyone reasons about it.
+
+RUN/run.json             RunHeader: settings, models, budgets, the command that made it
+RUN/environment.json     the machine and the versions of everything
+RUN/measurements.jsonl   a line an outcome, in the order measured; a torn last line is forgiven and overwritten
+RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start
+RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in server configuration KEY
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.measurement import Failure, Measurement, Outcome
+from analyzer.domain.model import ModelSpec
+from analyzer.domain.record import Record
+from analyzer.domain.run import RunConfig, ServerConfig
+from analyzer.domain.space import SearchSpace
+from analyzer.errors import InputError, UsageError
+
+FORMAT_VERSION = 1
+"""1: first."""
+
+
+class RunHeader(Record, frozen=True):
+    """What the run was asked for. ``command`` reproduces it; ``settings`` are as used, defaults included."""
+
+    command: str
+    settings: dict[str, Any]
+    model_specs: tuple[ModelSpec, ...]
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    budgets: tuple[Budget, ...]
+    content: str
+    tool_version: str
+    started_at: str
+    format_version: int = FORMAT_VERSION
+
+
+T = TypeVar("T")
+_outcome_decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Measurement | Failure)
+
+
+class RunFolder:
+    """Reads and extends one run folder. Made by ``create`` or ``open``."""
+
+    def __init__(self, path: Path, header: RunHeader, environment: dict[str, Any]) -> None:
+        self.path = path
+        self.header = header
+        self.environment = environment
+
+    @classmethod
+    def create(cls, path: Path, header: RunHeader, environment: dict[str, Any]) -> "RunFolder":
+        """Start a run, or take an earlier one of the same folder up again under a new header."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _write(path / "environment.json", environment)
+            _write(path / "run.json", header)
+        except OSError as error:
+            raise UsageError(
+                f"run folder {path} can't be written: {error.strerror}; name another with --run"
+            ) from error
+        return cls(path, header, environment)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        if not (path / "run.json").is_file():
+            raise InputError(
+                f"{path} is no run folder: it has no run.json; give the folder that `analyzer profile` wrote"
+            )
+        header = _read(path / "run.json", RunHeader)
+        if header.format_version > FORMAT_VERSION:
+            raise InputError(
+                f"{path} was written in format {header.format_version}, this version reads up to {FORMAT_VERSION}"
+                "; update it"
+            )
+        return cls(path, header, _read(path / "environment.json", dict[str, Any]))
+
+    @staticmethod
+    def exists(path: Path) -> bool:
+        return (path / "run.json").is_file()
+
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes in the order measured. A point measured again later stands again, later."""
+        try:
+            lines = (self.path / "measurements.jsonl").read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        return [self._decode(line, number) for number, line in enumerate(lines[:-1], 1) if line]
+
+    def append(self, outcome: Outcome) -> None:
+        """Write one outcome and have it on the disk before returning."""
+        with (self.path / "measurements.jsonl").open("ab+") as file:
+            _cut_torn_line(file.fileno())
+            file.write(msgspec.json.encode(outcome) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def latencies_path(self, config: RunConfig) -> Path:
+        folder = self.path / "latencies"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{config.key}.npz"
+
+    def config_text(self, server: ServerConfig, model: str) -> str:
+        """The model's ``config.pbtxt`` as served in this configuration; empty where it never got so far."""
+        path = self._config_path(server, model)
+        return path.read_text() if path.is_file() else ""
+
+    def keep_config_text(self, server: ServerConfig, model: str, text: str) -> None:
+        path = self._config_path(server, model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process; refuses at once if another holds it."""
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"another process is measuring into {self.path}; wait for it, or name another folder with --run"
+                ) from None
+            yield
+
+    def _config_path(self, server: ServerConfig, model: str) -> Path:
+        return self.path / "configs" / server.key / f"{model}.pbtxt"
+
+    def _decode(self, line: bytes, number: int) -> Outcome:
+        try:
+            return _outcome_decoder.decode(line)
+        except msgspec.DecodeError as error:
+            where = self.path / "measurements.jsonl"
+            raise InputError(
+                f"{where} line {number} can't be read ({error}); delete that line to go on without it"
+            ) from error
+
+
+def _cut_torn_line(fd: int) -> None:
+    """Drop what a killed process left after the last line end, so that the next line starts on its own."""
+    end = os.lseek(fd, 0, os.SEEK_END)
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        newline = os.pread(fd, position - start, start).rfind(b"\n")
+        if newline >= 0:
+            position = start + newline + 1
+            break
+        position = start
+    if position != end:
+        os.ftruncate(fd, position)
+
+
+def _write(path: Path, value: object) -> None:
+    """Replace the file whole, or not at all."""
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    scratch.replace(path)
+
+
+def _read(path: Path, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error

@@ -1,0 +1,98 @@
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer.domain.measurement import Failure
+from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from analyzer.domain.space import LoadRange, SearchSpace
+from analyzer.errors import InputError, UsageError
+from analyzer.store import RunFolder, RunHeader
+from perf_client.profile import Concurrency, LoadProfile
+
+
+def header(**changes) -> RunHeader:
+    base = RunHeader(
+        command="analyzer profile -m repo --profile-models m",
+        settings={"duration_s": 1.0},
+        model_specs=(),
+        space=SearchSpace(model="m", load=LoadRange(kind="concurrency", minimum=1, maximum=8)),
+        objectives=(),
+        budgets=(),
+        content="c0",
+        tool_version="0",
+        started_at="2026-01-01T00:00:00Z",
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def failure(in_flight: int) -> Failure:
+    config = RunConfig(
+        server=ServerConfig(variants=(ModelVariant(model="m", instance_count=2),)),
+        load=LoadProfile(model="m", load=Concurrency(in_flight=in_flight)),
+        content="c0",
+    )
+    return Failure(config=config, stage="load", reason="out of memory", measured_at="2026-01-01T00:00:00Z")
+
+
+def test_outcomes_come_back_in_the_order_measured(tmp_path: Path):
+    run = RunFolder.create(tmp_path / "run", header(), {"cpu": "x"})
+    for n in (3, 1, 2):
+        run.append(failure(n))
+    again = RunFolder.open(tmp_path / "run")
+    assert again.outcomes() == [failure(3), failure(1), failure(2)]
+    assert again.header == header()
+    assert again.environment == {"cpu": "x"}
+
+
+@given(st.integers(min_value=0), st.integers(1, 4))
+def test_a_file_cut_at_any_byte_loses_at_most_the_last_outcome_and_goes_on(tmp_path_factory, cut, count):
+    folder = tmp_path_factory.mktemp("run")
+    run = RunFolder.create(folder, header(), {})
+    ends = []
+    file = folder / "measurements.jsonl"
+    for n in range(1, count + 1):
+        run.append(failure(n))
+        ends.append(file.stat().st_size)
+    cut %= ends[-1] + 1
+    os.truncate(file, cut)
+    whole = [failure(n) for n, end in enumerate(ends, 1) if end <= cut]
+    assert run.outcomes() == whole
+    run.append(failure(99))
+    assert run.outcomes() == [*whole, failure(99)]
+
+
+def test_a_line_damaged_in_the_middle_is_named_not_skipped(tmp_path: Path):
+    run = RunFolder.create(tmp_path, header(), {})
+    run.append(failure(1))
+    with (tmp_path / "measurements.jsonl").open("ab") as file:
+        file.write(b"{not json}\n")
+    with pytest.raises(InputError, match="line 2"):
+        run.outcomes()
+
+
+def test_a_second_process_is_refused(tmp_path: Path):
+    run = RunFolder.create(tmp_path, header(), {})
+    with run.locked(), pytest.raises(UsageError, match="another process"), RunFolder.open(tmp_path).locked():
+        pass
+    with RunFolder.open(tmp_path).locked():
+        pass
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"no run\.json"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path):
+    RunFolder.create(tmp_path, header(format_version=99), {})
+    with pytest.raises(InputError, match="format 99"):
+        RunFolder.open(tmp_path)
+
+
+def test_the_identity_of_a_point_is_its_content():
+    assert failure(1).config.key == failure(1).config.key
+    assert failure(1).config.key != failure(2).config.key
