@@ -1,0 +1,128 @@
+"""From declared options to checked settings: a settings file, then flags; all mistakes are told at once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+import yaml
+
+from analyzer.domain.record import Record
+from analyzer.errors import InputError, UsageError
+from analyzer.settings.values import Parse, switch
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as flags and files see it. ``parse`` takes a string or a YAML value and raises ValueError."""
+
+    field: str
+    key: str
+    parse: Parse
+    help: str
+    default: object
+    metavar: str
+    short: str
+    repeated: bool
+    is_switch: bool
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.key.replace("_", "-")
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is msgspec.NODEFAULT
+
+
+def option(parse: Parse, text: str, metavar: str, **extra: object) -> msgspec.Meta:
+    """Annotation that makes a field of a settings record an option.
+
+    ``key`` is its name in files and flags where it differs from the field's (units are in field names only), ``short``
+    a one-letter flag, ``repeated`` lets the flag be given more than once.
+    """
+    return msgspec.Meta(description=text, extra={"parse": parse, "metavar": metavar, **extra})
+
+
+class Settings(Record, frozen=True):
+    """Base of a settings record."""
+
+    def complaints(self) -> Iterator[str]:
+        """What does not fit together, a sentence each."""
+        yield from ()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def options_of(settings: type[Settings]) -> tuple[Option, ...]:
+    """The options of a settings class, in the order they are declared."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(settings)}
+    found = []
+    for field, hint in get_type_hints(settings, include_extras=True).items():
+        meta = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, msgspec.Meta)), None)
+        if meta is None or meta.extra is None:
+            continue
+        extra = meta.extra
+        found.append(
+            Option(
+                field=field,
+                key=extra.get("key", field),
+                parse=extra["parse"],
+                help=meta.description or "",
+                default=defaults[field],
+                metavar=extra["metavar"],
+                short=extra.get("short", ""),
+                repeated=extra.get("repeated", False),
+                is_switch=extra["parse"] is switch,
+            )
+        )
+    return tuple(found)
+
+
+def settings_from(settings: type[S], file: Path | None, flags: Mapping[str, object]) -> S:
+    """File, then flags (by field name, given ones only), to checked settings.
+
+    Raises:
+        UsageError: with every mistake, a line each.
+    """
+    options = {option.key: option for option in options_of(settings)}
+    raw: dict[str, tuple[str, object]] = {}
+    mistakes = []
+    for key, value in (_read_file(file) if file else {}).items():
+        if key in options:
+            raw[options[key].field] = (f"{file}: {key}", value)
+        else:
+            known = ", ".join(options)
+            mistakes.append(f"{file}: {key} is no option; known are {known}")
+    by_field = {option.field: option for option in options.values()}
+    raw |= {field: (by_field[field].flag, value) for field, value in flags.items()}
+    values: dict[str, Any] = {}
+    for field, (where, value) in raw.items():
+        try:
+            values[field] = by_field[field].parse(value)
+        except ValueError as error:
+            mistakes.append(f"{where} {error}, not {value!r}")
+    missing = [option.flag for option in options.values() if option.is_required and option.field not in raw]
+    mistakes += [f"{flag} is needed" for flag in missing]
+    if not mistakes:
+        made = settings(**values)
+        mistakes = list(made.complaints())
+        if not mistakes:
+            return made
+    raise UsageError("\n".join(mistakes))
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"settings file {file} can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"settings file {file} must hold `option: value` lines")
+    return {str(key): value for key, value in content.items()}

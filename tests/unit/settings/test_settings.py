@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.errors import InputError, UsageError
+from analyzer.settings.declared import ProfileSettings, ReportSettings
+from analyzer.settings.options import options_of, settings_from
+
+NEEDED = {"model_repository": "repo", "profile_models": "m"}
+
+
+def made(**flags) -> ProfileSettings:
+    return settings_from(ProfileSettings, None, NEEDED | flags)
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "value"),
+    [
+        ("instance_counts", "1,2,4", (1, 2, 4)),
+        ("instance_counts", "1:6", (1, 2, 4, 6)),
+        ("max_batch_sizes", "2:8:3", (2, 5, 8)),
+        ("max_batch_sizes", [1, 16], (1, 16)),
+        ("max_batch_sizes", 4, (4,)),
+        ("dynamic_batching", "true,false", (True, False)),
+        ("dynamic_batching", False, (False,)),
+        ("queue_delays_us", "0,500", (0, 500)),
+        ("concurrency", "1:64", (1, 64)),
+        ("concurrency", 8, (8, 8)),
+        ("time_limit_s", "10m", 600.0),
+        ("time_limit_s", "90", 90.0),
+        ("latency_budget_ms", "20ms", 20.0),
+        ("latency_budget_ms", 0.5, 0.5),
+        ("latency_budget_ms", "1.5s", 1500.0),
+        ("gpu_memory_budget_mb", "4GB", 4096.0),
+        ("warmup_s", 0, 0.0),
+        ("constraints", ["p99_latency_ms<=2.9"], (Budget(metric="p99_latency_ms", limit=2.9),)),
+        ("constraints", ["throughput >= 1e3"], (Budget(metric="throughput", limit=1000.0, at_most=False),)),
+        (
+            "objectives",
+            "throughput:2,server_memory_mb",
+            (Objective(metric="throughput", weight=2.0), Objective(metric="server_memory_mb")),
+        ),
+        ("objectives", {"throughput": 0.5}, (Objective(metric="throughput", weight=0.5),)),
+        ("formats", "html,csv", ("html", "csv")),
+    ],
+)
+def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
+    assert getattr(made(**{field: raw}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "sentence"),
+    [
+        ("instance_counts", "0", "--instance-counts must be at least 1"),
+        ("instance_counts", "4:1", "START not above STOP"),
+        ("instance_counts", "x", "takes a number"),
+        ("instance_counts", "1.5", "whole number"),
+        ("instance_counts", True, "takes a number"),
+        ("instance_counts", "", "at least one"),
+        ("dynamic_batching", "maybe", "true or false"),
+        ("concurrency", "8:1", "LOW:HIGH"),
+        ("concurrency", "0:4", "at least 1"),
+        ("time_limit_s", "10 parsecs", "90s or 10m"),
+        ("time_limit_s", "0s", "above 0"),
+        ("latency_budget_ms", "nan", "--latency-budget takes a number"),
+        ("constraints", ["p99<=1"], "no known metric"),
+        ("constraints", ["p99_latency_ms<20"], "METRIC<=NUMBER"),
+        ("objectives", "speed", "no known metric"),
+        ("protocol", "quic", "http, grpc"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_its_flag(field, raw, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        made(**{field: raw})
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path):
+    file = tmp_path / "s.yaml"
+    file.write_text("instance_count: 2\nseed: -1\n")
+    with pytest.raises(UsageError) as caught:
+        settings_from(ProfileSettings, file, {"protocol": "quic"})
+    lines = str(caught.value).splitlines()
+    assert [line.split(" ")[0] for line in lines] == [
+        f"{file}:",
+        f"{file}:",
+        "--protocol",
+        "--model-repository",
+        "--profile-models",
+    ]
+    assert "instance_count is no option" in lines[0]
+
+
+def test_flags_win_over_the_file(tmp_path: Path):
+    file = tmp_path / "s.yaml"
+    file.write_text("seed: 3\ntime_limit: 5m\nconstraint: ['p99_latency_ms<=5']\n")
+    settings = settings_from(ProfileSettings, file, NEEDED | {"seed": "4"})
+    assert (settings.seed, settings.time_limit_s) == (4, 300.0)
+    assert settings.constraints == (Budget(metric="p99_latency_ms", limit=5.0),)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
+def test_a_file_that_is_no_settings_file_is_named(tmp_path: Path, text):
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"s\.yaml"):
+        settings_from(ProfileSettings, file, NEEDED)
+
+
+def test_contradictions_are_told():
+    with pytest.raises(UsageError, match="exclude each other"):
+        made(concurrency="1:2", request_rate="1:2")
+    with pytest.raises(UsageError, match="takes one model"):
+        made(profile_models="a,b")
+
+
+def test_failures_are_not_allowed_unless_the_user_says_how_many():
+    assert made(latency_budget_ms=20).budgets == (
+        Budget(metric="p99_latency_ms", limit=20.0),
+        Budget(metric="failure_ratio", limit=0.0),
+    )
+    assert made(constraints=["failure_ratio<=0.01"]).budgets == (Budget(metric="failure_ratio", limit=0.01),)
+
+
+def test_every_option_has_a_help_text_and_a_unique_flag():
+    for settings in (ProfileSettings, ReportSettings):
+        options = options_of(settings)
+        assert all(option.help for option in options)
+        assert len({option.flag for option in options}) == len(options) > 5
