@@ -13,12 +13,20 @@ class Miss(Record, frozen=True):
     violation: float
 
 
+class Excluded(Record, frozen=True):
+    """A measured point that misses no budget and yet can't be recommended; ``reason`` says why."""
+
+    measurement: Measurement
+    reason: str
+
+
 class Ranking(Record, frozen=True):
     """``ordered`` holds the best kept point of each server configuration and client batch, best first.
 
     ``tied`` are those of ``ordered`` whose objective can't be told apart from the leader's; ``recommended`` is the
     cheapest of these. ``default`` is the unchanged configuration's best kept point. ``pareto`` is the front of all kept
-    points in throughput and p99 latency. ``misses`` start with the nearest.
+    points in throughput and p99 latency. ``misses`` start with the nearest. ``excluded`` are points whose figures can't
+    be trusted or checked. ``warnings`` are doubts about the recommended point. Repeats of a point stand as one, pooled.
     """
 
     objectives: tuple[Objective, ...]
@@ -31,3 +39,5 @@ class Ranking(Record, frozen=True):
     failures: tuple[Failure, ...]
     default: Measurement | None
     reasons: tuple[str, ...]
+    excluded: tuple[Excluded, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,41 @@
+"""Figures as people read them: three significant digits or all whole ones, thousands separated, the unit behind."""
+
+from math import floor, log10
+
+from analyzer.domain.metrics import Estimate, Metric
+
+NOT_MEASURED = "not measured"
+
+
+def number(value: float) -> str:
+    """``1240.4`` to ``1,240``, ``18.34`` to ``18.3``, ``0.01234`` to ``0.0123``: no more digits than a reader uses."""
+    if value == 0:
+        return "0"
+    rounded = round(value, 2 - floor(log10(abs(value))))
+    digits = max(0, 2 - floor(log10(abs(rounded))))
+    return f"{value:,.0f}" if digits == 0 else f"{rounded:.{digits}f}"
+
+
+def quantity(metric: Metric, value: float) -> str:
+    """A value with its unit; ratios are shown in percent."""
+    if metric.unit == "ratio":
+        return f"{number(100 * value)} %"
+    return f"{number(value)} {metric.unit}"
+
+
+def interval(metric: Metric, estimate: Estimate) -> str:
+    """``405 to 419``, or nothing where there is no interval. A missing bound is said, never invented."""
+    scale = 100.0 if metric.unit == "ratio" else 1.0
+    if estimate.low is None and estimate.high is None:
+        return ""
+    low = "unknown" if estimate.low is None else number(scale * estimate.low)
+    high = "unknown" if estimate.high is None else number(scale * estimate.high)
+    return f"{low} to {high}"
+
+
+def figure(metric: Metric, estimate: Estimate | None) -> str:
+    """``412 infer/s (405 to 419)``; what was not measured says so."""
+    if estimate is None:
+        return NOT_MEASURED
+    bounds = interval(metric, estimate)
+    return quantity(metric, estimate.value) + (f" ({bounds})" if bounds else "")

@@ -1,0 +1,70 @@
+"""Which measured points may be recommended: within every budget, and with figures that can be trusted."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.measurement import Measurement
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.ranking import Excluded, Miss
+
+
+@dataclass(slots=True)
+class Sifted:
+    """Every measurement stands in exactly one of the three."""
+
+    kept: list[Measurement] = field(default_factory=list)
+    missed: list[Miss] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
+
+
+def sift(measurements: Iterable[Measurement], objectives: Sequence[Objective], budgets: Sequence[Budget]) -> Sifted:
+    """Part the points. A point outside a budget is a miss, whatever else is wrong with it."""
+    sifted = Sifted()
+    for measurement in measurements:
+        miss = worst_miss(measurement, budgets)
+        reason = _unfit(measurement) or _unchecked(measurement, budgets) or _unscored(measurement, objectives)
+        if miss is not None:
+            sifted.missed.append(miss)
+        elif reason:
+            sifted.excluded.append(Excluded(measurement=measurement, reason=reason))
+        else:
+            sifted.kept.append(measurement)
+    sifted.missed.sort(key=lambda miss: (miss.violation, miss.measurement.config.key))
+    sifted.excluded.sort(key=lambda excluded: (excluded.reason, excluded.measurement.config.key))
+    return sifted
+
+
+def worst_miss(measurement: Measurement, budgets: Sequence[Budget]) -> Miss | None:
+    """The budget missed by most, or None where every budget that could be checked is kept."""
+    worst: Miss | None = None
+    for budget in budgets:
+        violation = budget.violation(measurement)
+        if violation is not None and violation > 0 and (worst is None or violation > worst.violation):
+            worst = Miss(measurement=measurement, budget=budget, violation=violation)
+    return worst
+
+
+def _unfit(measurement: Measurement) -> str:
+    load = measurement.load
+    if load.incomplete:
+        return "the measurement was cut short"
+    if load.verdict == "overloaded":
+        return (
+            f"the server was overloaded: {load.verdict_reason}" if load.verdict_reason else "the server was overloaded"
+        )
+    if load.client.bound:
+        return f"the load generator was the limit: {load.client.reason}"
+    if load.response is None:
+        return "no request succeeded"
+    return ""
+
+
+def _unchecked(measurement: Measurement, budgets: Sequence[Budget]) -> str:
+    unknown = [str(budget) for budget in budgets if budget.violation(measurement) is None]
+    return f"{', '.join(unknown)} could not be checked: not measured" if unknown else ""
+
+
+def _unscored(measurement: Measurement, objectives: Sequence[Objective]) -> str:
+    unknown = [METRICS[o.metric].title for o in objectives if METRICS[o.metric].read(measurement) is None]
+    return f"{', '.join(unknown)} not measured, so it can't be compared" if unknown else ""

@@ -1,0 +1,155 @@
+"""Repeats of one point, put together into one measurement: more requests, and an interval that knows of the scatter."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from math import sqrt
+
+from msgspec.structs import replace
+
+from analyzer.domain.measurement import GpuUsage, HostUsage, Measurement
+from analyzer.domain.record import content_key
+from perf_client.profile import Latency, Percentile, Rate, ServerTimes
+
+
+def pool_repeats(measurements: Iterable[Measurement]) -> list[Measurement]:
+    """One measurement a point, in an order that does not depend on the input's."""
+    placed = sorted(((point_key(m), m.config.key, m.measured_at, m) for m in measurements), key=lambda entry: entry[:3])
+    return [_pool([entry[3] for entry in group]) for _, group in groupby(placed, key=lambda entry: entry[0])]
+
+
+def point_key(measurement: Measurement) -> str:
+    """Identity of the point: all of its configuration, but for how long and with which seed it was measured."""
+    config = measurement.config
+    load = replace(config.load, seed=0, duration_s=0.0, request_count=None, warmup_s=None)
+    return content_key(replace(config, load=load))
+
+
+def _pool(repeats: list[Measurement]) -> Measurement:
+    complete = [m for m in repeats if not m.load.incomplete and m.load.response is not None] or repeats[-1:]
+    if len(complete) == 1:
+        return complete[0]
+    longest = max(complete, key=lambda m: m.load.request_count)
+    loads = [m.load for m in complete]
+    overloaded = [load for load in loads if load.verdict == "overloaded"]
+    verdict = overloaded[0] if overloaded else longest.load
+    load = replace(
+        longest.load,
+        request_count=sum(load.request_count for load in loads),
+        throughput=_rate([load.throughput for load in loads], [float(load.request_count) for load in loads]),
+        response=_latency([load.response for load in loads]),
+        service=_latency([load.service for load in loads]),
+        first_byte=_latency([load.first_byte for load in loads]),
+        verdict=verdict.verdict,
+        verdict_reason=verdict.verdict_reason,
+        client=max((load.client for load in loads), key=lambda client: (client.bound, client.cpu_ratio)),
+        dropped_count=sum(load.dropped_count for load in loads),
+        failures=_sum_failures([load.failures for load in loads]),
+        server=_server_times([load.server for load in loads]),
+    )
+    return replace(
+        longest,
+        load=load,
+        host=_host([m.host for m in complete if m.host is not None]),
+        gpus=_gpus(complete, longest),
+        warnings=tuple(dict.fromkeys(text for m in complete for text in m.warnings)),
+    )
+
+
+def _combine(values: Sequence[float], half_widths: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
+    """Weighted mean and its half width: of what each repeat claims or what their scatter shows, the larger."""
+    total = sum(weights)
+    shares = [weight / total for weight in weights] if total else [1 / len(values)] * len(values)
+    mean = sum(share * value for share, value in zip(shares, values))
+    claimed = sqrt(sum((share * half) ** 2 for share, half in zip(shares, half_widths)))
+    count = len(values)
+    scatter = sum((share * (value - mean)) ** 2 for share, value in zip(shares, values)) * count / (count - 1)
+    return mean, max(claimed, 1.96 * sqrt(scatter))
+
+
+def _rate(rates: Sequence[Rate], weights: Sequence[float]) -> Rate:
+    halves = [(rate.high - rate.low) / 2 for rate in rates]
+    mean, half = _combine([rate.per_second for rate in rates], halves, weights)
+    return Rate(per_second=mean, low=max(0.0, mean - half), high=mean + half)
+
+
+def _latency(latencies: Sequence[Latency | None]) -> Latency | None:
+    known = [latency for latency in latencies if latency is not None and latency.count]
+    if not known:
+        return None
+    count = sum(latency.count for latency in known)
+    mean = sum(latency.count * latency.mean_ns for latency in known) / count
+    spread = sum(latency.count * (latency.std_ns**2 + (latency.mean_ns - mean) ** 2) for latency in known) / count
+    percents = sorted(set.intersection(*({p.percent for p in latency.percentiles} for latency in known)))
+    return Latency(
+        count=count,
+        mean_ns=mean,
+        std_ns=sqrt(spread),
+        min_ns=min(latency.min_ns for latency in known),
+        max_ns=max(latency.max_ns for latency in known),
+        percentiles=tuple(_percentile(known, percent) for percent in percents),
+    )
+
+
+def _percentile(latencies: Sequence[Latency], percent: float) -> Percentile:
+    """Mean of the repeats' percentiles by their counts: close to the percentile of all where the repeats agree."""
+    found = [(latency.count, p) for latency in latencies for p in latency.percentiles if p.percent == percent]
+    weights = [float(count) for count, _ in found]
+    values = [float(p.value_ns) for _, p in found]
+    lows, highs = [p.low_ns for _, p in found], [p.high_ns for _, p in found]
+    below = [max(0.0, value - low) for value, low in zip(values, lows) if low is not None]
+    above = [max(0.0, high - value) for value, high in zip(values, highs) if high is not None]
+    mean, half_below = _combine(values, below if len(below) == len(values) else [0.0] * len(values), weights)
+    _, half_above = _combine(values, above if len(above) == len(values) else [0.0] * len(values), weights)
+    return Percentile(
+        percent=percent,
+        value_ns=round(mean),
+        low_ns=max(0, round(mean - half_below)) if len(below) == len(values) else None,
+        high_ns=round(mean + half_above) if len(above) == len(values) else None,
+        supported=any(p.supported for _, p in found),
+    )
+
+
+def _sum_failures(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    names = sorted({name for failures in counts for name in failures})
+    return {name: sum(failures.get(name, 0) for failures in counts) for name in names}
+
+
+def _server_times(groups: Sequence[tuple[ServerTimes, ...]]) -> tuple[ServerTimes, ...]:
+    """Sums over the repeats, the driven model first as in each of them."""
+    sums: dict[tuple[str, str], ServerTimes] = {}
+    counters = [name for name in ServerTimes.__struct_fields__ if name not in ("model", "version")]
+    for times in (times for group in groups for times in group):
+        before = sums.get((times.model, times.version))
+        if before is not None:
+            times = replace(times, **{name: getattr(before, name) + getattr(times, name) for name in counters})  # noqa: PLW2901  the sum takes the summand's place
+        sums[times.model, times.version] = times
+    return tuple(sums.values())
+
+
+def _host(usages: Sequence[HostUsage]) -> HostUsage | None:
+    if not usages:
+        return None
+    samples = sum(usage.sample_count for usage in usages)
+    shares = [usage.sample_count / samples if samples else 1 / len(usages) for usage in usages]
+    return HostUsage(
+        cpu_ratio=sum(share * usage.cpu_ratio for share, usage in zip(shares, usages)),
+        memory_peak_bytes=max(usage.memory_peak_bytes for usage in usages),
+        sample_count=samples,
+    )
+
+
+def _gpus(repeats: Sequence[Measurement], longest: Measurement) -> tuple[GpuUsage, ...]:
+    """The longest repeat's, with the peaks of all: energy and power belong to one window and can't be mixed."""
+    return tuple(
+        replace(
+            gpu,
+            memory_peak_bytes=_peak(repeats, gpu.uuid, "memory_peak_bytes"),
+            server_memory_peak_bytes=_peak(repeats, gpu.uuid, "server_memory_peak_bytes"),
+        )
+        for gpu in longest.gpus
+    )
+
+
+def _peak(repeats: Sequence[Measurement], uuid: str, name: str) -> int | None:
+    seen = [getattr(gpu, name) for m in repeats for gpu in m.gpus if gpu.uuid == uuid]
+    return max((value for value in seen if value is not None), default=None)

@@ -1,0 +1,61 @@
+"""Outcomes, objectives and budgets to a Ranking: a pure function, whatever the order the outcomes come in."""
+
+from collections.abc import Iterable, Sequence
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.measurement import Failure, Measurement, Outcome
+from analyzer.domain.ranking import Ranking
+from analyzer.rank.feasible import sift
+from analyzer.rank.order import DEFAULT_OBJECTIVES, best_of_each
+from analyzer.rank.pareto import front
+from analyzer.rank.pool import pool_repeats
+from analyzer.rank.reasons import doubts, reasons
+from analyzer.rank.ties import cheapest, tied_with_leader
+
+
+def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: Sequence[Budget]) -> Ranking:
+    """Without objectives it is throughput that counts; without budgets everything trustworthy is kept."""
+    wanted = tuple(objectives) or DEFAULT_OBJECTIVES
+    known = list(outcomes)
+    points = pool_repeats(o for o in known if isinstance(o, Measurement))
+    sifted = sift(points, wanted, budgets)
+    ordered = best_of_each(sifted.kept, wanted)
+    tied = tied_with_leader(ordered, wanted)
+    choice = cheapest(tied, wanted) if tied else None
+    winner = choice.chosen if choice else None
+    return Ranking(
+        objectives=wanted,
+        budgets=tuple(budgets),
+        recommended=winner,
+        ordered=ordered,
+        tied=tied,
+        pareto=front(sifted.kept),
+        misses=tuple(sifted.missed),
+        failures=_failures(known),
+        default=_default(ordered, winner),
+        reasons=reasons(choice, ordered, tied, wanted, budgets) if choice else (_nothing(len(points), budgets),),
+        excluded=tuple(sifted.excluded),
+        warnings=doubts(winner, wanted, budgets) if winner else (),
+    )
+
+
+def _default(ordered: Sequence[Measurement], winner: Measurement | None) -> Measurement | None:
+    """The unchanged configuration's best point, with the winner's client batch where that was measured."""
+    found = [m for m in ordered if m.config.server.is_default]
+    batch = winner.config.load.batch_size if winner else 1
+    return next((m for m in found if m.config.load.batch_size == batch), found[0] if found else None)
+
+
+def _failures(outcomes: Iterable[Outcome]) -> tuple[Failure, ...]:
+    """Points that never gave a measurement; a failure that a later attempt mended is no longer one."""
+    measured = {o.config.key for o in outcomes if isinstance(o, Measurement)}
+    failed = [o for o in outcomes if isinstance(o, Failure) and o.config.key not in measured]
+    last = {f.config.key: f for f in sorted(failed, key=lambda f: (f.measured_at, f.stage, f.reason, f.log_tail))}
+    return tuple(sorted(last.values(), key=lambda f: (f.stage, f.reason, f.config.key)))
+
+
+def _nothing(point_count: int, budgets: Sequence[Budget]) -> str:
+    if point_count == 0:
+        return "Nothing was measured."
+    limits = ", ".join(str(budget) for budget in budgets)
+    return f"None of {point_count} measured points {f'keeps {limits}' if budgets else 'can be trusted'}."

@@ -1,0 +1,131 @@
+"""Why the recommended point is the one, and what may be doubted about it: sentences for a reader."""
+
+from collections.abc import Sequence
+from math import ceil, log
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.figures import figure, quantity
+from analyzer.domain.measurement import Measurement
+from analyzer.domain.metrics import METRICS, Estimate
+from analyzer.rank.ties import Choice
+
+_SUPPORT_CONFIDENCE = 0.99
+"""Requests needed to know a percentile: enough that this many chances in a hundred show one beyond it."""
+
+
+def reasons(
+    choice: Choice, ordered: Sequence[Measurement], tied: Sequence[Measurement], objectives: Sequence[Objective],
+    budgets: Sequence[Budget],
+) -> tuple[str, ...]:  # fmt: skip
+    """Budgets first, then the objectives, then what comes next."""
+    sentences = [_budget_sentence(choice.chosen, budgets)] if budgets else ["No budget was set."]
+    if len(tied) > 1:
+        sentences.append(_tie_sentence(choice, ordered, tied, objectives))
+    else:
+        sentences += _lead_sentences(ordered, objectives)
+    return tuple(sentences)
+
+
+def doubts(measurement: Measurement, objectives: Sequence[Objective], budgets: Sequence[Budget]) -> tuple[str, ...]:
+    """What a careful reader should know before trusting this point."""
+    found = [text for budget in budgets if (text := _close_call(measurement, budget))]
+    load = measurement.load
+    if load.verdict in ("drifting", "too short"):
+        found.append(f"The measurement was {load.verdict}: {load.verdict_reason.rstrip('.')}.")
+    names = dict.fromkeys(["p99_latency_ms", *(o.metric for o in objectives), *(b.metric for b in budgets)])
+    found += [text for name in names if (text := _unsupported(measurement, name))]
+    failed = sum(load.failures.values()) + load.dropped_count
+    if failed:
+        kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(load.failures.items()))
+        dropped = f"{load.dropped_count:,} dropped" if load.dropped_count else ""
+        listed = ", ".join(filter(None, (kinds, dropped)))
+        found.append(f"{failed:,} of {load.request_count + load.dropped_count:,} requests failed ({listed}).")
+    return (*found, *measurement.warnings)
+
+
+def _budget_sentence(measurement: Measurement, budgets: Sequence[Budget]) -> str:
+    parts = []
+    for budget in budgets:
+        metric = METRICS[budget.metric]
+        bound = "at most" if budget.at_most else "at least"
+        parts.append(
+            f"{metric.title} {figure(metric, metric.read(measurement))}, {bound} {quantity(metric, budget.limit)}"
+        )
+    return f"Meets every budget: {'; '.join(parts)}."
+
+
+def _tie_sentence(
+    choice: Choice, ordered: Sequence[Measurement], tied: Sequence[Measurement], objectives: Sequence[Objective]
+) -> str:
+    others = len(tied) - 1
+    company = f"{others} other{'s' if others > 1 else ''}"
+    tie = f"Tied with {company}: the difference in {_named(objectives)} is within the noise"
+    own = _figures(choice.chosen, objectives)
+    best = "" if choice.chosen is ordered[0] else f", the nominally best has {_figures(ordered[0], objectives)}"
+    why = f" Of these it {choice.reason}." if choice.reason else ""
+    return f"{tie} (this one has {own}{best}).{why}"
+
+
+def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objective]) -> list[str]:
+    leader = ordered[0]
+    if len(objectives) == 1:
+        metric = METRICS[objectives[0].metric]
+        word = "Lowest" if metric.higher_is_better is False else "Highest"
+        text = f"{word} {_lower(metric.title)}: {_figures(leader, objectives)}."
+    else:
+        text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
+    if len(ordered) == 1:
+        return [text, "No other configuration has a point within the budget."]
+    return [text, f"The next best configuration has {_figures(ordered[1], objectives)}: outside the noise."]
+
+
+def _close_call(measurement: Measurement, budget: Budget) -> str:
+    """Said where the figure keeps the limit and the far end of its interval does not, or is unknown."""
+    metric = METRICS[budget.metric]
+    estimate = metric.read(measurement)
+    if estimate is None or (estimate.low is None and estimate.high is None):
+        return ""
+    far = estimate.high if budget.at_most else estimate.low
+    limit = quantity(metric, budget.limit)
+    shown = f"{metric.title} {figure(metric, estimate)}"
+    if far is None:
+        return f"{shown}: whether it keeps {limit} is not certain, the sample bounds one side only."
+    if (far > budget.limit) if budget.at_most else (far < budget.limit):
+        return f"{shown}: the limit of {limit} lies inside the interval."
+    return ""
+
+
+def _unsupported(measurement: Measurement, name: str) -> str:
+    metric = METRICS[name]
+    estimate = metric.read(measurement)
+    if estimate is None or estimate.supported:
+        return ""
+    return f"{metric.title} rests on too few requests{_more_requests(measurement, name, estimate)}."
+
+
+def _more_requests(measurement: Measurement, name: str, estimate: Estimate) -> str:
+    response = measurement.load.response
+    if response is None or not name.startswith("p"):
+        return ""
+    try:
+        percent = float(name[1:].split("_", 1)[0])
+    except ValueError:
+        return ""
+    needed = ceil(log(1 - _SUPPORT_CONFIDENCE) / log(percent / 100))
+    missing = needed - response.count
+    if missing <= 0:
+        return f" beyond it ({response.count:,} in all): measure for longer"
+    return f": {response.count:,} of at least {needed:,}, so {missing:,} more are needed"
+
+
+def _figures(measurement: Measurement, objectives: Sequence[Objective]) -> str:
+    return ", ".join(figure(METRICS[o.metric], METRICS[o.metric].read(measurement)) for o in objectives)
+
+
+def _named(objectives: Sequence[Objective]) -> str:
+    return " and ".join(_lower(METRICS[o.metric].title) for o in objectives)
+
+
+def _lower(title: str) -> str:
+    """``Throughput`` to ``throughput``; ``GPU memory`` and ``p99 latency`` stay."""
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
