@@ -1,0 +1,174 @@
+"""Every request of a run as rows of nanoseconds: filled while the load runs, then frozen into numpy columns.
+
+Rows are never objects: 33 bytes a request, so that ten minutes of load fit in memory and nothing is left for the
+garbage collector. All times are CLOCK_MONOTONIC relative to the schedule's zero.
+"""
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perf_client.errors import data_error
+from perf_client.profile import ServerTimes
+
+FORMAT_VERSION = 1
+"""Version of the ``.npz`` file. 1: first."""
+
+NEVER = -1
+"""Stands in ``sent_ns`` and ``first_byte_ns`` of a request that failed before it got that far."""
+
+OK = 0
+"""Failure code of a request that was answered."""
+
+_MAX_CLASSES = 255
+_OVERFLOW = "other"
+
+_ROW = Struct("<4qB")
+_PACK = _ROW.pack
+_ROW_TYPE = np.dtype(
+    [
+        ("scheduled_ns", "<i8"),
+        ("sent_ns", "<i8"),
+        ("first_byte_ns", "<i8"),
+        ("last_byte_ns", "<i8"),
+        ("failure", "u1"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """All finished requests, ordered by scheduled time; entry i of each array is the same request.
+
+    ``last_byte_ns`` of a failed request is when it was given up. ``failure`` is an index into ``failure_names``, whose
+    entry 0 is the empty string and means answered. ``dropped_ns`` holds the scheduled times of requests that were
+    never sent because the in-flight cap was reached; they are in no other column.
+    """
+
+    scheduled_ns: NDArray[np.int64]
+    sent_ns: NDArray[np.int64]
+    first_byte_ns: NDArray[np.int64]
+    last_byte_ns: NDArray[np.int64]
+    failure: NDArray[np.uint8]
+    failure_names: tuple[str, ...]
+    dropped_ns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scheduled_ns)
+
+    def save(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(
+                file,
+                format_version=np.int64(FORMAT_VERSION),
+                scheduled_ns=self.scheduled_ns,
+                sent_ns=self.sent_ns,
+                first_byte_ns=self.first_byte_ns,
+                last_byte_ns=self.last_byte_ns,
+                failure=self.failure,
+                failure_names=np.array(self.failure_names, dtype=np.str_),
+                dropped_ns=self.dropped_ns,
+            )
+
+    @staticmethod
+    def load(path: Path) -> "Columns":
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+                if int(data["format_version"]) != FORMAT_VERSION:
+                    raise data_error(f"{path}: format version {int(data['format_version'])}, not {FORMAT_VERSION}")
+                return Columns(
+                    scheduled_ns=data["scheduled_ns"],
+                    sent_ns=data["sent_ns"],
+                    first_byte_ns=data["first_byte_ns"],
+                    last_byte_ns=data["last_byte_ns"],
+                    failure=data["failure"],
+                    failure_names=tuple(str(name) for name in data["failure_names"]),
+                    dropped_ns=data["dropped_ns"],
+                )
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise data_error(f"{path} is not a file of recorded requests: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSample:
+    """The server's own cumulative counters at one moment: the driven model first, then an ensemble's models."""
+
+    at_ns: int
+    times: tuple[ServerTimes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known about a run beside its requests.
+
+    ``ended_ns`` (relative) is the end of the schedule: nothing is scheduled after it, though answers may still come;
+    for an interrupted run it is the moment of the interruption. ``cpu_s`` and ``wall_s`` cover zero to ``ended_ns``.
+    """
+
+    start_ns: int
+    started_unix_ns: int
+    ended_ns: int
+    cpu_s: float
+    wall_s: float
+    loop_stall_max_ns: int
+    incomplete: bool = False
+    incomplete_reason: str = ""
+    server: tuple[ServerSample, ...] = ()
+    server_unmeasured: str = ""
+
+
+class Recorder:
+    """Grows the rows while the load runs. ``add`` is the one call on the hot path."""
+
+    __slots__ = ("_dropped", "_names", "_rows")
+
+    def __init__(self) -> None:
+        self._rows = bytearray()
+        self._dropped = array("q")
+        self._names: list[str] = [""]
+
+    def __len__(self) -> int:
+        return len(self._rows) // _ROW.size
+
+    def add(self, scheduled_ns: int, sent_ns: int, first_byte_ns: int, last_byte_ns: int, code: int) -> None:
+        """Record one finished request in absolute CLOCK_MONOTONIC times."""
+        # Packing costs 0.14 us; five array.append calls cost 0.34 us, array.extend of a tuple 0.37 us.
+        self._rows += _PACK(scheduled_ns, sent_ns, first_byte_ns, last_byte_ns, code)
+
+    def code(self, name: str) -> int:
+        """The code of a failure class, made on first use. Classes beyond what a byte can hold share one."""
+        if name in self._names:
+            return self._names.index(name)
+        if len(self._names) >= _MAX_CLASSES:
+            return _MAX_CLASSES
+        self._names.append(name)
+        if len(self._names) == _MAX_CLASSES:
+            self._names.append(_OVERFLOW)
+        return self._names.index(name)
+
+    def drop(self, scheduled_ns: int) -> None:
+        self._dropped.append(scheduled_ns)
+
+    def columns(self, start_ns: int) -> Columns:
+        """Freeze what was recorded, times made relative to ``start_ns``."""
+        rows = np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
+        order = np.argsort(rows["scheduled_ns"], kind="stable")
+
+        def relative(name: str) -> NDArray[np.int64]:
+            absolute = rows[name][order]
+            return np.where(absolute == NEVER, NEVER, absolute - start_ns)
+
+        return Columns(
+            scheduled_ns=relative("scheduled_ns"),
+            sent_ns=relative("sent_ns"),
+            first_byte_ns=relative("first_byte_ns"),
+            last_byte_ns=relative("last_byte_ns"),
+            failure=rows["failure"][order],
+            failure_names=tuple(self._names),
+            dropped_ns=np.array(self._dropped, dtype=np.int64) - start_ns,
+        )
