@@ -27,9 +27,13 @@ class MissingExtraError(AnalyzerError):
 
 
 class ChildError(AnalyzerError):
-    """The serving runtime or the load generator could not be started, or died."""
+    """The serving runtime or the load generator could not be started, or died. ``log_tail`` is what it said last."""
 
     exit_code = 5
+
+    def __init__(self, message: str, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
 
 
 class NothingMeetsBudgetError(AnalyzerError):

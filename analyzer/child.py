@@ -1,0 +1,46 @@
+"""Child processes: how they are started, how they end, and what they said last."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+LOG_TAIL_LINES = 15
+
+
+def start(module: str, arguments: Sequence[str], log_path: Path) -> "subprocess.Popen[str]":
+    """Run ``python -m module`` with pipes on stdin and stdout and its stderr in ``log_path``.
+
+    It gets a process group of its own, so that Ctrl-C reaches only the analyzer, which then ends its children in order.
+    """
+    with log_path.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            process_group=0,
+        )
+
+
+def stop(process: "subprocess.Popen[str]", timeout_s: float) -> None:
+    """Ask it to drain and end; end it if it does not. Closes its pipes."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def last_words(log_path: Path) -> str:
+    """The end of a child's log; empty where there is none."""
+    try:
+        return "\n".join(log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    except OSError:
+        return ""

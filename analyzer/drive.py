@@ -1,0 +1,69 @@
+"""The load generator as a child process that measures one load profile after another."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from analyzer import child
+from analyzer.domain.record import Record
+from analyzer.errors import ChildError
+from perf_client.profile import LoadProfile, LoadResult
+
+STOP_TIMEOUT_S = 5.0
+
+
+class LoadRefusedError(Exception):
+    """The load generator could not apply this load; the message is its sentence."""
+
+
+class _Job(Record, frozen=True):
+    profile: LoadProfile
+    url: str
+    columns: str | None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    result: LoadResult | None = None
+    error: str = ""
+    kind: str = ""
+
+
+class Driver:
+    """Sends jobs to a running load generator, one JSON line each way."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, profile: LoadProfile, url: str, columns: Path | None) -> LoadResult:
+        """Apply ``profile`` to the server at ``url`` (``host:port``); request times go to ``columns``.
+
+        Raises:
+            LoadRefusedError: this load can't be applied (no such server, unusable input data).
+            ChildError: the load generator died.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        job = _Job(profile=profile, url=url, columns=None if columns is None else str(columns))
+        try:
+            self._process.stdin.write(msgspec.json.encode(job).decode() + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+            answer = msgspec.json.decode(line, type=_Answer)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ChildError(f"the load generator died (exit code {self._process.poll()}): {error}") from error
+        if answer.result is None:
+            raise LoadRefusedError(answer.error)
+        return answer.result
+
+
+@contextmanager
+def driver(log_path: Path) -> Iterator[Driver]:
+    """A load generator for as long as the context lasts; its stderr goes to ``log_path``."""
+    process = child.start("perf_client", ["--jobs"], log_path)
+    try:
+        yield Driver(process)
+    finally:
+        child.stop(process, STOP_TIMEOUT_S)

@@ -1,0 +1,123 @@
+"""One RunConfig to one Measurement or Failure: serve, drive, collect, sum up. A failed run is data, no exception."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from analyzer.collect.host import HostProbe, HostReading, host_usage
+from analyzer.collect.nvml import GpuReading, Nvml, gpu_usage
+from analyzer.collect.sampler import Samples, sampling
+from analyzer.domain.measurement import Failure, Measurement, Outcome
+from analyzer.domain.run import RunConfig, ServerConfig
+from analyzer.drive import Driver, LoadRefusedError, driver
+from analyzer.errors import ChildError
+from analyzer.launch import Server, launch
+from analyzer.repository import write_variants
+from analyzer.store import RunFolder
+from perf_client.profile import LoadResult
+
+Reading = tuple[HostReading, tuple[GpuReading, ...]]
+
+
+class Bench:
+    """A place to measure on: one load generator and, at a time, one server. Use as a context.
+
+    The server is kept while points share its configuration. Configurations served and request times go into ``run``.
+    """
+
+    def __init__(
+        self, repository: Path, configs: Mapping[str, ModelConfig], nvml: Nvml, sample_interval_s: float, run: RunFolder
+    ) -> None:
+        self._repository = repository
+        self._configs = configs
+        self._nvml = nvml
+        self._interval_s = sample_interval_s
+        self._run = run
+        self._whole = ExitStack()
+        self._serving = ExitStack()
+        self._server: Server | None = None
+        self._served: ServerConfig | None = None
+        self._driver: Driver | None = None
+
+    def __enter__(self) -> "Bench":
+        self._scratch = Path(self._whole.enter_context(tempfile.TemporaryDirectory(prefix="analyzer-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._serving.close()
+        self._whole.close()
+
+    def measure(self, config: RunConfig) -> Outcome:
+        """Never raises for what the model, the server or the load does: that is a Failure."""
+        try:
+            server = self._serve(config.server)
+        except ChildError as error:
+            return _failure(config, "load", str(error), error.log_tail)
+        began_s = time.monotonic()
+        try:
+            load, samples = self._drive(config, server)
+        except LoadRefusedError as error:
+            return _failure(config, "drive", str(error), server.log_tail())
+        except ChildError as error:
+            self._driver = None
+            return _failure(config, "drive", str(error), server.log_tail())
+        if not server.is_alive():
+            self._stop_serving()
+            return _failure(config, "serve", "the server died under this load", server.log_tail())
+        spent_s = time.monotonic() - began_s
+        return self._measurement(config, load, samples, server.pid, spent_s)
+
+    def _serve(self, wanted: ServerConfig) -> Server:
+        if self._server is not None and self._served == wanted and self._server.is_alive():
+            return self._server
+        self._stop_serving()
+        folder = self._scratch / wanted.key
+        if not folder.exists():
+            for model, text in write_variants(self._repository, self._configs, wanted, folder).items():
+                self._run.keep_config_text(wanted, model, text)
+        self._server = self._serving.enter_context(launch(folder, list(self._configs), self._scratch / "server.log"))
+        self._served = wanted
+        return self._server
+
+    def _stop_serving(self) -> None:
+        self._serving.close()
+        self._server = self._served = None
+
+    def _drive(self, config: RunConfig, server: Server) -> tuple[LoadResult, Samples[Reading]]:
+        if self._driver is None:
+            self._driver = self._whole.enter_context(driver(self._scratch / "client.log"))
+        probe = HostProbe(server.pid)
+        with sampling(lambda: (probe.read(), self._nvml.read()), self._interval_s) as samples:
+            load = self._driver.run(config.load, server.url(config.load.protocol), self._run.latencies_path(config))
+        return load, samples
+
+    def _measurement(
+        self, config: RunConfig, load: LoadResult, samples: Samples[Reading], server_pid: int, spent_s: float
+    ) -> Measurement:
+        from_ns, to_ns = load.start_ns + load.counted_from_ns, load.start_ns + load.counted_to_ns
+        counted = samples.between(from_ns, to_ns)
+        return Measurement(
+            config=config,
+            load=load,
+            host=host_usage([(at, host) for at, (host, _) in counted]),
+            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], frozenset({server_pid})),
+            gpus_unmeasured=self._nvml.absent,
+            measured_at=_now(),
+            overhead_s=round(max(0.0, spent_s - load.counted_to_ns / 1e9), 4),
+        )
+
+
+def _failure(config: RunConfig, stage: str, reason: str, log_tail: str = "") -> Failure:
+    return Failure(config=config, stage=stage, reason=reason, measured_at=_now(), log_tail=log_tail)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,120 @@
+"""A model repository on disk to ModelSpecs, and a server configuration to a repository that the runtime can serve.
+
+A variant repository holds a ``config.pbtxt`` of its own for each model and links to the rest, so nothing big is copied.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
+
+from analyzer.domain.model import ModelSpec, TensorSpec
+from analyzer.domain.run import ModelVariant, ServerConfig
+from analyzer.errors import InputError
+
+
+def model_folder(repository: Path, name: str) -> Path:
+    """The folder of one model. Raises InputError with what is there instead."""
+    if not repository.is_dir():
+        raise InputError(f"model repository {repository} is not a folder; give it with --model-repository")
+    names = sorted(path.name for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise InputError(
+            f"model repository {repository} is empty; `analyzer zoo add NAME --repository DIR` makes a model"
+        )
+    if name not in names:
+        raise InputError(f"model {name} is not in {repository}; there are {', '.join(names)}")
+    return repository / name
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """Sixteen hex digits over the names and contents of files and folders, so that an edited model is another model."""
+    digest = hashlib.sha256()
+    for top in files:
+        inside = sorted(path for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        for path in inside if top.is_dir() else [top]:
+            digest.update(f"{path.relative_to(top.parent)}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def model_spec(folder: Path, config: ModelConfig) -> ModelSpec:
+    """``config`` is complete, as the runtime reports it once the model is loaded."""
+    return ModelSpec(
+        name=config.name,
+        backend=config.backend or config.platform,
+        max_batch_size=config.max_batch_size,
+        inputs=tuple(_tensor(tensor) for tensor in config.input),
+        outputs=tuple(_tensor(tensor) for tensor in config.output),
+        instance_count=sum(group.count for group in config.instance_group) or 1,
+        dynamic_batching=config.HasField("dynamic_batching"),
+        digest=digest_of([folder]),
+        config_text=text_format.MessageToString(config),
+        composing=tuple(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)),
+    )
+
+
+def varied(config: ModelConfig, variant: ModelVariant) -> ModelConfig:
+    """A copy of ``config`` with the changes of ``variant``."""
+    made = ModelConfig()
+    made.CopyFrom(config)
+    if variant.max_batch_size is not None:
+        made.max_batch_size = variant.max_batch_size
+    if variant.instance_count is not None:
+        _set_instances(made, variant.instance_count)
+    if variant.dynamic_batching is False:
+        made.ClearField("dynamic_batching")
+    elif variant.dynamic_batching:
+        made.dynamic_batching.SetInParent()
+    if variant.queue_delay_us is not None and variant.dynamic_batching is not False:
+        made.dynamic_batching.max_queue_delay_microseconds = variant.queue_delay_us
+    if variant.preferred_batch_sizes is not None and variant.dynamic_batching is not False:
+        made.dynamic_batching.ClearField("preferred_batch_size")
+        made.dynamic_batching.preferred_batch_size.extend(variant.preferred_batch_sizes)
+    if made.HasField("dynamic_batching"):
+        _drop_impossible_sizes(made)
+    return made
+
+
+def write_variants(
+    repository: Path, configs: Mapping[str, ModelConfig], server: ServerConfig, folder: Path
+) -> dict[str, str]:
+    """Write a repository of these models in this server configuration; returns each ``config.pbtxt``'s text."""
+    variants = {variant.model: variant for variant in server.variants}
+    texts = {}
+    for name, config in configs.items():
+        source, target = model_folder(repository, name), folder / name
+        target.mkdir(parents=True)
+        for entry in source.iterdir():
+            if entry.name != "config.pbtxt":
+                (target / entry.name).symlink_to(entry.resolve())
+        texts[name] = text_format.MessageToString(varied(config, variants.get(name, ModelVariant(model=name))))
+        (target / "config.pbtxt").write_text(texts[name])
+    return texts
+
+
+def _tensor(tensor: ModelInput | ModelOutput) -> TensorSpec:
+    datatype = DataType.Name(tensor.data_type).removeprefix("TYPE_")
+    shape = tensor.reshape.shape if tensor.HasField("reshape") and not tensor.dims else tensor.dims
+    return TensorSpec(name=tensor.name, datatype={"STRING": "BYTES"}.get(datatype, datatype), shape=tuple(shape))
+
+
+def _set_instances(config: ModelConfig, count: int) -> None:
+    """One group of ``count``, of the kind and devices that the model has."""
+    first = config.instance_group[0] if config.instance_group else ModelInstanceGroup()
+    group = ModelInstanceGroup()
+    group.CopyFrom(first)
+    group.count = count
+    del config.instance_group[:]
+    config.instance_group.append(group)
+
+
+def _drop_impossible_sizes(config: ModelConfig) -> None:
+    """Preferred sizes above the maximum would make the model unloadable."""
+    possible = [size for size in config.dynamic_batching.preferred_batch_size if size <= config.max_batch_size]
+    config.dynamic_batching.ClearField("preferred_batch_size")
+    config.dynamic_batching.preferred_batch_size.extend(possible)
