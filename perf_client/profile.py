@@ -46,6 +46,7 @@ class LoadProfile(Record, frozen=True):
     """One level of load on one model.
 
     ``input_data`` is ``random``, ``zero``, or a path: JSON in perf_analyzer's format, or a folder of raw tensors.
+    ``shapes`` fixes variable dimensions, without the batch; ``string_length`` is that of random BYTES elements.
     ``warmup_s`` is cut from the front; ``None`` lets MSER-5 choose the cut. After the cut everything counts.
     The run ends after ``duration_s`` (warm-up apart) or after ``request_count`` requests, whichever is given; a request
     that has no answer after ``timeout_s`` is a failure of class ``timeout``.
@@ -58,6 +59,7 @@ class LoadProfile(Record, frozen=True):
     batch_size: int = 1
     input_data: str = "random"
     shapes: dict[str, tuple[int, ...]] = {}
+    string_length: int = 128
     warmup_s: float | None = None
     duration_s: float = 5.0
     request_count: int | None = None
@@ -141,7 +143,8 @@ class LoadResult(Record, frozen=True):
     to the first byte of the answer. ``throughput`` counts inferences (requests times batch size) of successful
     requests. ``start_ns`` is CLOCK_MONOTONIC at the schedule's zero, ``started_unix_ns`` the wall clock then.
     ``counted_from_ns`` and ``counted_to_ns`` bound the counted window, relative to ``start_ns``. ``request_count`` and
-    ``failures`` (by class) are over that window, failed requests counted in both. ``server`` holds the driven model
+    ``failures`` (by class) are over that window, failed requests counted in both. ``failure_adjusted_ns`` holds the
+    response percentiles with failed and dropped requests as endless waits (``p99``: None where one reaches down to it). ``server`` holds the driven model
     first, then the composing models of an ensemble; empty where it was not offered (``server_unmeasured`` says why).
     """
 
@@ -162,6 +165,7 @@ class LoadResult(Record, frozen=True):
     schedule_lag: ScheduleLag | None = None
     dropped_count: int = 0
     failures: dict[str, int] = {}
+    failure_adjusted_ns: dict[str, int | None] = {}
     server: tuple[ServerTimes, ...] = ()
     server_unmeasured: str = ""
     incomplete: bool = False

@@ -1,0 +1,151 @@
+"""Figures with their uncertainty, from samples: percentiles by order statistics, rates by batch means.
+
+No distribution is assumed for latencies. What is honoured is that queueing makes neighbours alike: a thousand
+requests that waited in one queue say less than a thousand that did not, so the sample is counted as the number of
+independent requests that would scatter as much.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perf_client.profile import Latency, Percentile, Rate
+
+PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+CONFIDENCE = 0.95
+EARLY_STOPPING_CONFIDENCE = 0.99
+BATCHES = 20
+"""Batches of a run. Fewer make the interval wide, more make neighbouring batches alike; 10 to 30 is customary."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def latency(values_ns: Ints, percents: Sequence[float] = PERCENTS) -> Latency | None:
+    """Summary of latencies given in the order in which their requests were due; None of an empty sample."""
+    if not len(values_ns):
+        return None
+    rising = np.sort(values_ns)
+    return Latency(
+        count=len(values_ns),
+        mean_ns=float(values_ns.mean()),
+        std_ns=float(values_ns.std(ddof=1)) if len(values_ns) > 1 else 0.0,
+        min_ns=int(rising[0]),
+        max_ns=int(rising[-1]),
+        percentiles=tuple(_percentile(values_ns, rising, percent) for percent in sorted(percents)),
+    )
+
+
+def needed_samples(percent: float) -> int:
+    """Requests without which a percentile is not known: MLPerf's early-stopping condition without a miss.
+
+    With fewer, even a run in which every request keeps a bound leaves more than 1 % chance that the percentile does
+    not: 44 for p90, 90 for p95, 459 for p99, 4603 for p99.9.
+    """
+    return math.ceil(math.log(1 - EARLY_STOPPING_CONFIDENCE) / math.log(percent / 100))
+
+
+def _percentile(in_order: Ints, rising: Ints, percent: float) -> Percentile:
+    """The nearest-rank percentile: the smallest value that at least ``percent`` of all values don't exceed."""
+    count, quantile = len(rising), percent / 100
+    value = rising[nearest_rank(count, percent) - 1]
+    low, high = interval_ranks(count, quantile, variance_inflation(in_order <= value))
+    return Percentile(
+        percent=percent,
+        value_ns=int(value),
+        low_ns=None if low is None else int(rising[low - 1]),
+        high_ns=None if high is None else int(rising[high - 1]),
+        supported=count >= needed_samples(percent),
+    )
+
+
+def nearest_rank(count: int, percent: float) -> int:
+    """1-based. The tiny allowance keeps 99.9 % of 1000 at 999, which binary fractions would make 1000."""
+    return min(count, max(1, math.ceil(percent / 100 * count - 1e-9 * count)))
+
+
+def interval_ranks(count: int, quantile: float, inflation: float = 1.0) -> tuple[int | None, int | None]:
+    """Ranks of the order statistics between which the quantile lies with at least 95 % confidence.
+
+    How many of n values lie below the quantile is binomial, whatever the distribution (David and Nagaraja, Order
+    Statistics, 7.1). Each side is left out with at most 2.5 %; None where not even the extreme value is enough.
+    """
+    independent = max(1, int(count / inflation))
+    below_low, below_high = _binomial_bounds(independent, quantile, (1 - CONFIDENCE) / 2)
+    low = math.floor(below_low * count / independent) if below_low >= 1 else None
+    high = math.ceil(below_high * count / independent) if below_high <= independent else None
+    return low, high
+
+
+def _binomial_bounds(count: int, probability: float, tail: float) -> tuple[int, int]:
+    """Largest l with P(B < l) <= tail and smallest u with P(B >= u) <= tail, for B binomial. Exact for every count."""
+    spread = math.sqrt(count * probability * (1 - probability))
+    first = max(0, math.floor(count * probability - 10 * spread - 20))
+    last = min(count, math.ceil(count * probability + 10 * spread + 20))
+    k = np.arange(first, last)
+    # Ratios of neighbouring terms, summed as logarithms; what lies beyond ten deviations is below double precision.
+    steps = np.log(count - k) - np.log(k + 1) + math.log(probability / (1 - probability))
+    terms = np.concatenate(([0.0], np.cumsum(steps)))
+    mass = np.exp(terms - terms.max())
+    cumulated = np.cumsum(mass / mass.sum())
+    low = first + int(np.searchsorted(cumulated, tail, side="right"))
+    high = first + int(np.searchsorted(cumulated, 1 - tail - 1e-12, side="left")) + 1
+    return low, high
+
+
+def variance_inflation(flags: NDArray[np.bool_]) -> float:
+    """How much more the share of true flags scatters than over independent requests; at least 1.
+
+    From batch means: the variance of a batch's share over what independence would give.
+    """
+    size = len(flags) // BATCHES
+    share = float(flags.mean())
+    if size < 2 or share in (0.0, 1.0):
+        return 1.0
+    shares = flags[: size * BATCHES].reshape(BATCHES, size).mean(axis=1)
+    return max(1.0, float(shares.var(ddof=1)) / (share * (1 - share) / size))
+
+
+def rate(ended_ns: Ints, from_ns: int, to_ns: int, weight: int = 1) -> Rate:
+    """Events per second within [from, to), each counted ``weight`` times, with its interval from batch means.
+
+    Where neighbouring batches are still alike, the variance is widened as for a first-order autoregression (as Skart
+    does); it is never narrowed.
+    """
+    window_s = (to_ns - from_ns) / 1e9
+    if window_s <= 0:
+        return Rate(per_second=0.0, low=0.0, high=0.0)
+    counts, _ = np.histogram(ended_ns, bins=np.linspace(from_ns, to_ns, BATCHES + 1))
+    rates = counts * (weight * BATCHES / window_s)
+    mean = float(rates.mean())
+    half = student_t(BATCHES - 1) * standard_error(rates)
+    return Rate(per_second=mean, low=max(0.0, mean - half), high=mean + half)
+
+
+def standard_error(batches: Floats) -> float:
+    """Of the mean of a series of batch means."""
+    around = batches - batches.mean()
+    spread = float(around @ around)
+    if spread == 0.0:
+        return 0.0
+    alike = min(0.9, max(0.0, float(around[:-1] @ around[1:]) / spread))
+    variance = spread / (len(batches) - 1) / len(batches)
+    return math.sqrt(variance * (1 + alike) / (1 - alike))
+
+
+def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """Two-sided quantile of Student's t by the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5).
+
+    Good to three digits from 8 degrees of freedom on, which batch means always have.
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    n = freedom
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    )
