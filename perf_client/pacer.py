@@ -1,8 +1,8 @@
 """A schedule from a description of the load: when each request is due, in ns from the start, before any leaves.
 
 Every schedule is made the same way. A unit-rate process gives how many requests are due by each arrival (0, 1, 2...
-when even, sums of random gaps of mean 1 otherwise); the inverse of the accumulated rate turns these counts into times. So a
-ramp or a burst may be even or Poisson like a flat rate, and an absolute time never inherits an earlier rounding.
+when even, sums of random gaps of mean 1 otherwise); the inverse of the accumulated rate turns these counts into times.
+So a ramp or a burst may be even or Poisson like a flat rate, and a time never inherits an earlier rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -118,7 +118,10 @@ class ClientCost(Record, frozen=True):
 
 
 class ServerTimes(Record, frozen=True):
-    """Growth of the statistics extension of one model over the counted window. Durations are sums in ns."""
+    """Growth of the statistics extension of one model over the counted window. Durations are sums in ns.
+
+    ``request_ns`` is the server's time of whole requests, from receipt to answer; 0 where it doesn't say.
+    """
 
     model: str
     version: str
@@ -134,6 +137,7 @@ class ServerTimes(Record, frozen=True):
     cache_miss_count: int = 0
     cache_hit_ns: int = 0
     cache_miss_ns: int = 0
+    request_ns: int = 0
 
 
 class LoadResult(Record, frozen=True):
@@ -143,9 +147,10 @@ class LoadResult(Record, frozen=True):
     to the first byte of the answer. ``throughput`` counts inferences (requests times batch size) of successful
     requests. ``start_ns`` is CLOCK_MONOTONIC at the schedule's zero, ``started_unix_ns`` the wall clock then.
     ``counted_from_ns`` and ``counted_to_ns`` bound the counted window, relative to ``start_ns``. ``request_count`` and
-    ``failures`` (by class) are over that window, failed requests counted in both. ``failure_adjusted_ns`` holds the
-    response percentiles with failed and dropped requests as endless waits (``p99``: None where one reaches down to it). ``server`` holds the driven model
-    first, then the composing models of an ensemble; empty where it was not offered (``server_unmeasured`` says why).
+    ``failures`` (by class) are over that window, failed requests counted in both; ``failure_examples`` are the server's
+    own words. ``failure_adjusted_ns`` holds the response percentiles with failed and dropped requests as endless waits
+    (``p99``: None where one reaches down to it), empty where none failed. ``server`` holds the driven model first, then
+    the composing models of an ensemble; empty where it was not offered (``server_unmeasured`` says why).
     """
 
     profile: LoadProfile
@@ -165,6 +170,7 @@ class LoadResult(Record, frozen=True):
     schedule_lag: ScheduleLag | None = None
     dropped_count: int = 0
     failures: dict[str, int] = {}
+    failure_examples: dict[str, str] = {}
     failure_adjusted_ns: dict[str, int | None] = {}
     server: tuple[ServerTimes, ...] = ()
     server_unmeasured: str = ""
