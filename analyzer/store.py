@@ -117,18 +117,6 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process; refuses at once if another holds it."""
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"another process is measuring into {self.path}; wait for it, or name another folder with --run"
-                ) from None
-            yield
-
     def _config_path(self, server: ServerConfig, model: str) -> Path:
         return self.path / "configs" / server.key / f"{model}.pbtxt"
 
@@ -140,6 +128,24 @@ class RunFolder:
             raise InputError(
                 f"{where} line {number} can't be read ({error}); delete that line to go on without it"
             ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run folder, made if need be, against a second process; refuses at once if another holds it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / "lock").open("w")
+    except OSError as error:
+        raise UsageError(f"run folder {path} can't be written: {error.strerror}; name another with --run") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another process is measuring into {path}; wait for it, or name another folder with --run"
+            ) from None
+        yield
 
 
 def _cut_torn_line(fd: int) -> None:

@@ -33,7 +33,13 @@ class WantedSettings(Settings, frozen=True):
 
     latency_budget_ms: Annotated[
         float | None,
-        option(positive(milliseconds), "Upper limit of the p99 latency.", "20ms", key="latency_budget"),
+        option(
+            positive(milliseconds),
+            "Upper limit of the p99 latency.",
+            "20ms",
+            key="latency_budget",
+            section="What is wanted",
+        ),
     ] = None
     min_throughput_per_s: Annotated[
         float | None, option(positive(number), "Least inferences per second.", "N", key="min_throughput")
@@ -86,13 +92,17 @@ class WantedSettings(Settings, frozen=True):
 class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
     """All of ``analyzer profile``."""
 
-    model_repository: Annotated[str, option(text, "Folder of models in Triton's layout.", "DIR", short="-m")]
+    model_repository: Annotated[
+        str, option(text, "Folder of models in Triton's layout.", "DIR", short="-m", section="What is profiled")
+    ]
     profile_models: Annotated[tuple[str, ...], option(texts, "Name of the model to profile.", "NAME")]
     run: Annotated[str | None, option(text, "Folder of this run; taken up again if it exists.  [runs/NAME]", "DIR")] = (
         None
     )
 
-    instance_counts: Annotated[tuple[int, ...], option(wholes(1), "Instance counts to try: 1,2,4 or 1:4.", "LIST")] = ()
+    instance_counts: Annotated[
+        tuple[int, ...], option(wholes(1), "Instance counts to try: 1,2,4 or 1:4.", "LIST", section="What is tried")
+    ] = ()
     max_batch_sizes: Annotated[
         tuple[int, ...], option(wholes(1), "max_batch_size values to try: 1,8,32 or 1:32.", "LIST")
     ] = ()
@@ -121,7 +131,13 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
     ] = None
 
     search: Annotated[
-        str, option(choice("capacity", "brute"), "How the space is searched: capacity or brute.", "NAME")
+        str,
+        option(
+            choice("capacity", "brute"),
+            "How the space is searched: capacity or brute.",
+            "NAME",
+            section="How it is measured",
+        ),
     ] = "capacity"
     time_limit_s: Annotated[
         float | None, option(positive(seconds), "Give the best answer within this time.", "10m", key="time_limit")
@@ -142,9 +158,10 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
         float, option(positive(seconds), "Between samples of host and GPU.", "100ms", key="sample_interval")
     ] = 0.1
     seed: Annotated[int, option(at_least(0, whole), "Seed of arrivals and random inputs.", "N")] = 0
-    formats: Annotated[tuple[str, ...], option(choices(*_FORMATS), "Reports to write: html,pdf,csv,json.", "LIST")] = (
-        _FORMATS
-    )
+    formats: Annotated[
+        tuple[str, ...],
+        option(choices(*_FORMATS), "Reports to write: html,pdf,csv,json.", "LIST", section="What is written"),
+    ] = _FORMATS
 
     @property
     def load_range(self) -> LoadRange:
@@ -164,7 +181,10 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
 class ReportSettings(WantedSettings, frozen=True):
     """All of ``analyzer report``. A limit or objective given here replaces those of the run."""
 
-    output: Annotated[str | None, option(text, "Folder to write into.  [the run folder]", "DIR", short="-o")] = None
+    output: Annotated[
+        str | None,
+        option(text, "Folder to write into.  [the run folder]", "DIR", short="-o", section="What is written"),
+    ] = None
     formats: Annotated[tuple[str, ...], option(choices(*_FORMATS), "Reports to write: html,pdf,csv,json.", "LIST")] = (
         _FORMATS
     )

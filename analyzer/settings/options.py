@@ -24,6 +24,7 @@ class Option:
     default: object
     metavar: str
     short: str
+    section: str
     repeated: bool
     is_switch: bool
 
@@ -40,7 +41,7 @@ def option(parse: Parse, text: str, metavar: str, **extra: object) -> msgspec.Me
     """Annotation that makes a field of a settings record an option.
 
     ``key`` is its name in files and flags where it differs from the field's (units are in field names only), ``short``
-    a one-letter flag, ``repeated`` lets the flag be given more than once.
+    a one-letter flag, ``repeated`` lets the flag be given more than once, ``section`` heads the options from here on.
     """
     return msgspec.Meta(description=text, extra={"parse": parse, "metavar": metavar, **extra})
 
@@ -74,6 +75,7 @@ def options_of(settings: type[Settings]) -> tuple[Option, ...]:
                 default=defaults[field],
                 metavar=extra["metavar"],
                 short=extra.get("short", ""),
+                section=extra.get("section", ""),
                 repeated=extra.get("repeated", False),
                 is_switch=extra["parse"] is switch,
             )

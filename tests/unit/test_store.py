@@ -10,7 +10,7 @@ from analyzer.domain.measurement import Failure
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
 from analyzer.domain.space import LoadRange, SearchSpace
 from analyzer.errors import InputError, UsageError
-from analyzer.store import RunFolder, RunHeader
+from analyzer.store import RunFolder, RunHeader, locked
 from perf_client.profile import Concurrency, LoadProfile
 
 
@@ -75,10 +75,15 @@ def test_a_line_damaged_in_the_middle_is_named_not_skipped(tmp_path: Path):
 
 
 def test_a_second_process_is_refused(tmp_path: Path):
-    run = RunFolder.create(tmp_path, header(), {})
-    with run.locked(), pytest.raises(UsageError, match="another process"), RunFolder.open(tmp_path).locked():
+    with locked(tmp_path), pytest.raises(UsageError, match="another process"), locked(tmp_path):
         pass
-    with RunFolder.open(tmp_path).locked():
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--run"), locked(tmp_path / "file" / "run"):
         pass
 
 

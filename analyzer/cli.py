@@ -1,0 +1,161 @@
+"""The command line. Commands live in the modules they call; here flags become settings and errors become exit codes."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+from analyzer.errors import AnalyzerError
+from analyzer.settings.declared import ProfileSettings, ReportSettings
+from analyzer.settings.options import Option, Settings, options_of, settings_from
+from perf_client.version import __version__
+
+EPILOG = """\b
+Exit codes: 0 done, 2 wrong usage, 3 unusable file or folder,
+4 an optional part is not installed, 5 server or load generator failed,
+6 nothing meets the budget (the report is written), 130 interrupted."""
+
+
+_SECTIONS = ("What is profiled", "What is wanted", "What is tried", "How it is measured", "What is written", "Other")
+
+
+class SettingsCommand(click.Command):
+    """A command whose options are those of a settings class, shown in their sections."""
+
+    def __init__(self, settings: type[Settings], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._sections: dict[str, str] = {}
+        section = ""
+        for option in options_of(settings):
+            section = option.section or section
+            self.params.append(_click_option(option))
+            self._sections[option.field] = section
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        by_section: dict[str, list[tuple[str, str]]] = {}
+        for param in (param for param in self.get_params(context) if isinstance(param, click.Option)):
+            record = param.get_help_record(context)
+            if record is not None:
+                by_section.setdefault(self._sections.get(param.name or "", "Other"), []).append(record)
+        order = (
+            "What is profiled",
+            "What is wanted",
+            "What is tried",
+            "How it is measured",
+            "What is written",
+            "Other",
+        )
+        for section in sorted(by_section, key=order.index):
+            with formatter.section(section):
+                formatter.write_dl(by_section[section], col_max=27)
+
+
+def _click_option(option: Option) -> click.Option:
+    names = [option.field, *([option.short] if option.short else []), option.flag]
+    text = option.help + ("  [needed]" if option.is_required else _default(option))
+    return click.Option(names, metavar=option.metavar, help=text, multiple=option.repeated)
+
+
+def _default(option: Option) -> str:
+    """Defaults that are plain values; the others stand in the help text."""
+    if option.default in (None, ()) or option.metavar == "METRIC" or "[" in option.help:
+        return ""
+    if isinstance(option.default, tuple):
+        return f"  [{','.join(map(str, option.default))}]"
+    unit = " s" if option.field.endswith("_s") else ""
+    return f"  [{option.default:g}{unit}]" if isinstance(option.default, float) else f"  [{option.default}]"
+
+
+class LazyGroup(click.Group):
+    """Imports what a command needs only when that command runs, so that help answers at once."""
+
+    lazy: ClassVar = {
+        "serve": ("analyzer.serve", "serve", "Serve a model repository over HTTP and gRPC."),
+        "zoo": ("analyzer.zoo.command", "zoo", "Build ready model repositories to try things on."),
+    }
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return ["profile", "report", "serve", "zoo"]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return super().get_command(context, name)
+        module, attribute, _ = self.lazy[name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(context):
+            text = self.lazy[name][2] if name in self.lazy else self.commands[name].get_short_help_str(60)
+            rows.append((name, text))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="analyzer")
+def analyzer() -> None:
+    """Find the serving configuration of a model that meets a latency and memory budget, by measuring it."""
+
+
+@analyzer.command(cls=SettingsCommand, settings=ProfileSettings, short_help="Measure a model, report what to deploy.")
+@click.option("-f", "--config-file", type=click.Path(path_type=Path), help="Settings as YAML; flags win over it.")
+@click.option("-q", "--quiet", is_flag=True, help="Draw no progress.")
+def profile(config_file: Path | None, quiet: bool, **flags: object) -> None:
+    """Measure a model over server configurations and loads, then report what to deploy."""
+    settings = settings_from(ProfileSettings, config_file, _given(flags))
+    from analyzer import profile as spine
+    from analyzer import report
+    from analyzer.render.progress import make_progress
+
+    progress = make_progress(settings.objectives, settings.budgets, settings.time_limit_s, quiet)
+    folder = spine.run(settings, shlex.join(["analyzer", *sys.argv[1:]]), progress)
+    report.run(folder.path, formats=settings.formats)
+
+
+@analyzer.command(cls=SettingsCommand, settings=ReportSettings, short_help="Rank and report a run folder again.")
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path, **flags: object) -> None:
+    """Rank and report a run folder again, with other budgets and objectives if given. Needs no server."""
+    settings = settings_from(ReportSettings, None, _given(flags))
+    from analyzer import report as spine
+
+    given = _given(flags)
+    spine.run(
+        run,
+        objectives=settings.objectives if "objectives" in given else None,
+        budgets=settings.budgets if given.keys() - {"objectives", "output", "formats"} else None,
+        formats=settings.formats,
+        output=Path(settings.output) if settings.output else None,
+    )
+
+
+def _given(flags: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in flags.items() if value not in (None, ())}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit. A user's mistake becomes a sentence on stderr and the exit code that errors.py lists."""
+    try:
+        code = analyzer.main(arguments, prog_name="analyzer", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        code = _fail("interrupted; what was measured is kept, the same command goes on from there", 130)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except AnalyzerError as error:
+        code = _fail(str(error), error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    for line in message.splitlines():
+        click.echo(f"analyzer: {line}", err=True)
+    return code

@@ -1,0 +1,134 @@
+"""What a run shows while it measures: each point as it comes out, the one in hand, the best so far, the time left."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.figures import number
+from analyzer.domain.measurement import Failure, Measurement, Outcome
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.model import ModelSpec
+from analyzer.domain.run import RunConfig
+from analyzer.rank.feasible import worst_miss
+from analyzer.rank.rank import rank
+from analyzer.render import words
+
+
+class ConsoleProgress:
+    """Draws on stderr: a line a point, and on a terminal a status line below them. ``clock_s`` tells seconds."""
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        budgets: Sequence[Budget],
+        time_limit_s: float | None,
+        console: Console,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objectives = objectives
+        self._budgets = budgets
+        self._time_limit_s = time_limit_s
+        self._console = console
+        self._clock_s = clock_s
+        self._began_s = clock_s()
+        self._specs: dict[str, ModelSpec] = {}
+        self._outcomes: list[Outcome] = []
+        self._measured_count = 0
+        self._status = console.status("starting")
+
+    def started(self, specs: Sequence[ModelSpec], reused: Sequence[Outcome], expected: int) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._outcomes = list(reused)
+        kept = f", {words.counted(len(reused), 'point')} kept from before" if reused else ""
+        self._console.print(Text(f"About {words.counted(expected, 'point')} to measure{kept}."))
+        if self._console.is_terminal:
+            self._status.start()
+
+    def measuring(self, config: RunConfig, expected_remaining: int) -> None:
+        self._status.update(Text("\n".join((self._point(config), self._best(), self._time_left(expected_remaining)))))
+
+    def measured(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._measured_count += 1
+        mark, style, found = self._verdict(outcome)
+        line = Text(f"{self._measured_count:>3} {mark} ", style=style)
+        line.append(found, style="default")
+        line.append(f"  {self._point(outcome.config)}", style="dim")
+        line.truncate(self._console.width, overflow="ellipsis")
+        self._console.print(line)
+
+    def finished(self, reason: str) -> None:
+        self._status.stop()
+        count = words.counted(self._measured_count, "point")
+        self._console.print(Text(f"{count} measured in {_clock(self._clock_s() - self._began_s)}: {reason}."))
+
+    def closed(self) -> None:
+        self._status.stop()
+
+    def _verdict(self, outcome: Outcome) -> tuple[str, str, str]:
+        if isinstance(outcome, Failure):
+            return "x", "red", f"failed: {outcome.reason}"
+        figures = f"{_figure(outcome, 'throughput'):>14}  p99 {_figure(outcome, 'p99_latency_ms'):>8}"
+        miss = worst_miss(outcome, self._budgets)
+        if miss is not None:
+            return "-", "yellow", f"{figures}  over"
+        return "+", "green", f"{figures}  kept"
+
+    def _point(self, config: RunConfig) -> str:
+        batch = f", batch {config.load.batch_size}" if config.load.batch_size > 1 else ""
+        return f"{words.load(config.load.load)}{batch} · {words.server(config.server, self._specs)}"
+
+    def _best(self) -> str:
+        best = rank(self._outcomes, self._objectives, self._budgets).recommended if self._outcomes else None
+        if best is None:
+            return "best so far: none within the budget"
+        return f"best so far: {_figure(best, 'throughput')}, p99 {_figure(best, 'p99_latency_ms')}"
+
+    def _time_left(self, expected_remaining: int) -> str:
+        spent_s = self._clock_s() - self._began_s
+        limit_s = None if self._time_limit_s is None else max(0.0, self._time_limit_s - spent_s)
+        left_s = expected_remaining * spent_s / self._measured_count if self._measured_count else limit_s
+        if left_s is None:
+            return f"about {words.counted(expected_remaining, 'point')} left"
+        return f"about {_clock(left_s if limit_s is None else min(left_s, limit_s))} left"
+
+
+class NoProgress:
+    """Draws nothing."""
+
+    def started(self, specs: Sequence[ModelSpec], reused: Sequence[Outcome], expected: int) -> None: ...
+
+    def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
+
+    def measured(self, outcome: Outcome) -> None: ...
+
+    def finished(self, reason: str) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+def make_progress(
+    objectives: Sequence[Objective], budgets: Sequence[Budget], time_limit_s: float | None, quiet: bool
+) -> ConsoleProgress | NoProgress:
+    if quiet:
+        return NoProgress()
+    return ConsoleProgress(objectives, budgets, time_limit_s, Console(stderr=True, highlight=False))
+
+
+def _figure(measurement: Measurement, name: str) -> str:
+    metric = METRICS[name]
+    estimate = metric.read(measurement)
+    return "unknown" if estimate is None else f"{number(estimate.value)} {metric.unit}"
+
+
+def _clock(seconds: float) -> str:
+    """``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
