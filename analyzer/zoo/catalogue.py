@@ -1,5 +1,6 @@
 """The models that the zoo can build, and how one of them gets into a repository: whole or not at all."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -98,7 +99,7 @@ def _find(name: str) -> ZooModel:
 
 
 def _refuse_existing(model: ZooModel, repository: Path, force: bool) -> None:
-    taken = [folder for folder in model.folders if (repository / folder).exists()]
+    taken = [folder for folder in model.folders if os.path.lexists(repository / folder)]
     if taken and not force:
         raise InputError(
             f"{repository} already has {', '.join(taken)}: give --force to replace, or another --repository"
@@ -115,10 +116,15 @@ def _make_staging(repository: Path) -> Path:
 
 
 def _place(staging: Path, repository: Path, folder: str) -> Path:
-    target = repository / folder
-    if target.exists():
-        target.rename(staging / f"{folder}.replaced")
-    return (staging / folder).rename(target)
+    target, aside = repository / folder, staging / f"{folder}.replaced"
+    if os.path.lexists(target):
+        target.rename(aside)
+    try:
+        return (staging / folder).rename(target)
+    except OSError:
+        if os.path.lexists(aside):
+            aside.rename(target)
+        raise
 
 
 def _builder(name: str) -> Callable[["Build"], None]:

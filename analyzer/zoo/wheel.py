@@ -40,6 +40,8 @@ def default_cache() -> Path:
 
 def pip_download(pin: WheelPin, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    # An absent network is told soon; pip would try five times.
+    command += ["--retries", "1"]
     command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), f"{pin.project}=={pin.version}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -183,6 +183,7 @@ def test_ocr_models_find_and_read_the_rendered_text(tmp_path):
         model = session(folder)
         assert_config_agrees(folder, model)
         answers[name] = run_all(folder, model)
+        assert_batches(folder, model, read_requests(folder))
     characters = (folders["ocr_rec"] / "characters.txt").read_text(encoding="utf-8").split("\n")
     read = [decode_ctc(answer["fetch_name_0"], characters) for answer in answers["ocr_rec"]]
     assert read == list(ocr.LINES)

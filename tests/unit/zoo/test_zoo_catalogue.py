@@ -48,6 +48,14 @@ def test_force_replaces_the_whole_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["add_sub"]
 
 
+def test_dangling_link_of_the_same_name_counts_as_taken(tmp_path):
+    (tmp_path / "add_sub").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="already has add_sub"):
+        add("add_sub", tmp_path)
+    add("add_sub", tmp_path, force=True)
+    assert (tmp_path / "add_sub" / "config.pbtxt").is_file()
+
+
 def test_failed_build_leaves_the_repository_as_it_was(tmp_path):
     (tmp_path / "vad").mkdir()
     (tmp_path / "vad" / "mine").write_text("mine")

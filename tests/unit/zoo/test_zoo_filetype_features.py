@@ -1,4 +1,6 @@
 import io
+import zipfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -7,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.errors import InputError, UsageError
-from analyzer.zoo.filetype import MAX_REQUESTS, features_of_files
+from analyzer.zoo.filetype import MAX_REQUESTS, features_of_files, wheel_model
 from analyzer.zoo.filetype_features import FeatureConfig, extract_features, parse_feature_config, read_ends
+from analyzer.zoo.wheel import WheelPin, WheelSource
 
 PAD = 256
 CONFIG = FeatureConfig(
@@ -90,3 +93,14 @@ def test_files_that_give_no_input_are_refused(tmp_path, name, sentence):
     (tmp_path / "blank.txt").write_bytes(b" ")
     with pytest.raises((InputError, UsageError), match=sentence):
         features_of_files([tmp_path / name], CONFIG)
+
+
+def test_model_of_a_wheel_comes_with_its_configuration(tmp_path):
+    def download(pin: WheelPin, folder: Path) -> None:
+        with zipfile.ZipFile(folder / f"magika-{pin.version}-py3-none-any.whl", "w") as archive:
+            archive.writestr("magika/models/standard_v3_3/model.onnx", "weights")
+            archive.writestr("magika/models/standard_v3_3/config.min.json", msgspec.json.encode(CONFIG))
+
+    trained = wheel_model(WheelSource(tmp_path, download))
+    assert trained.onnx == b"weights"
+    assert parse_feature_config(trained.config) == CONFIG
