@@ -91,9 +91,9 @@ def gpu_usage(
     """Readings of all devices with their times to usage by device; of those the server runs on, where that is known."""
     if not readings:
         return ()
-    series = {device: [reading[index] for _, reading in readings] for index, device in enumerate(devices)}
-    used = [device for device, of_device in series.items() if _server_memory(of_device, server_pids)]
-    return tuple(_usage(device, series[device], server_pids) for device in used or devices)
+    series = [(device, [reading[index] for _, reading in readings]) for index, device in enumerate(devices)]
+    used = [(device, of_device) for device, of_device in series if _server_memory(of_device, server_pids)]
+    return tuple(_usage(device, of_device, server_pids) for device, of_device in used or series)
 
 
 def _usage(device: Device, readings: Sequence[GpuReading], server_pids: frozenset[int]) -> GpuUsage:
