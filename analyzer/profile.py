@@ -9,7 +9,6 @@ from typing import Protocol
 from analyzer.collect.environment import environment
 from analyzer.collect.nvml import nvml
 from analyzer.domain.measurement import Outcome
-from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import RunConfig
 from analyzer.measure import Bench
 from analyzer.prepare import check_measurable, header_of, inspect, open_run, planner_of
@@ -20,7 +19,7 @@ from analyzer.store import RunFolder, locked
 class Progress(Protocol):
     """Is told what happens; draws it, or not."""
 
-    def started(self, specs: Sequence[ModelSpec], reused: Sequence[Outcome], expected: int) -> None: ...
+    def started(self, reused: Sequence[Outcome], expected: int) -> None: ...
 
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
@@ -48,7 +47,7 @@ def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolde
         reused = [outcome for outcome in folder.outcomes() if outcome.config.content == header.content]
         for outcome in reused:
             planner.tell(outcome)
-        progress.started(header.model_specs, reused, planner.expected_remaining())
+        progress.started(reused, planner.expected_remaining())
         stack.callback(progress.closed)
         bench = stack.enter_context(Bench(repository, configs, gpus, settings.sample_interval_s, folder))
         deadline_s = float("inf") if settings.time_limit_s is None else began_s + settings.time_limit_s

@@ -10,11 +10,11 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import number
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS
-from analyzer.domain.model import ModelSpec
-from analyzer.domain.run import RunConfig
+from analyzer.domain.run import ModelVariant, RunConfig
 from analyzer.rank.feasible import worst_miss
 from analyzer.rank.rank import rank
 from analyzer.render import words
+from perf_client.profile import Concurrency
 
 
 class ConsoleProgress:
@@ -34,13 +34,11 @@ class ConsoleProgress:
         self._console = console
         self._clock_s = clock_s
         self._began_s = clock_s()
-        self._specs: dict[str, ModelSpec] = {}
         self._outcomes: list[Outcome] = []
         self._measured_count = 0
         self._status = console.status("starting")
 
-    def started(self, specs: Sequence[ModelSpec], reused: Sequence[Outcome], expected: int) -> None:
-        self._specs = {spec.name: spec for spec in specs}
+    def started(self, reused: Sequence[Outcome], expected: int) -> None:
         self._outcomes = list(reused)
         kept = f", {words.counted(len(reused), 'point')} kept from before" if reused else ""
         self._console.print(Text(f"About {words.counted(expected, 'point')} to measure{kept}."))
@@ -48,7 +46,9 @@ class ConsoleProgress:
             self._status.start()
 
     def measuring(self, config: RunConfig, expected_remaining: int) -> None:
-        self._status.update(Text("\n".join((self._point(config), self._best(), self._time_left(expected_remaining)))))
+        self._status.update(
+            Text("\n".join((f"measuring {brief(config)}", self._best(), self._time_left(expected_remaining))))
+        )
 
     def measured(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -56,7 +56,7 @@ class ConsoleProgress:
         mark, style, found = self._verdict(outcome)
         line = Text(f"{self._measured_count:>3} {mark} ", style=style)
         line.append(found, style="default")
-        line.append(f"  {self._point(outcome.config)}", style="dim")
+        line.append(f"  {brief(outcome.config)}", style="dim")
         line.truncate(self._console.width, overflow="ellipsis")
         self._console.print(line)
 
@@ -77,10 +77,6 @@ class ConsoleProgress:
             return "-", "yellow", f"{figures}  over"
         return "+", "green", f"{figures}  kept"
 
-    def _point(self, config: RunConfig) -> str:
-        batch = f", batch {config.load.batch_size}" if config.load.batch_size > 1 else ""
-        return f"{words.load(config.load.load)}{batch} · {words.server(config.server, self._specs)}"
-
     def _best(self) -> str:
         best = rank(self._outcomes, self._objectives, self._budgets).recommended if self._outcomes else None
         if best is None:
@@ -99,7 +95,7 @@ class ConsoleProgress:
 class NoProgress:
     """Draws nothing."""
 
-    def started(self, specs: Sequence[ModelSpec], reused: Sequence[Outcome], expected: int) -> None: ...
+    def started(self, reused: Sequence[Outcome], expected: int) -> None: ...
 
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
@@ -116,6 +112,30 @@ def make_progress(
     if quiet:
         return NoProgress()
     return ConsoleProgress(objectives, budgets, time_limit_s, Console(stderr=True, highlight=False))
+
+
+def brief(config: RunConfig) -> str:
+    """A point in a few words: its load, and what was changed of the configuration: ``c 8, 2 inst, batch 16, 500 µs``."""
+    load = config.load.load
+    parts = [f"c {load.in_flight}" if isinstance(load, Concurrency) else f"{number(load.per_second)}/s"]
+    if config.load.batch_size > 1:
+        parts.append(f"client batch {config.load.batch_size}")
+    for variant in config.server.variants:
+        parts += ["as it is"] if variant.is_default else _changes(variant)
+    return ", ".join(parts)
+
+
+def _changes(variant: ModelVariant) -> list[str]:
+    found = []
+    if variant.instance_count is not None:
+        found.append(f"{variant.instance_count} inst")
+    if variant.dynamic_batching is False:
+        found.append("no batching")
+    elif variant.max_batch_size is not None:
+        found.append(f"batch {variant.max_batch_size}")
+    if variant.queue_delay_us is not None:
+        found.append(f"{variant.queue_delay_us} µs")
+    return found
 
 
 def _figure(measurement: Measurement, name: str) -> str:

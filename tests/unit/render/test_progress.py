@@ -1,0 +1,75 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.measurement import Failure
+from analyzer.render.progress import ConsoleProgress, NoProgress, make_progress
+from tests.fakes.outcomes import QueueModel, measurement, run_config, server_config
+
+OBJECTIVES = (Objective(metric="throughput"),)
+BUDGETS = (Budget(metric="p99_latency_ms", limit=10.0),)
+
+
+class FakeClock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def drawn(width: int = 80, time_limit_s: float | None = None):
+    out, clock = StringIO(), FakeClock()
+    console = Console(file=out, width=width, force_terminal=False)
+    return ConsoleProgress(OBJECTIVES, BUDGETS, time_limit_s, console, clock), out, clock
+
+
+@pytest.fixture
+def outcomes():
+    model = QueueModel()
+    server = server_config(2, 8, True, 0)
+    kept = measurement(run_config(server, 1), model)
+    over = measurement(run_config(server, 64), model)
+    failed = Failure(config=run_config(server, 2), stage="load", reason="out of memory", measured_at="2026-01-01")
+    return kept, over, failed
+
+
+def test_each_point_is_one_line_that_says_what_came_of_it(outcomes):
+    progress, out, clock = drawn()
+    progress.started((), 3)
+    for outcome in outcomes:
+        progress.measuring(outcome.config, 2)
+        clock.now_s += 2
+        progress.measured(outcome)
+    progress.finished("nothing more is worth measuring")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "About 3 points to measure."
+    assert lines[1].startswith("  1 + ")
+    assert "kept" in lines[1]
+    assert "c 1, 2 inst, batch 8, 0 µs" in lines[1]
+    assert lines[2].startswith("  2 - ")
+    assert "over" in lines[2]
+    assert lines[3].startswith("  3 x failed: out of memory")
+    assert lines[4] == "3 points measured in 6 s: nothing more is worth measuring."
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_points_kept_from_before_are_told(outcomes):
+    progress, out, _ = drawn()
+    progress.started(outcomes[:1], 5)
+    assert out.getvalue() == "About 5 points to measure, 1 point kept from before.\n"
+
+
+@pytest.mark.parametrize(("limit_s", "text"), [(None, "about 40 s left"), (15.0, "about 5 s left")])
+def test_the_time_left_goes_by_what_points_took_and_by_the_limit(outcomes, limit_s, text):
+    progress, _, clock = drawn(time_limit_s=limit_s)
+    progress.started((), 5)
+    clock.now_s += 10
+    progress.measured(outcomes[0])
+    assert progress._time_left(4) == text
+
+
+def test_quiet_draws_nothing():
+    assert isinstance(make_progress(OBJECTIVES, BUDGETS, None, quiet=True), NoProgress)
