@@ -115,7 +115,7 @@ def make_progress(
 
 
 def brief(config: RunConfig) -> str:
-    """A point in a few words: its load, and what was changed of the configuration: ``c 8, 2 inst, batch 16, 500 µs``."""
+    """A point in a few words, its load and what was changed of the configuration: ``c 8, 2 inst, batch 16, 500 µs``."""
     load = config.load.load
     parts = [f"c {load.in_flight}" if isinstance(load, Concurrency) else f"{number(load.per_second)}/s"]
     if config.load.batch_size > 1:
