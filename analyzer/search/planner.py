@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
 
@@ -17,4 +18,8 @@ class Planner(Protocol):
 
     def expected_remaining(self) -> int:
         """About how many points are still to be asked."""
+        ...
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """Every candidate of the space, what became of it so far and the rule that decided."""
         ...

@@ -1,0 +1,144 @@
+"""A search space to the candidates worth telling apart, and a candidate with a load to a run configuration."""
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from analyzer.domain.ledger import Candidate
+from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from analyzer.domain.space import LoadRange, SearchSpace
+from perf_client.profile import Concurrency, LoadProfile, RequestRate
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What a candidate comes to on a server: every field has a value.
+
+    ``batch_limit`` is the largest number of requests that one execution can take: 1 without dynamic batching.
+    """
+
+    instances: int
+    max_batch: int
+    batch_limit: int
+    client_batch: int
+    delay_us: int
+    batching: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """``kept`` starts with the default; ``skipped`` has the sentence for each candidate that is left out."""
+
+    kept: tuple[Candidate, ...]
+    skipped: tuple[tuple[Candidate, str], ...]
+
+
+def roster(space: SearchSpace, base: ModelVariant | None) -> Roster:
+    """Candidates without those that could not behave differently from one that is kept, or could not run."""
+    kept: dict[tuple[object, ...], Candidate] = {}
+    skipped: list[tuple[Candidate, str]] = []
+    for server in space.server_configs():
+        for batch_size in sorted(set(space.batch_sizes)):
+            candidate = Candidate(server=server, batch_size=batch_size)
+            slots = slots_of(candidate, base)
+            if batch_size > max(slots.max_batch, 1):
+                skipped.append((candidate, f"a client batch of {batch_size} does not fit into max batch size"))
+                continue
+            twin = kept.setdefault(_behaviour(server, slots), candidate)
+            if twin is not candidate:
+                skipped.append((candidate, _twin_rule(twin)))
+    return Roster(tuple(kept.values()), tuple(skipped))
+
+
+def slots_of(candidate: Candidate, base: ModelVariant | None) -> Slots:
+    """Unset fields fall back to ``base``, and to Triton's own defaults where that has none."""
+    variant = candidate.server.variants[0]
+    base = base or ModelVariant(model=variant.model)
+    instances = _first(variant.instance_count, base.instance_count, 1)
+    max_batch = _first(variant.max_batch_size, base.max_batch_size, 1)
+    batching = bool(_first(variant.dynamic_batching, base.dynamic_batching, False))
+    delay_us = _first(variant.queue_delay_us, base.queue_delay_us, 0) if batching else 0
+    limit = max(1, max_batch // candidate.batch_size) if batching else 1
+    return Slots(instances, max_batch, limit, candidate.batch_size, delay_us, batching)
+
+
+def run_config(
+    candidate: Candidate, load: float, template: LoadProfile, content: str, duration_s: float | None = None
+) -> RunConfig:
+    """``load`` counts requests in flight or requests per second: what the template's own load is about."""
+    match template.load:
+        case Concurrency():
+            applied: Concurrency | RequestRate = Concurrency(in_flight=round(load))
+        case RequestRate():
+            applied = msgspec.structs.replace(template.load, per_second=float(load))
+    profile = msgspec.structs.replace(template, load=applied, batch_size=candidate.batch_size)
+    if duration_s is not None:
+        profile = msgspec.structs.replace(profile, duration_s=duration_s)
+    return RunConfig(server=candidate.server, load=profile, content=content)
+
+
+def load_of(profile: LoadProfile) -> float:
+    load = profile.load
+    return float(load.in_flight) if isinstance(load, Concurrency) else load.per_second
+
+
+def template_for(load_range: LoadRange, template: LoadProfile) -> LoadProfile:
+    """The template with a load of the range's kind, so that an arrival process that was asked for is kept."""
+    match load_range.kind, template.load:
+        case ("concurrency", Concurrency()) | ("request_rate", RequestRate()):
+            return template
+        case "concurrency", _:
+            return msgspec.structs.replace(template, load=Concurrency(in_flight=1))
+        case _:
+            return msgspec.structs.replace(template, load=RequestRate(per_second=1.0))
+
+
+def doublings(load_range: LoadRange) -> tuple[float, ...]:
+    """Both bounds and the powers of two between them; a rate's range is doubled from its own minimum."""
+    low, high = lowest(load_range), highest(load_range)
+    levels = [low]
+    start = 1.0 if load_range.kind == "concurrency" else low
+    for power in range(64):
+        level = start * 2**power
+        if low < level < high:
+            levels.append(level)
+    return (*levels, high) if high > low else tuple(levels)
+
+
+def lowest(load_range: LoadRange) -> float:
+    """The smallest load that may be asked for: never zero."""
+    if load_range.kind == "concurrency":
+        return float(max(1, math.ceil(load_range.minimum)))
+    return load_range.minimum if load_range.minimum > 0 else load_range.maximum / 1024
+
+
+def highest(load_range: LoadRange) -> float:
+    top = float(math.floor(load_range.maximum)) if load_range.kind == "concurrency" else load_range.maximum
+    return max(top, lowest(load_range))
+
+
+def default_of(space: SearchSpace) -> ServerConfig:
+    return ServerConfig(variants=(ModelVariant(model=space.model),))
+
+
+def _first(*values: int | bool | None) -> int:
+    return next(int(value) for value in values if value is not None)
+
+
+def _behaviour(server: ServerConfig, slots: Slots) -> tuple[object, ...]:
+    """Equal for candidates that could only differ in fields without effect.
+
+    Without the batcher a batch is what one client sends. A batcher that may only take one request has nothing to
+    gather, nor to wait for.
+    """
+    if slots.batch_limit == 1:
+        return (slots.instances, slots.client_batch, 1)
+    preferred = server.variants[0].preferred_batch_sizes
+    return (slots.instances, slots.client_batch, slots.max_batch, slots.delay_us, preferred)
+
+
+def _twin_rule(twin: Candidate) -> str:
+    if twin.server.is_default:
+        return "it is the default configuration written out"
+    return "it can batch no other way than a candidate that is kept: the fields that differ have no effect"

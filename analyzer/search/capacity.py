@@ -1,0 +1,167 @@
+"""Finds the best server configuration at the highest load it carries within the budgets, in few measurements.
+
+The two questions are kept apart: the load at which a configuration is at its best follows from the forecast of its own
+curve, and measurements go to the configuration that may still beat the best found. The next point is a function of what
+was told, in whatever order: a search that was cut off goes on where it stood.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from analyzer.domain.ledger import Candidate, LedgerEntry
+from analyzer.domain.measurement import Outcome
+from analyzer.domain.run import RunConfig
+from analyzer.search import account, settle
+from analyzer.search.candidates import highest, lowest, roster, run_config, slots_of, template_for
+from analyzer.search.evidence import clearly_breaks, gather
+from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, Outlook, Problem
+from analyzer.search.task import SearchTask
+
+WORTH_RATIO = 0.003
+"""Exploring ends when no candidate is expected to improve on the best by more than this."""
+
+WORTH_ODDS = 0.02
+"""While nothing keeps the limits: the chance to do so below which a candidate is given up."""
+
+_RAISED = 1.25
+_DEFAULT_SETTLED_RATIO = 0.02
+_MOST_DEFAULT_LEVELS = 6
+
+
+class CapacityPlanner:
+    """The default planner; see the module."""
+
+    def __init__(self, task: SearchTask) -> None:
+        base = task.options.base
+        self._roster = roster(task.space, base)
+        slots = tuple(slots_of(candidate, base) for candidate in self._roster.kept)
+        self._problem = Problem(task.objectives, task.budgets, task.space.load, self._roster.kept, slots)
+        self._template = template_for(task.space.load, task.load_template)
+        self._content = task.content
+        self._options = task.options
+        self._outcomes: dict[str, Outcome] = {}
+        self._asked: set[str] = set()
+        self._reused: set[str] = set()
+        self._outlook: Outlook | None = None
+
+    def ask(self) -> RunConfig | None:
+        if self._options.max_points is not None and len(self._asked) >= self._options.max_points:
+            return None
+        config = next((c for c in self._proposals() if c.key not in self._asked | self._outcomes.keys()), None)
+        if config is not None:
+            self._asked.add(config.key)
+        return config
+
+    def tell(self, outcome: Outcome) -> None:
+        """Outcomes of other models, contents or kinds of load teach nothing here and are passed over."""
+        config = outcome.config
+        candidate = Candidate(server=config.server, batch_size=config.load.batch_size)
+        if (
+            config.content != self._content
+            or type(config.load.load) is not type(self._template.load)
+            or candidate not in self._problem.candidates
+        ):
+            return
+        if config.key not in self._asked:
+            self._reused.add(config.key)
+        self._outcomes[config.key] = outcome
+        self._outlook = None
+
+    def expected_remaining(self) -> int:
+        """Openings not yet made, candidates that may still win, and what it usually takes to settle."""
+        seen = self._asked | self._outcomes.keys()
+        open_points = sum(config.key not in seen for config in self._proposals(finish=False))
+        if open_points == 0:
+            return int(any(config.key not in seen for config in self._proposals()))
+        left = open_points + 3
+        return left if self._options.max_points is None else min(left, self._options.max_points - len(self._asked))
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        return account.ledger(self._look(), self._roster.skipped, self._reused)
+
+    def _look(self) -> Outlook:
+        if self._outlook is None:
+            evidence = gather(self._outcomes.values(), self._problem.metrics)
+            self._outlook = Outlook(self._problem, evidence)
+        return self._outlook
+
+    def _proposals(self, finish: bool = True) -> Iterator[RunConfig]:
+        """Everything worth measuring now, the most useful first."""
+        look = self._look()
+        yield from self._opening(look)
+        yield from self._exploring(look)
+        if finish:
+            yield from self._checking(look)
+            yield from self._settling(look)
+
+    def _opening(self, look: Outlook) -> Iterator[RunConfig]:
+        """The default alone and at its best, then far corners: a decent answer early, and what the forecast needs."""
+        if not look.levels[0] and self._problem.candidates[0] not in look.evidence.failed:
+            yield self._config(0, lowest(self._problem.load))
+        prospects = {p.row: p for p in look.prospects}
+        if 0 in prospects and len(look.levels[0]) < 2:
+            yield self._config(0, prospects[0].load)
+        for row in account.corners(self._problem.slots):
+            if row in prospects and not look.levels[row] and prospects[row].p_loads == 1.0:
+                yield self._config(row, prospects[row].load)
+
+    def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
+        """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
+        worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
+        gains = [(p.gain(look.incumbent), p) for p in look.prospects]
+        promising = [(gain, p) for gain, p in gains if gain >= worth]
+        for _, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):
+            yield self._config(p.row, p.load)
+
+    def _cost(self, row: int) -> tuple[int, int]:
+        slots = self._problem.slots[row]
+        return slots.instances * max(slots.max_batch, 1), slots.delay_us
+
+    def _checking(self, look: Outlook) -> Iterator[RunConfig]:
+        """Before the end: does the leader really not carry more, and is the default at its own best?"""
+        if look.best_kept:
+            leader = look.best_kept[0]
+            row = look.row(leader.candidate)
+            raised = self._next_load(look, row, leader.load)
+            covered = any(leader.load < level.load <= leader.load * _RAISED**2 for level in look.levels[row])
+            if raised is not None and not covered and len(look.levels[row]) <= MOST_LEVELS:
+                yield self._config(row, raised)
+        default = next((p for p in look.prospects if p.row == 0), None)
+        if default is None or not default.fresh or len(look.levels[0]) >= _MOST_DEFAULT_LEVELS:
+            return
+        kept = [look.at(0, level.load) for level in look.levels[0] if look.keeps(level)]
+        if not kept or default.score > max(kept) + _DEFAULT_SETTLED_RATIO:
+            yield self._config(0, default.load)
+
+    def _next_load(self, look: Outlook, row: int, load: float) -> float | None:
+        """A step up from the leader's load, below anything known to be too much."""
+        above = [level for level in look.levels[row] if level.load > load]
+        if any(clearly_breaks(level, self._problem.budgets) for level in above):
+            return None
+        higher = [float(x) for x in look.loads if load * (1 + FLAT_RATIO) < x <= highest(self._problem.load)]
+        return next((x for x in higher if x >= load * _RAISED), higher[-1] if higher else None)
+
+    def _settling(self, look: Outlook) -> Iterator[RunConfig]:
+        for step in settle.steps(look, self._options):
+            if step.again:
+                yield self._repeat(look, step)
+            else:
+                yield self._config(step.row, step.load)
+
+    def _repeat(self, look: Outlook, step: settle.Step) -> RunConfig:
+        """The same point under the next seed: a new draw, and a point of its own in the run folder."""
+        level = next(level for level in look.levels[step.row] if level.load == step.load)
+        seeds = [m.config.load.seed for m in level.measurements]
+        duration_s = self._options.confirm_duration_s
+        config = self._config(step.row, step.load, duration_s)
+        if config.key in self._outcomes:
+            profile = msgspec.structs.replace(config.load, seed=max(seeds) + 1)
+            config = msgspec.structs.replace(config, load=profile)
+        return config
+
+    def _config(self, row: int, load: float, duration_s: float | None = None) -> RunConfig:
+        low, high = lowest(self._problem.load), highest(self._problem.load)
+        within = min(max(load, low), high)
+        duration_s = duration_s or self._options.screen_duration_s
+        return run_config(self._problem.candidates[row], within, self._template, self._content, duration_s)

@@ -1,0 +1,34 @@
+"""The planner that a mode names."""
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.space import SearchSpace
+from analyzer.errors import UsageError
+from analyzer.search.brute import BrutePlanner
+from analyzer.search.capacity import CapacityPlanner
+from analyzer.search.options import SearchOptions
+from analyzer.search.planner import Planner
+from analyzer.search.task import SearchTask
+from perf_client.profile import LoadProfile
+
+MODES = ("capacity", "brute")
+"""The first is the default."""
+
+
+def make_planner(  # noqa: PLR0917 - the one place where the parts of a search come together
+    mode: str,
+    space: SearchSpace,
+    objectives: tuple[Objective, ...],
+    budgets: tuple[Budget, ...],
+    load_template: LoadProfile,
+    content: str,
+    options: SearchOptions | None = None,
+) -> Planner:
+    """``load_template`` is asked for as it is, but for its load and client batch; ``content`` goes into each point."""
+    task = SearchTask(space, objectives, budgets, load_template, content, options or SearchOptions())
+    match mode:
+        case "capacity":
+            return CapacityPlanner(task)
+        case "brute":
+            return BrutePlanner(task)
+        case _:
+            raise UsageError(f"search mode {mode!r} is not known; use one of {', '.join(MODES)}")

@@ -1,0 +1,264 @@
+"""Evidence to an outlook: how good each candidate can still turn out, and at which load that would show."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.ledger import Candidate
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.space import LoadRange
+from analyzer.search import surrogate
+from analyzer.search.candidates import Slots, highest, lowest
+from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
+from analyzer.search.queueing import Array
+from analyzer.search.surrogate import Figure
+
+FLAT_RATIO = 0.005
+"""Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""
+
+NEAR_RATIO = 0.015
+"""Loads of one candidate closer than this are not worth two measurements."""
+
+MOST_LEVELS = 8
+"""Levels after which exploring one candidate further is over."""
+
+_LOADS_AFTER_A_SMALLER_FAILED = 0.15
+_LOADS_BESIDE_A_FAILED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is searched. ``candidates`` start with the default; ``slots`` stand beside them."""
+
+    objectives: tuple[Objective, ...]
+    budgets: tuple[Budget, ...]
+    load: LoadRange
+    candidates: tuple[Candidate, ...]
+    slots: tuple[Slots, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        names = ["throughput", *(o.metric for o in self.objectives), *(b.metric for b in self.budgets)]
+        return tuple(dict.fromkeys(names))
+
+    def score(self, level: Level) -> float | None:
+        """Weighted logarithms, each in its better direction; None where an objective was not measured."""
+        total = 0.0
+        for objective in self.objectives:
+            figure = level.figures.get(objective.metric)
+            if figure is None:
+                return None
+            total += objective.weight * _direction(objective) * math.log(max(figure.value, 1e-12))
+        return total / self.total_weight
+
+    @property
+    def total_weight(self) -> float:
+        return sum(o.weight for o in self.objectives) or 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """``load`` is where the candidate is expected at its best within the limits, ``score`` and ``sd`` how good there.
+
+    ``p_kept`` is the chance that it keeps the limits at any load, ``p_loads`` that it starts at all. ``fresh`` is
+    false where nothing new is to be learnt: measured there already, or out of loads to try.
+    """
+
+    row: int
+    candidate: Candidate
+    load: float
+    score: float
+    sd: float
+    p_kept: float
+    p_loads: float
+    fresh: bool
+
+    def gain(self, incumbent: float | None) -> float:
+        """Expected improvement over the incumbent, relative (Jones, Schonlau, Welch 1998), times the odds."""
+        if not self.fresh:
+            return 0.0
+        odds = self.p_kept * self.p_loads
+        if incumbent is None:
+            return odds
+        sd = max(self.sd, 1e-6)
+        z = (self.score - incumbent) / sd
+        density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        return odds * sd * (z * _below(z) + density)
+
+
+class Outlook:
+    """One look at everything told so far; made anew when something is told."""
+
+    def __init__(self, problem: Problem, evidence: Evidence) -> None:
+        self.problem = problem
+        self.evidence = evidence
+        self.loads = _grid(problem.load, [level.load for level in evidence.levels])
+        rows = {candidate: row for row, candidate in enumerate(problem.candidates)}
+        self.levels: list[list[Level]] = [[] for _ in problem.candidates]
+        for level in evidence.levels:
+            if level.candidate in rows:
+                self.levels[rows[level.candidate]].append(level)
+        known = [level for levels in self.levels for level in levels]
+        slots = [problem.slots[rows[level.candidate]] for level in known]
+        open_loop = problem.load.kind == "request_rate"
+        fitted = surrogate.fit(known, slots, problem.metrics, open_loop)
+        self.figures = fitted.forecast(problem.slots, self.loads)
+        self.score, self.score_sd = self._scores()
+        self.kept_z = self._margins()
+
+    def _scores(self) -> tuple[Array, Array]:
+        total, variance = np.zeros(self.kept_shape), np.zeros(self.kept_shape)
+        for objective in self.problem.objectives:
+            figure = self.figures.get(objective.metric)
+            if figure is not None:
+                share = objective.weight / self.problem.total_weight
+                total = total + share * _direction(objective) * figure.mean
+                variance = variance + (share * figure.sd) ** 2
+        return total, np.sqrt(variance)
+
+    @property
+    def kept_shape(self) -> tuple[int, int]:
+        return len(self.problem.candidates), len(self.loads)
+
+    def _margins(self) -> Array:
+        """Standard deviations to the nearest limit, negative beyond it."""
+        margin = np.full(self.kept_shape, 10.0)
+        for budget in self.problem.budgets:
+            figure = self.figures.get(budget.metric)
+            if figure is not None and budget.limit > 0:
+                margin = np.minimum(margin, _margin(figure, budget))
+        return margin
+
+    @cached_property
+    def prospects(self) -> list[Prospect]:
+        """Of every candidate that has not failed."""
+        failed = self.evidence.failed
+        return [self._prospect(row) for row, c in enumerate(self.problem.candidates) if c not in failed]
+
+    def _prospect(self, row: int) -> Prospect:
+        levels = self.levels[row]
+        allowed = self.loads < self.ceiling(row)
+        kept = allowed & (self.kept_z[row] >= 0)
+        p_kept = 1.0
+        if kept.any():
+            scores = np.where(kept, self.score[row], -np.inf)
+            column = int(np.argmax(scores >= scores.max() - FLAT_RATIO))
+        else:
+            column = int(np.argmax(np.where(allowed, self.kept_z[row], -np.inf)))
+            p_kept = _below(float(self.kept_z[row, column])) if allowed.any() else 0.0
+            if any(keeps(level, self.problem.budgets) for level in levels):
+                p_kept = 1.0
+        load = float(self.loads[column])
+        fresh = bool(allowed.any()) and len(levels) < MOST_LEVELS and not self._known(levels, load)
+        return Prospect(
+            row,
+            self.problem.candidates[row],
+            load,
+            float(self.score[row, column]),
+            float(self.score_sd[row, column]) + 0.5 * self._limit_sd(row, column),
+            p_kept,
+            1.0 if levels else self._p_loads(row),
+            fresh,
+        )
+
+    def ceiling(self, row: int) -> float:
+        """The lowest load known to be too high: clearly over a limit, with no kept load above it."""
+        kept = [level.load for level in self.levels[row] if keeps(level, self.problem.budgets)]
+        broken = [level.load for level in self.levels[row] if clearly_breaks(level, self.problem.budgets)]
+        broke = self.evidence.broken_loads.get(self.problem.candidates[row], math.inf)
+        return min((load for load in broken if load > max(kept, default=0.0)), default=broke)
+
+    def _known(self, levels: Sequence[Level], load: float) -> bool:
+        for level in levels:
+            near = abs(math.log(load / level.load)) < NEAR_RATIO
+            if level.load == load or (near and keeps(level, self.problem.budgets)):
+                return True
+        return False
+
+    def _limit_sd(self, row: int, column: int) -> float:
+        """How far the load at the limit is uncertain: the objective moves by about half of that."""
+        binding = [self.figures[b.metric] for b in self.problem.budgets if b.metric in self.figures]
+        return max((float(figure.sd[row, column]) for figure in binding), default=0.0)
+
+    def _p_loads(self, row: int) -> float:
+        """A guess from what failed: bigger than a failed one is unlikely to load, but only measuring it is proof."""
+        size = _size(self.problem.slots[row])
+        by_candidate = dict(zip(self.problem.candidates, self.problem.slots))
+        failed = [_size(by_candidate[c]) for c in self.evidence.failed if c in by_candidate]
+        loaded = [_size(s) for s, levels in zip(self.problem.slots, self.levels) if levels]
+        if not failed or any((size <= other).all() for other in loaded):
+            return 1.0
+        if any((size >= other).all() for other in failed):
+            return _LOADS_AFTER_A_SMALLER_FAILED
+        nearest_failed = min(float(np.abs(size - other).sum()) for other in failed)
+        nearest_loaded = min((float(np.abs(size - other).sum()) for other in loaded), default=math.inf)
+        return _LOADS_BESIDE_A_FAILED if nearest_failed < nearest_loaded else 1.0
+
+    @cached_property
+    def best_kept(self) -> list[Level]:
+        """The best level within the limits of each candidate, best first."""
+        found = []
+        for levels in self.levels:
+            scored = [
+                (s, level) for level in levels if self.keeps(level) and (s := self.problem.score(level)) is not None
+            ]
+            if scored:
+                found.append(max(scored, key=lambda item: (item[0], -item[1].load)))
+        return [level for _, level in sorted(found, key=lambda item: -item[0])]
+
+    def keeps(self, level: Level) -> bool:
+        return keeps(level, self.problem.budgets)
+
+    @cached_property
+    def incumbent(self) -> float | None:
+        """The best score within the limits, smoothed by the forecast: the luckiest of noisy points is not the best."""
+        scores = [
+            self.at(row, level.load)
+            for row, levels in enumerate(self.levels)
+            for level in levels
+            if self.keeps(level) and level.usable
+        ]
+        return max(scores, default=None)
+
+    def at(self, row: int, load: float) -> float:
+        return float(self.score[row, int(np.argmin(np.abs(self.loads - load)))])
+
+    def row(self, candidate: Candidate) -> int:
+        return self.problem.candidates.index(candidate)
+
+
+def _margin(figure: Figure, budget: Budget) -> Array:
+    distance = math.log(budget.limit) - figure.mean
+    result: Array = (distance if budget.at_most else -distance) / np.maximum(figure.sd, 1e-6)
+    return result
+
+
+def _grid(load: LoadRange, measured: Sequence[float]) -> Array:
+    """Whole numbers while they are coarse, then steps of 1.5 %; every measured load is among them."""
+    low, high = lowest(load), highest(load)
+    within = [value for value in measured if low <= value <= high]
+    count = max(2, math.ceil(math.log(high / low) / NEAR_RATIO) + 1) if high > low else 1
+    steps: NDArray[np.float64] = np.geomspace(low, high, min(count, 600))
+    if load.kind == "concurrency":
+        return np.unique(np.concatenate([np.clip(np.round(steps), low, high), within]))
+    # Four significant digits, so that a rate reads like one; the bounds stay as they were given.
+    rounded = [float(f"{value:.4g}") for value in steps[1:-1]]
+    return np.unique(np.clip(np.concatenate([[low, high], rounded, within]), low, high))
+
+
+def _size(slots: Slots) -> Array:
+    """What memory grows with, in octaves."""
+    return np.log2(np.array([slots.instances, max(slots.max_batch, 1), slots.client_batch], dtype=np.float64))
+
+
+def _direction(objective: Objective) -> float:
+    return -1.0 if METRICS[objective.metric].higher_is_better is False else 1.0
+
+
+def _below(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))

@@ -1,0 +1,133 @@
+"""What is still to be measured again before leaders can be called apart, tied, and within their limits."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyzer.domain.metrics import METRICS
+from analyzer.search.evidence import Level, clearly_breaks, secures
+from analyzer.search.options import SearchOptions
+from analyzer.search.outlook import Outlook, Problem
+from analyzer.stats import half_width, separated
+
+MOST_LEADERS = 3
+
+_WORTH_RATIO = 0.01
+"""Differences of the objective below this do not earn another measurement."""
+
+_PRECISE_RATIO = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Measure ``row`` at ``load``: ``again`` for a repeat of a level that was seen, longer where that is asked for."""
+
+    row: int
+    load: float
+    again: bool
+
+
+def steps(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
+    """The most useful first. None: the answer stands, or repeating has reached its bound."""
+    yield from _confirm(outlook, options)
+    yield from _secure(outlook, options)
+    yield from _separate(outlook, options)
+
+
+def _confirm(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
+    """Leaders, and the default's best level, were only screened so far: measure them for as long as was asked."""
+    if options.confirm_duration_s is None:
+        return
+    default = [level for level in outlook.best_kept if level.candidate == outlook.problem.candidates[0]]
+    for level in [*_leaders(outlook.problem, outlook.best_kept), *default]:
+        if level.longest_s < options.confirm_duration_s:
+            yield _repeat(outlook, level)
+
+
+def _secure(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
+    """A leader whose interval reaches over the limit is measured again, or at a load with room for the interval."""
+    problem = outlook.problem
+    if not problem.budgets or not outlook.best_kept:
+        return
+    safe = [level for levels in outlook.levels for level in levels if secures(level, problem.budgets)]
+    best_safe = max((outlook.at(outlook.row(level.candidate), level.load) for level in safe), default=-math.inf)
+    for leader in outlook.best_kept[:MOST_LEADERS]:
+        row = outlook.row(leader.candidate)
+        if outlook.at(row, leader.load) < best_safe + _WORTH_RATIO:
+            continue
+        if _is_doubtful(leader, problem) and len(leader.measurements) < 1 + options.max_repeats:
+            yield _repeat(outlook, leader)
+        lower = _safe_load(outlook, row, leader)
+        if lower is None or outlook.at(row, lower) < best_safe + _WORTH_RATIO:
+            continue
+        seen = [level for level in outlook.levels[row] if level.load == lower]
+        if not seen:
+            yield Step(row, lower, again=False)
+        elif not clearly_breaks(seen[0], problem.budgets) and len(seen[0].measurements) < 1 + options.max_repeats:
+            yield _repeat(outlook, seen[0])
+
+
+def _is_doubtful(level: Level, problem: Problem) -> bool:
+    """Near enough to a limit that narrowing the interval can decide: repeats halve it, no more."""
+    if secures(level, problem.budgets):
+        return False
+    for budget in problem.budgets:
+        figure = level.figures.get(budget.metric)
+        half = None if figure is None else half_width(figure)
+        if figure is None or half is None or budget.violation(level.measurements[0]) is None:
+            continue
+        room = budget.limit - figure.value if budget.at_most else figure.value - budget.limit
+        if room < half / 2:
+            return False
+    return True
+
+
+def _safe_load(outlook: Outlook, row: int, level: Level) -> float | None:
+    """The highest load whose forecast keeps every limit with room for the interval that two measurements would have."""
+    room = np.ones(len(outlook.loads), dtype=bool)
+    for budget in outlook.problem.budgets:
+        figure, seen = outlook.figures.get(budget.metric), level.figures.get(budget.metric)
+        if figure is None or seen is None or budget.limit <= 0 or not seen.value:
+            continue
+        half = (half_width(seen) or 0.0) * math.sqrt(len(level.measurements)) / abs(seen.value)
+        edge = (
+            math.log(budget.limit) - figure.mean[row] if budget.at_most else figure.mean[row] - math.log(budget.limit)
+        )
+        room &= edge >= half
+    allowed = room & (outlook.loads < outlook.ceiling(row))
+    return float(outlook.loads[np.flatnonzero(allowed)[-1]]) if allowed.any() else None
+
+
+def _separate(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
+    """Leaders that can't be told apart take turns, the least measured first."""
+    safe = [level for level in outlook.best_kept if secures(level, outlook.problem.budgets)]
+    leaders = _leaders(outlook.problem, safe)
+    if len(leaders) < 2 or all(_is_precise(level, outlook.problem) for level in leaders):
+        return
+    for level in sorted(leaders, key=lambda level: len(level.measurements)):
+        if len(level.measurements) < 1 + options.max_repeats:
+            yield _repeat(outlook, level)
+
+
+def _leaders(problem: Problem, levels: list[Level]) -> list[Level]:
+    """The first of ``levels`` and those whose main objective can't be told apart from it."""
+    metric = max(problem.objectives, key=lambda o: o.weight).metric
+    if not levels or METRICS[metric].higher_is_better is None:
+        return levels[:1]
+    first = levels[0].figures[metric]
+    return [level for level in levels if not separated(first, level.figures[metric])][:MOST_LEADERS]
+
+
+def _is_precise(level: Level, problem: Problem) -> bool:
+    for objective in problem.objectives:
+        figure = level.figures[objective.metric]
+        half = half_width(figure)
+        if half is not None and half > _PRECISE_RATIO * abs(figure.value):
+            return False
+    return True
+
+
+def _repeat(outlook: Outlook, level: Level) -> Step:
+    return Step(outlook.row(level.candidate), level.load, again=True)

@@ -1,0 +1,200 @@
+"""What was seen so far to a forecast of every candidate at every load, with standard deviations.
+
+Throughput follows the queueing model, latencies a line over its mean latency, other figures a constant; what these
+leave unexplained is learnt by a Gaussian process. All figures are handled as logarithms, so errors are relative.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.domain.metrics import Estimate
+from analyzer.search import gaussian, queueing
+from analyzer.search.candidates import Slots
+from analyzer.search.evidence import Level
+from analyzer.search.queueing import Array, Points, ServiceModel
+from analyzer.stats import Z95, half_width
+
+MOST_LEVELS = 150
+"""Levels that a fit looks at: beyond that they cost time and teach little."""
+
+_COARSE_LOADS = 18
+_FLOOR = 0.004
+_UNKNOWN_NOISE = 0.03
+_TINY = 1e-9
+_OTHER_SPREAD = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Logarithms, one row a candidate and one column a load."""
+
+    mean: Array
+    sd: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogate:
+    """``open_loop``: loads are requests per second, else requests in flight."""
+
+    open_loop: bool
+    service: ServiceModel
+    service_residual: gaussian.Residual
+    lines: dict[str, tuple[float, float]]
+    others: dict[str, float]
+    residuals: dict[str, gaussian.Residual]
+
+    def forecast(self, slots: Sequence[Slots], loads: Array) -> dict[str, Figure]:
+        """Every figure for every pair of candidate and load."""
+        in_flight = self._in_flight(slots, loads) if self.open_loop else np.tile(loads, (len(slots), 1))
+        points = _matrix(slots, in_flight)
+        rate, sd = self._requests_per_s(slots, points)
+        if self.open_loop:
+            rate = np.minimum(rate, loads[None, :])
+        client_batch = np.array([float(s.client_batch) for s in slots])[:, None]
+        figures = {"throughput": Figure(np.log(rate * client_batch), sd)}
+        mean_ms = 1000 * in_flight / rate
+        for name, residual in self.residuals.items():
+            offset, spread = _on_coarse(slots, points, residual)
+            line = self.lines.get(name)
+            middle = np.log(_line(line, mean_ms)) if line else np.full(mean_ms.shape, self.others[name])
+            figures[name] = Figure(middle + offset, np.hypot(spread, sd) if line else spread)
+        return figures
+
+    def _requests_per_s(self, slots: Sequence[Slots], points: Points) -> tuple[Array, Array]:
+        offset, sd = _on_coarse(slots, points, self.service_residual)
+        return 1000 * points.running() / (self.service.service_ms(points) * np.exp(offset)), sd
+
+    def _in_flight(self, slots: Sequence[Slots], rates: Array) -> Array:
+        """Requests in flight that carry a rate; where none do, a thousand times what saturates the server."""
+        found = np.empty((len(slots), len(rates)))
+        for row, slot in enumerate(slots):
+            full = slot.instances * slot.batch_limit
+            grid = np.geomspace(0.01, 2.0 * full, 200)
+            reached = np.maximum.accumulate(self._requests_per_s([slot], _matrix([slot], grid[None, :]))[0][0])
+            found[row] = np.interp(rates, reached, grid, right=1000.0 * full)
+        return found
+
+
+def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str], open_loop: bool) -> Surrogate:
+    """``slots`` stand beside ``levels``. Metrics in ms are latencies; of the rest throughput is always modelled."""
+    pairs = [(level, slot) for level, slot in zip(levels, slots) if level.usable]
+    if len(pairs) > MOST_LEVELS:
+        pairs = _most_telling(pairs)
+    seen = [level for level, _ in pairs]
+    points = _points([slot for _, slot in pairs], np.array([level.in_flight for level in seen]))
+    features = _features([slot for _, slot in pairs], points)
+    measured = queueing.service_ms(points, np.array([level.requests_per_s for level in seen]))
+    service = queueing.fit(points, measured)
+    noise = np.array([_noise(level.figures.get("throughput")) for level in seen])
+    left = np.log(measured) - np.log(service.service_ms(points))
+    residual = gaussian.fit(features, left, noise, explained=3)
+    smooth = service.service_ms(points) * np.exp(residual.predict(features)[0]) if seen else measured
+    mean_ms = smooth * points.in_flight / points.running()
+    lines, others, residuals = {}, {}, {}
+    for name in metrics:
+        rows = [i for i, level in enumerate(seen) if name in level.figures and level.figures[name].value > 0]
+        if name == "throughput" or not rows:
+            continue
+        values = np.array([seen[i].figures[name].value for i in rows])
+        sd = np.array([_noise(seen[i].figures[name]) for i in rows])
+        if name.endswith("_ms"):
+            lines[name] = _fit_line(mean_ms[rows], values)
+            unexplained = np.log(values) - np.log(_line(lines[name], mean_ms[rows]))
+            residuals[name] = gaussian.fit(features[rows], unexplained, sd, explained=2)
+        else:
+            others[name] = float(np.median(np.log(values)))
+            unexplained = np.log(values) - others[name]
+            residuals[name] = gaussian.fit(features[rows], unexplained, sd, typical=_OTHER_SPREAD)
+    return Surrogate(open_loop, service, residual, lines, others, residuals)
+
+
+def _most_telling(pairs: list[tuple[Level, Slots]]) -> list[tuple[Level, Slots]]:
+    """The fastest third of what may be kept, and an even sample of the others."""
+    fast = sorted(range(len(pairs)), key=lambda i: -pairs[i][0].requests_per_s * pairs[i][0].candidate.batch_size)
+    top, rest = fast[: MOST_LEVELS // 3], fast[MOST_LEVELS // 3 :]
+    sampled = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, MOST_LEVELS - len(top))]
+    return [pairs[i] for i in sorted({*top, *sampled})]
+
+
+def _fit_line(mean_ms: Array, values: Array) -> tuple[float, float]:
+    """Slope and intercept over the mean latency by relative errors, drawn weakly to 1.2 times the mean."""
+    typical = float(np.median(mean_ms))
+    rows = np.stack([mean_ms / values, 1 / values], axis=1) / 0.03
+    prior = np.array([[1 / 1.2 / 0.3, 0.0], [0.0, 1 / typical / 0.1]])
+    target = np.concatenate([np.full(len(values), 1 / 0.03), [1 / 0.3, 0.0]])
+    slope, intercept = np.linalg.lstsq(np.concatenate([rows, prior]), target, rcond=None)[0]
+    return float(max(slope, 0.05)), float(max(intercept, 0.0))
+
+
+def _line(line: tuple[float, float], mean_ms: Array) -> Array:
+    slope, intercept = line
+    return np.maximum(slope * mean_ms + intercept, _TINY)
+
+
+def _noise(estimate: Estimate | None) -> float:
+    """Standard deviation of the logarithm."""
+    half = None if estimate is None else half_width(estimate)
+    if estimate is None or half is None or not estimate.value:
+        return _UNKNOWN_NOISE
+    return min(max(half / Z95 / abs(estimate.value), _FLOOR), 0.5)
+
+
+def _points(slots: Sequence[Slots], in_flight: Array) -> Points:
+    return Points(
+        np.array([float(s.instances) for s in slots]),
+        np.array([float(s.batch_limit) for s in slots]),
+        in_flight,
+        np.array([float(s.client_batch) for s in slots]),
+    )
+
+
+def _matrix(slots: Sequence[Slots], in_flight: Array) -> Points:
+    columns = _points(slots, in_flight)
+    return Points(columns.instances[:, None], columns.limit[:, None], in_flight, columns.client_batch[:, None])
+
+
+def _on_coarse(slots: Sequence[Slots], points: Points, residual: gaussian.Residual) -> tuple[Array, Array]:
+    """The process at a few loads of each candidate, interpolated between them: it is smooth, and costs the most."""
+    row = points.in_flight[0]
+    wanted = np.geomspace(row[0], row[-1], _COARSE_LOADS)
+    columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
+    few = points.in_flight[:, columns]
+    repeated = [slot for slot in slots for _ in columns]
+    mean, sd = residual.predict(_features(repeated, _points(repeated, few.ravel())))
+    shape = (len(slots), len(columns))
+    positions = np.arange(len(row))
+    return _stretched(mean.reshape(shape), columns, positions), _stretched(sd.reshape(shape), columns, positions)
+
+
+def _stretched(coarse: Array, columns: NDArray[np.intp], positions: NDArray[np.intp]) -> Array:
+    """Linear interpolation along each row, all rows at once."""
+    right = np.clip(np.searchsorted(columns, positions, side="left"), 1, max(len(columns) - 1, 1))
+    if len(columns) == 1:
+        return np.repeat(coarse, len(positions), axis=1)
+    share = (positions - columns[right - 1]) / (columns[right] - columns[right - 1])
+    result: Array = coarse[:, right - 1] * (1 - share) + coarse[:, right] * share
+    return result
+
+
+def _features(slots: Sequence[Slots], points: Points) -> Array:
+    """Octaves, each over the number of octaves in which behaviour is taken to change."""
+    if not slots:
+        return np.empty((0, 7))
+    over = np.clip(points.in_flight / (points.instances * points.limit), 1.0, 8.0)
+    delay_us = np.array([float(s.delay_us) for s in slots])
+    batching = np.array([float(s.batching) for s in slots])
+    return np.stack(
+        [
+            np.log2(points.instances) / 1.5,
+            np.log2(points.batch()) / 3,
+            np.log2(points.limit) / 8,
+            np.log2(over) / 4,
+            np.log2(1 + delay_us / 200) / 3,
+            batching / 4,
+            np.log2(points.client_batch) / 3,
+        ],
+        axis=1,
+    )
