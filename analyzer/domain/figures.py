@@ -39,3 +39,9 @@ def figure(metric: Metric, estimate: Estimate | None) -> str:
         return NOT_MEASURED
     bounds = interval(metric, estimate)
     return quantity(metric, estimate.value) + (f" ({bounds})" if bounds else "")
+
+
+def title_in_sentence(metric: Metric) -> str:
+    """``Throughput`` to ``throughput``; ``GPU memory`` and ``p99 latency`` stay."""
+    title = metric.title
+    return title if title[:2].isupper() else title[0].lower() + title[1:]

@@ -26,7 +26,8 @@ class Ranking(Record, frozen=True):
     ``tied`` are those of ``ordered`` whose objective can't be told apart from the leader's; ``recommended`` is the
     cheapest of these. ``default`` is the unchanged configuration's best kept point. ``pareto`` is the front of all kept
     points in throughput and p99 latency. ``misses`` start with the nearest. ``excluded`` are points whose figures can't
-    be trusted or checked. ``warnings`` are doubts about the recommended point. Repeats of a point stand as one, pooled.
+    be trusted or checked. ``warnings`` are doubts about the recommended point. ``points`` are all that was measured;
+    here and everywhere above, repeats of a point stand as one, pooled.
     """
 
     objectives: tuple[Objective, ...]
@@ -41,3 +42,4 @@ class Ranking(Record, frozen=True):
     reasons: tuple[str, ...]
     excluded: tuple[Excluded, ...] = ()
     warnings: tuple[str, ...] = ()
+    points: tuple[Measurement, ...] = ()

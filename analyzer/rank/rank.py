@@ -36,6 +36,7 @@ def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: 
         reasons=reasons(choice, ordered, tied, wanted, budgets) if choice else (_nothing(len(points), budgets),),
         excluded=tuple(sifted.excluded),
         warnings=doubts(winner, wanted, budgets) if winner else (),
+        points=tuple(points),
     )
 
 

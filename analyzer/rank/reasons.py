@@ -1,16 +1,13 @@
 """Why the recommended point is the one, and what may be doubted about it: sentences for a reader."""
 
 from collections.abc import Sequence
-from math import ceil, log
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.figures import figure, quantity
+from analyzer.domain.figures import figure, quantity, title_in_sentence
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.rank.ties import Choice
-
-_SUPPORT_CONFIDENCE = 0.99
-"""Requests needed to know a percentile: enough that this many chances in a hundred show one beyond it."""
+from perf_client.estimate import needed_samples
 
 
 def reasons(
@@ -71,7 +68,7 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
     if len(objectives) == 1:
         metric = METRICS[objectives[0].metric]
         word = "Lowest" if metric.higher_is_better is False else "Highest"
-        text = f"{word} {_lower(metric.title)}: {_figures(leader, objectives)}."
+        text = f"{word} {title_in_sentence(metric)}: {_figures(leader, objectives)}."
     else:
         text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
     if len(ordered) == 1:
@@ -111,7 +108,7 @@ def _more_requests(measurement: Measurement, name: str, estimate: Estimate) -> s
         percent = float(name[1:].split("_", 1)[0])
     except ValueError:
         return ""
-    needed = ceil(log(1 - _SUPPORT_CONFIDENCE) / log(percent / 100))
+    needed = needed_samples(percent)
     missing = needed - response.count
     if missing <= 0:
         return f" beyond it ({response.count:,} in all): measure for longer"
@@ -123,9 +120,4 @@ def _figures(measurement: Measurement, objectives: Sequence[Objective]) -> str:
 
 
 def _named(objectives: Sequence[Objective]) -> str:
-    return " and ".join(_lower(METRICS[o.metric].title) for o in objectives)
-
-
-def _lower(title: str) -> str:
-    """``Throughput`` to ``throughput``; ``GPU memory`` and ``p99 latency`` stay."""
-    return title if title[:2].isupper() else title[0].lower() + title[1:]
+    return " and ".join(title_in_sentence(METRICS[o.metric]) for o in objectives)

@@ -1,0 +1,68 @@
+"""The answer on a terminal, in 80 columns: what to deploy, why, what comes next, and where the report lies."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from analyzer.render.view import ReportView, Row, Table
+
+TOP_ROWS = 5
+_COLUMNS = {"Throughput (infer/s)": "infer/s", "p99 latency (ms)": "p99 ms"}
+"""Columns of the page's table that fit a terminal, and their short heads."""
+
+
+def print_summary(view: ReportView, files: Iterable[Path], console: Console) -> None:
+    """Everything is printed as plain text: names of models and files can't carry markup."""
+    console.print()
+    console.print(Text(view.verdict, style="bold" if view.found else "bold yellow"))
+    console.print()
+    for reason in view.reasons if view.found else ():
+        _item(console, "-", reason, "")
+    for doubt in view.doubts:
+        _item(console, "!", doubt, "yellow")
+    table = view.ordered if view.found else view.misses
+    if table.rows:
+        console.print()
+        console.print(_grid(table, view.found))
+    for title, out in (("failed", view.failures), ("left out", view.excluded)):
+        if out.rows:
+            count = len(out.rows) + out.hidden_count
+            console.print(Text(f"{count} {title}: {out.rows[0].cells[-1].text}", style="dim"))
+    console.print()
+    for path in files:
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def _item(console: Console, bullet: str, text: str, style: str) -> None:
+    grid = Grid.grid(padding=(0, 1))
+    grid.add_row(Text(bullet, style=style), Text(text, style=style))
+    console.print(grid)
+
+
+def _grid(table: Table, found: bool) -> Padding:
+    """The first rows; of the figures those that fit beside the configuration."""
+    shown = [index for index, column in enumerate(table.columns) if index < 2 or column.title in _COLUMNS]
+    if not found:
+        shown = list(range(len(table.columns)))[:4]
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for index in shown:
+        column = table.columns[index]
+        head = _COLUMNS.get(column.title, column.title)
+        grid.add_column(Text(head), justify="right" if column.numeric else "left", no_wrap=column.numeric)
+    for row in table.rows[:TOP_ROWS]:
+        grid.add_row(*(_cell(row, index) for index in shown), style="bold" if "recommended" in row.marks else "")
+    return Padding(grid, (0, 0, 1, 0))
+
+
+def _cell(row: Row, index: int) -> Text:
+    marks = [mark for mark in row.marks if mark != "recommended"] if index == 0 else []
+    text = Text(
+        row.cells[index].text.replace("dynamic batching up to", "batch").replace("dynamic batching", "batching")
+    )
+    if marks:
+        text.append(f" ({', '.join(marks)})", style="dim")
+    return text

@@ -1,0 +1,199 @@
+"""The tables of a page: points, misses, failures, times."""
+
+from collections.abc import Iterable, Sequence
+
+from analyzer.domain.figures import NOT_MEASURED, interval, number, quantity
+from analyzer.domain.measurement import Measurement
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.ranking import Ranking
+from analyzer.render import words
+from analyzer.render.breakdown import ABOUT, breakdown, server_parts_ms
+from analyzer.render.view import Cell, Column, Row, Table
+from analyzer.render.words import Specs
+
+ORDERED_ROWS = 30
+MISSED_ROWS = 10
+OTHER_ROWS = 15
+"""Rows on the page; the tables beside it hold every point."""
+
+_POINT = (Column(title="Configuration"), Column(title="Load"))
+
+
+def ordered(ranking: Ranking, specs: Specs) -> Table:
+    """The best point of each configuration, best first."""
+    memory = _memory_metric(ranking.ordered)
+    names = [name for name in ("throughput", "p50_latency_ms", "p99_latency_ms", memory) if name]
+    extra = [o.metric for o in ranking.objectives] + [b.metric for b in ranking.budgets]
+    names += [name for name in dict.fromkeys(extra) if name not in names]
+    rows = [
+        Row(cells=(*_point(m, specs), *(figure_cell(m, name) for name in names)), marks=marks(m, ranking))
+        for m in ranking.ordered
+    ]
+    return _table((*_POINT, *(metric_column(name) for name in names)), rows, ORDERED_ROWS)
+
+
+def misses(ranking: Ranking, specs: Specs) -> Table:
+    """Points outside the budget, nearest first, and by how much."""
+    columns = (*_POINT, Column(title="Missed"), Column(title="By", numeric=True), metric_column("throughput"))
+    rows = []
+    for miss in ranking.misses:
+        m, metric = miss.measurement, METRICS[miss.budget.metric]
+        bound = "at most" if miss.budget.at_most else "at least"
+        estimate = metric.read(m)
+        seen = quantity(metric, estimate.value) if estimate else NOT_MEASURED
+        missed = Cell(text=f"{metric.title} {seen}", note=f"{bound} {quantity(metric, miss.budget.limit)}")
+        over = f"{number(100 * miss.violation)} %" if miss.budget.limit else quantity(metric, miss.violation)
+        by = Cell(text=over, sort=f"{miss.violation:.9g}")
+        rows.append(Row(cells=(*_point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
+    return _table(columns, rows, MISSED_ROWS)
+
+
+def excluded(ranking: Ranking, specs: Specs) -> Table:
+    rows = [Row(cells=(*_point(e.measurement, specs), Cell(text=_sentence(e.reason)))) for e in ranking.excluded]
+    return _table((*_POINT, Column(title="Why it is left out")), rows, OTHER_ROWS)
+
+
+def failures(ranking: Ranking, specs: Specs) -> Table:
+    rows = [
+        Row(
+            cells=(
+                Cell(text=words.server(f.config.server, specs)),
+                Cell(text=words.point(f.config)),
+                Cell(text=_sentence(f.reason), note=f"while it was at: {f.stage}"),
+            )
+        )
+        for f in ranking.failures
+    ]
+    return _table((*_POINT, Column(title="Reason")), rows, OTHER_ROWS)
+
+
+def time(measurements: Sequence[Measurement], ranking: Ranking, specs: Specs) -> Table:
+    """Milliseconds of a mean request by part, for a few points."""
+    parts = [(m, b) for m in measurements if (b := breakdown(m)) is not None]
+    names = [name for name in ABOUT if any(p.name == name and p.ms > 0 for _, b in parts for p in b.parts)]
+    columns = (*_POINT, *(Column(title=f"{name} (ms)", numeric=True) for name in (*names, "Mean")))
+    rows = []
+    for m, b in parts:
+        cells = [_ms(p.ms) for p in b.parts if p.name in names]
+        rows.append(Row(cells=(*_point(m, specs), *cells, _ms(b.total_ms)), marks=marks(m, ranking)))
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def composing(measurement: Measurement | None) -> Table:
+    """The models that an ensemble calls, each with the time of a mean request in it."""
+    titles = ("Queue (ms)", "Input (ms)", "Compute (ms)", "Output (ms)", "Mean batch")
+    columns = (Column(title="Model"), *(Column(title=title, numeric=True) for title in titles))
+    called = measurement.load.server[1:] if measurement else ()
+    rows = []
+    for times in called:
+        if times.success_count and times.execution_count:
+            parts = [_ms(ms) for ms in server_parts_ms(times)]
+            batch = times.inference_count / times.execution_count
+            rows.append(Row(cells=(Cell(text=times.model), *parts, Cell(text=number(batch), sort=f"{batch:.9g}"))))
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def certainty(measurement: Measurement | None) -> Table:
+    """The figures of one point with their intervals and what they rest on."""
+    titles = (("Figure", False), ("Value", True), ("95 % interval", True), ("Rests on", False))
+    columns = tuple(Column(title=title, numeric=numeric) for title, numeric in titles)
+    if measurement is None:
+        return Table(columns=columns, rows=())
+    rows = []
+    for name, metric in METRICS.items():
+        estimate = metric.read(measurement)
+        if estimate is None:
+            continue
+        bounds = interval(metric, estimate) or "none"
+        basis = _basis(measurement, name) if estimate.supported else "too few requests to know it"
+        cells = (metric.title, quantity(metric, estimate.value), bounds, basis)
+        rows.append(
+            Row(cells=tuple(Cell(text=text) for text in cells), marks=() if estimate.supported else ("doubtful",))
+        )
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def changes(recommended: Measurement | None, specs: Specs) -> Table:
+    """Each setting of the recommended configuration beside what the repository has today."""
+    columns = (Column(title="Setting"), Column(title="Today"), Column(title="Recommended"))
+    rows = []
+    for chosen in recommended.config.server.variants if recommended else ():
+        prefix = f"{chosen.model}: " if recommended and len(recommended.config.server.variants) > 1 else ""
+        today = type(chosen)(model=chosen.model)
+        pairs = (
+            ("Instances", words.instances(today, specs), words.instances(chosen, specs)),
+            ("Batching", ", ".join(words.batching(today, specs)), ", ".join(words.batching(chosen, specs))),
+        )
+        for name, before, after in pairs:
+            cells = (prefix + name, before, after)
+            rows.append(
+                Row(cells=tuple(Cell(text=text) for text in cells), marks=("changed",) if before != after else ())
+            )
+    return Table(columns=columns, rows=tuple(rows))
+
+
+def marks(measurement: Measurement, ranking: Ranking) -> tuple[str, ...]:
+    key = measurement.config.key
+    found = []
+    if ranking.recommended is not None and ranking.recommended.config.key == key:
+        found.append("recommended")
+    elif len(ranking.tied) > 1 and any(m.config.key == key for m in ranking.tied):
+        found.append("tied")
+    if measurement.config.server.is_default:
+        found.append("default")
+    if measurement.load.verdict in ("drifting", "too short"):
+        found.append(measurement.load.verdict)
+    return tuple(found)
+
+
+def metric_column(name: str) -> Column:
+    metric = METRICS[name]
+    unit = "%" if metric.unit == "ratio" else metric.unit
+    return Column(title=f"{metric.title} ({unit})", numeric=True)
+
+
+def figure_cell(measurement: Measurement, name: str) -> Cell:
+    metric = METRICS[name]
+    estimate = metric.read(measurement)
+    if estimate is None:
+        return Cell(text=NOT_MEASURED)
+    shown = number(estimate.value * (100 if metric.unit == "ratio" else 1))
+    note = interval(metric, estimate)
+    return Cell(text=shown if estimate.supported else f"{shown} ?", note=note, sort=f"{estimate.value:.9g}")
+
+
+def _memory_metric(measurements: Iterable[Measurement]) -> str:
+    points = list(measurements)
+    for name in ("gpu_memory_mb", "server_memory_mb"):
+        if any(METRICS[name].read(m) is not None for m in points):
+            return name
+    return ""
+
+
+def _point(measurement: Measurement, specs: Specs) -> tuple[Cell, Cell]:
+    return Cell(text=words.server(measurement.config.server, specs)), Cell(text=words.point(measurement.config))
+
+
+def _table(columns: tuple[Column, ...], rows: Sequence[Row], limit: int) -> Table:
+    return Table(columns=columns, rows=tuple(rows[:limit]), hidden_count=max(0, len(rows) - limit))
+
+
+def _basis(measurement: Measurement, name: str) -> str:
+    load = measurement.load
+    if name.startswith(("gpu_", "energy")):
+        return words.counted(sum(gpu.sample_count for gpu in measurement.gpus), "sample")
+    if name.startswith("server_"):
+        return words.counted(measurement.host.sample_count, "sample") if measurement.host else ""
+    if name == "failure_ratio":
+        return words.counted(load.request_count + load.dropped_count, "request")
+    return words.counted(load.response.count if load.response else 0, "request")
+
+
+def _ms(ms: float) -> Cell:
+    return Cell(text=f"{ms:.2f}", sort=f"{ms:.9g}")
+
+
+def _sentence(text: str) -> str:
+    """First letter up, a full stop behind: reasons come from many places."""
+    stripped = text.strip().rstrip(".")
+    return f"{stripped[:1].upper()}{stripped[1:]}."

@@ -1,0 +1,212 @@
+"""A ranking and its run to a ReportView: the words and figures of a page, in the order they are read."""
+
+from collections.abc import Iterable
+
+from analyzer.domain.figures import NOT_MEASURED, interval, number, quantity, title_in_sentence
+from analyzer.domain.measurement import Measurement
+from analyzer.domain.metrics import METRICS
+from analyzer.domain.ranking import Ranking
+from analyzer.render import gain, listing, words
+from analyzer.render.breakdown import breakdown
+from analyzer.render.context import RunContext
+from analyzer.render.facts import facts
+from analyzer.render.view import Charts, ConfigFile, ReportView, Tile
+from perf_client.profile import Concurrency
+
+LEADERS = 5
+"""Points whose time is broken down."""
+
+
+def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportView:
+    """``charts`` may be empty: the page and the terminal then do without."""
+    chosen = ranking.recommended
+    specs = context.specs
+    shown = leaders(ranking)
+    configs = tuple(_configs(chosen, context)) if chosen else ()
+    return ReportView(
+        title=f"Serving {context.model}: what to deploy" if chosen else f"Serving {context.model}: nothing fits",
+        model=context.model,
+        subtitle=_subtitle(ranking, context),
+        found=chosen is not None,
+        verdict=_verdict(ranking, context),
+        tiles=tuple(_tiles(ranking)),
+        reasons=ranking.reasons,
+        doubts=ranking.warnings,
+        configs=configs,
+        config_note="" if configs or not chosen else "The run folder does not hold the configuration as it was served.",
+        run_command=context.command,
+        load_command=words.client_command(chosen.config.load) if chosen else "",
+        charts=charts,
+        changes=listing.changes(chosen, specs),
+        ordered=listing.ordered(ranking, specs),
+        misses=listing.misses(ranking, specs),
+        excluded=listing.excluded(ranking, specs),
+        failures=listing.failures(ranking, specs),
+        time_sentence=_time_sentence(chosen or (shown[0] if shown else None)),
+        time=listing.time(shown, ranking, specs),
+        composing=listing.composing(chosen),
+        certainty=listing.certainty(chosen),
+        objectives=_objectives(ranking),
+        budgets=_budgets(ranking),
+        environment=tuple(facts(context.environment)),
+        settings=tuple(facts(context.settings, absent="automatic")),
+    )
+
+
+def leaders(ranking: Ranking) -> tuple[Measurement, ...]:
+    """The recommended, the default, then the best of the rest; the nearest misses where nothing is kept."""
+    first = [m for m in (ranking.recommended, ranking.default) if m is not None]
+    rest = list(ranking.ordered) or [miss.measurement for miss in ranking.misses]
+    return tuple({m.config.key: m for m in [*first, *rest]}.values())[:LEADERS]
+
+
+def _subtitle(ranking: Ranking, context: RunContext) -> str:
+    servers = {m.config.server.key for m in ranking.points} | {f.config.server.key for f in ranking.failures}
+    parts = [
+        f"{words.counted(len(ranking.points), 'point')} of {words.counted(len(servers), 'configuration')} measured",
+        _budgets(ranking),
+        f"run {context.name}",
+        context.started_at,
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _verdict(ranking: Ranking, context: RunContext) -> str:
+    chosen = ranking.recommended
+    if chosen is None:
+        return _no_verdict(ranking, context)
+    server = words.server(chosen.config.server, context.specs)
+    name = METRICS[ranking.objectives[0].metric]
+    told = [figure_of(chosen, "throughput"), f"p99 {figure_of(chosen, 'p99_latency_ms')}"]
+    if name.name not in ("throughput", "p99_latency_ms"):
+        told.append(f"{name.title} {figure_of(chosen, name.name)}")
+    told_text = ", ".join(told)
+    return f"Deploy {context.model} with {server} at {words.point(chosen.config)}: {told_text}{_compared(ranking)}."
+
+
+def _compared(ranking: Ranking) -> str:
+    """The gain, as the end of the verdict's sentence."""
+    chosen, base, name = ranking.recommended, ranking.default, ranking.objectives[0].metric
+    if chosen is None or base is None:
+        return f"; {_no_default(ranking)}"
+    if chosen.config.server.is_default:
+        return "; that is the configuration as it stands today"
+    ratio = gain.ratio(chosen, base, name)
+    if ratio is None:
+        return ""
+    if name == "throughput":
+        return f"; {ratio.value:.2g} times the default configuration"
+    return f"; {METRICS[name].title} {ratio.value:.2g} times that of the default configuration"
+
+
+def _no_default(ranking: Ranking) -> str:
+    measured = any(m.config.server.is_default for m in ranking.points)
+    why = "meets the budget at no load that was measured" if measured else "was not measured"
+    return f"the default configuration {why}"
+
+
+def _no_verdict(ranking: Ranking, context: RunContext) -> str:
+    if not ranking.misses:
+        return f"No configuration of {context.model} can be recommended. {ranking.reasons[0]}"
+    miss = ranking.misses[0]
+    m, metric = miss.measurement, METRICS[miss.budget.metric]
+    server = words.server(m.config.server, context.specs)
+    seen = figure_of(m, metric.name)
+    bound = "at most" if miss.budget.at_most else "at least"
+    asked = f"{bound} {quantity(metric, miss.budget.limit)} was asked for"
+    nearest = f"nearest is {server} at {words.point(m.config)} with {metric.title} {seen}, where {asked}"
+    return f"Nothing meets the budget: {nearest}."
+
+
+def figure_of(measurement: Measurement, name: str) -> str:
+    """A figure without its interval, for sentences."""
+    metric = METRICS[name]
+    estimate = metric.read(measurement)
+    return NOT_MEASURED if estimate is None else quantity(metric, estimate.value)
+
+
+def _tiles(ranking: Ranking) -> Iterable[Tile]:
+    chosen = ranking.recommended
+    point = chosen or (ranking.misses[0].measurement if ranking.misses else None)
+    if point is None:
+        return
+    names = ["throughput", "p99_latency_ms"]
+    names += [o.metric for o in ranking.objectives if o.metric not in names][:1]
+    for name in names:
+        yield _metric_tile(point, name, ranking)
+    if chosen is not None:
+        yield _gain_tile(ranking)
+    yield _load_tile(point)
+    memory = next((n for n in ("gpu_memory_mb", "server_memory_mb") if METRICS[n].read(point)), "server_memory_mb")
+    yield _metric_tile(point, memory, ranking)
+
+
+def _metric_tile(measurement: Measurement, name: str, ranking: Ranking) -> Tile:
+    metric = METRICS[name]
+    estimate = metric.read(measurement)
+    if estimate is None:
+        return Tile(label=metric.title, value=NOT_MEASURED, unit="")
+    scale, unit = (100.0, "%") if metric.unit == "ratio" else (1.0, metric.unit)
+    limits = [b for b in ranking.budgets if b.metric == name]
+    notes = [f"{interval(metric, estimate)}"] if interval(metric, estimate) else []
+    notes += [f"{'limit' if b.at_most else 'at least'} {quantity(metric, b.limit)}" for b in limits]
+    return Tile(label=metric.title, value=number(scale * estimate.value), unit=unit, note=" · ".join(notes))
+
+
+def _load_tile(measurement: Measurement) -> Tile:
+    profile = measurement.config.load
+    batch = "" if profile.batch_size == 1 else f"client batch {profile.batch_size}"
+    if isinstance(profile.load, Concurrency):
+        return Tile(label="Load", value=f"{profile.load.in_flight:,}", unit="in flight", note=batch or "concurrency")
+    note = ", ".join(part for part in (f"{profile.load.arrival} arrival", batch) if part)
+    return Tile(label="Load", value=number(profile.load.per_second), unit="req/s", note=note)
+
+
+def _gain_tile(ranking: Ranking) -> Tile:
+    chosen, base, name = ranking.recommended, ranking.default, ranking.objectives[0].metric
+    label = "Against default"
+    if chosen is not None and chosen.config.server.is_default:
+        return Tile(label=label, value="1.00", unit="×", note="it is the default")
+    ratio = gain.ratio(chosen, base, name) if chosen and base else None
+    if ratio is None or base is None:
+        return Tile(label=label, value="none", unit="", note=_no_default(ranking))
+    note = " · ".join(part for part in (gain.bounds(ratio), f"default {figure_of(base, name)}") if part)
+    return Tile(label=label, value=gain.times(ratio), unit="×", note=note)
+
+
+def _configs(chosen: Measurement, context: RunContext) -> Iterable[ConfigFile]:
+    names = dict.fromkeys([*(v.model for v in chosen.config.server.variants), context.model])
+    for name in names:
+        text = context.config_text(chosen.config.server, name)
+        if text.strip():
+            yield ConfigFile(name=f"{name}/config.pbtxt", text=text.strip("\n"))
+
+
+def _time_sentence(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return ""
+    parts = breakdown(measurement)
+    if parts is None:
+        return f"Not measured: {measurement.load.server_unmeasured or 'the server offered no statistics'}."
+    largest = parts.largest
+    share = 100 * largest.ms / parts.total_ms if parts.total_ms else 0.0
+    mean = quantity(METRICS["mean_latency_ms"], parts.total_ms)
+    return f"A mean request takes {mean}; {share:.0f} % of it is {largest.name.lower()}: {largest.about}."
+
+
+def _objectives(ranking: Ranking) -> str:
+    shown = []
+    for objective in ranking.objectives:
+        metric = METRICS[objective.metric]
+        word = "lowest" if metric.higher_is_better is False else "highest"
+        weight = f" (weight {objective.weight:g})" if len(ranking.objectives) > 1 else ""
+        shown.append(f"{word} {title_in_sentence(metric)}{weight}")
+    return ", ".join(shown)
+
+
+def _budgets(ranking: Ranking) -> str:
+    limits = [
+        f"{METRICS[b.metric].title} {'at most' if b.at_most else 'at least'} {quantity(METRICS[b.metric], b.limit)}"
+        for b in ranking.budgets
+    ]
+    return ", ".join(limits) or "no budget"

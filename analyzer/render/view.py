@@ -1,0 +1,89 @@
+"""What a page shows, as plain strings: every number is already formatted, every chart already drawn."""
+
+from analyzer.domain.record import Record
+
+
+class Tile(Record, frozen=True):
+    """One figure to be read at a glance."""
+
+    label: str
+    value: str
+    unit: str
+    note: str = ""
+
+
+class Column(Record, frozen=True):
+    title: str
+    numeric: bool = False
+
+
+class Cell(Record, frozen=True):
+    """``note`` is set smaller, under the text: an interval, mostly. ``sort`` orders the column; empty sorts last."""
+
+    text: str
+    note: str = ""
+    sort: str = ""
+
+
+class Row(Record, frozen=True):
+    """``marks`` name what the row is: recommended, tied, default."""
+
+    cells: tuple[Cell, ...]
+    marks: tuple[str, ...] = ()
+
+
+class Table(Record, frozen=True):
+    """``hidden_count`` rows more stand in the files beside the page."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    hidden_count: int = 0
+
+
+class Fact(Record, frozen=True):
+    name: str
+    value: str
+
+
+class ConfigFile(Record, frozen=True):
+    name: str
+    text: str
+
+
+class Charts(Record, frozen=True):
+    """SVG documents to be set into the page; empty where there was nothing to draw."""
+
+    frontier: str = ""
+    load: str = ""
+    breakdown: str = ""
+
+
+class ReportView(Record, frozen=True):
+    """One report. ``found`` is false where nothing could be recommended; the page then shows the nearest misses."""
+
+    title: str
+    model: str
+    subtitle: str
+    found: bool
+    verdict: str
+    tiles: tuple[Tile, ...]
+    reasons: tuple[str, ...]
+    doubts: tuple[str, ...]
+    configs: tuple[ConfigFile, ...]
+    config_note: str
+    run_command: str
+    load_command: str
+    charts: Charts
+    changes: Table
+    ordered: Table
+    misses: Table
+    excluded: Table
+    failures: Table
+    time_sentence: str
+    time: Table
+    composing: Table
+    certainty: Table
+    objectives: str
+    budgets: str
+    environment: tuple[Fact, ...]
+    settings: tuple[Fact, ...]

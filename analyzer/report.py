@@ -1,0 +1,97 @@
+"""From a run folder to an answer: load, rank, view, write. Needs no server and reads nothing but the folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.ranking import Ranking
+from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.rank.rank import rank
+from analyzer.render import html, pdf, tables
+from analyzer.render.charts import draw
+from analyzer.render.console import print_summary
+from analyzer.render.context import RunContext
+from analyzer.render.page import make_view
+from analyzer.render.view import Charts
+from analyzer.store import RunFolder
+
+FILES = {"html": "report.html", "csv": "measurements.csv", "json": "report.json", "pdf": "report.pdf"}
+"""What each format is written to, in the order of writing: the PDF, which needs an extra, comes last."""
+
+_MEND = "Raise the limit, or measure more configurations or lighter loads."
+
+
+def run(
+    folder: Path,
+    *,
+    objectives: Sequence[Objective] | None = None,
+    budgets: Sequence[Budget] | None = None,
+    formats: Sequence[str] = tuple(FILES),
+    output: Path | None = None,
+    console: Console | None = None,
+) -> Ranking:
+    """Write the report and print the answer.
+
+    Objectives and budgets are those of the run unless given anew. Raises NothingMeetsBudgetError, with everything
+    written and printed, where no measured point can be recommended.
+    """
+    stored = RunFolder.open(folder)
+    outcomes = stored.outcomes()
+    wanted = stored.header.objectives if objectives is None else objectives
+    allowed = stored.header.budgets if budgets is None else budgets
+    ranking = rank(outcomes, wanted, allowed)
+    context = context_of(stored)
+    has_page = not {"html", "pdf"}.isdisjoint(formats)
+    view = make_view(ranking, context, draw(ranking, context.specs) if has_page else Charts())
+    texts = {
+        "html": html.render(view) if has_page else "",
+        "csv": tables.csv_text(outcomes, ranking),
+        "json": tables.json_text(outcomes, ranking, context),
+    }
+    written, missing = write(texts, formats, output or folder)
+    print_summary(view, written, console or Console(highlight=False))
+    if ranking.recommended is None:
+        raise NothingMeetsBudgetError(f"{ranking.reasons[0]} {_MEND}" if ranking.misses else ranking.reasons[0])
+    if missing is not None:
+        raise missing
+    return ranking
+
+
+def write(
+    texts: Mapping[str, str], formats: Sequence[str], folder: Path
+) -> tuple[list[Path], MissingExtraError | None]:
+    """Each format in turn. A PDF that can't be made costs none of the others; its error is handed back."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (name for name in texts if name in formats):
+            (folder / FILES[name]).write_text(texts[name], encoding="utf-8")
+            written.append(folder / FILES[name])
+        if "pdf" in formats:
+            pdf.write(texts["html"], folder / FILES["pdf"])
+            written.append(folder / FILES["pdf"])
+    except OSError as error:
+        raise UsageError(
+            f"the report can't be written into {folder} ({error.strerror}); name another folder"
+        ) from error
+    except MissingExtraError as error:
+        return written, error
+    return written, None
+
+
+def context_of(stored: RunFolder) -> RunContext:
+    """What the page shows of a run beside its outcomes."""
+    header = stored.header
+    return RunContext(
+        name=stored.path.resolve().name,
+        model=header.space.model,
+        model_specs=header.model_specs,
+        command=header.command,
+        started_at=header.started_at,
+        tool_version=header.tool_version,
+        config_text=stored.config_text,
+        settings=header.settings,
+        environment=stored.environment,
+    )
