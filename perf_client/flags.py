@@ -1,0 +1,180 @@
+"""The options of the command line: perf_analyzer's with its names, shorts and defaults, and ours beside them."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from perf_client import values
+from perf_client.errors import usage_error
+from perf_client.unsupported import REFUSED, Refused
+from perf_client.version import __version__
+
+EPILOG = """\
+Percentiles are of the response time, counted from the moment a request was due. Flags of perf_analyzer that are not
+listed here are refused with the reason.
+
+exit codes: 0 done; 1 a bug; 2 wrong usage; 3 the input data can't be used; 5 the server can't be reached, does not
+speak KServe v2 or answered no request; 7 done, but the load generator, not the server, was the limit; 130 interrupted,
+with a partial result.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of printing its usage over several lines: a mistake gets one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise usage_error(f"{message}; see perf-client --help")
+
+
+class Refuse(argparse.Action):
+    """Ends the command with the reason, unless the value asks for what is done anyway."""
+
+    def __init__(self, refused: Refused, **options: Any) -> None:
+        super().__init__(nargs=None if refused.takes_value else 0, help=argparse.SUPPRESS, **options)
+        self.refused = refused
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if values not in self.refused.keeps:
+            shown = f"{option_string} {values}" if self.refused.keeps else option_string
+            raise usage_error(f"{shown}: {self.refused.instead}")
+
+
+def make_parser() -> Parser:
+    width = {
+        "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=36, width=110)
+    }
+    parser = Parser(
+        prog="perf-client",
+        usage="perf-client -m NAME [options]",
+        description="Puts load on a model of a KServe v2 server and says what its users would have seen.",
+        epilog=EPILOG,
+        add_help=False,
+        allow_abbrev=False,
+        **width,  # type: ignore[arg-type]  # argparse's stub wants a class, any callable works
+    )
+    _add_target(parser.add_argument_group("target"))
+    _add_load(parser.add_argument_group("load"))
+    _add_measurement(parser.add_argument_group("measurement"))
+    _add_requests(parser.add_argument_group("requests"))
+    _add_results(parser.add_argument_group("results"))
+    for refused in REFUSED:
+        parser.add_argument(*refused.flags, dest="refused", action=Refuse, refused=refused)
+    return parser
+
+
+def _add_target(group: Any) -> None:
+    group.add_argument("-m", dest="model", metavar="NAME", help="model to drive (required)")
+    group.add_argument(
+        "-x", dest="version", metavar="VERSION", default="", help="its version; default: the server's choice"
+    )
+    group.add_argument(
+        "-u", dest="url", metavar="HOST:PORT", help="server; default: localhost:8000, for gRPC localhost:8001"
+    )
+    group.add_argument(
+        "-i", dest="protocol", metavar="PROTOCOL", type=values.protocol, default="http", help="http (default) or grpc"
+    )
+
+
+def _add_load(group: Any) -> None:
+    group.add_argument(
+        "--concurrency-range", metavar="START:END:STEP", help="requests kept in flight, closed loop; default 1:1:1"
+    )
+    group.add_argument(
+        "--request-rate-range", metavar="START:END:STEP", help="requests per second, open loop; END 0 needs -l"
+    )
+    group.add_argument(
+        "--request-distribution",
+        choices=("constant", "poisson", "gamma"),
+        default="constant",
+        help="arrivals of a request rate; default constant",
+    )
+    group.add_argument(
+        "--gamma-shape", metavar="K", type=values.number(above=0), help="gamma arrivals: 1 is Poisson, below 1 burstier"
+    )
+    group.add_argument(
+        "--max-in-flight",
+        metavar="N",
+        type=values.whole_number(1),
+        help="request rate: drop and count what comes above N",
+    )
+    group.add_argument(
+        "--latency-threshold", "-l", metavar="MS", type=values.number(least=0), help="go no further above this latency"
+    )
+    group.add_argument("--binary-search", action="store_true", help="bisect the range for -l; STEP is the precision")
+    group.add_argument(
+        "--seed", metavar="N", type=values.whole_number(0), default=0, help="of arrivals and random data; default 0"
+    )
+
+
+def _add_measurement(group: Any) -> None:
+    group.add_argument(
+        "--warmup", metavar="S", type=values.number(least=0), help="seconds cut off first; default: found by MSER-5"
+    )
+    group.add_argument(
+        "--duration", metavar="S", type=values.number(above=0), help="seconds measured at each level; default 5"
+    )
+    group.add_argument("--measurement-interval", "-p", metavar="MS", type=values.whole_number(1), help="the same in ms")
+    group.add_argument(
+        "--request-count", metavar="N", type=values.whole_number(0), help="measure N requests instead of a time"
+    )
+    group.add_argument(
+        "--measurement-mode",
+        choices=("time_windows", "count_windows"),
+        default="time_windows",
+        help="count_windows: measure --measurement-request-count requests",
+    )
+    group.add_argument(
+        "--measurement-request-count", metavar="N", type=values.whole_number(1), help="for count_windows; default 50"
+    )
+    group.add_argument(
+        "--percentile",
+        metavar="P",
+        type=values.number(above=0, below=100),
+        help="judge and summarize by this one; default: the mean",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="S",
+        type=values.number(above=0),
+        default=60.0,
+        help="a later answer is a failure; default 60",
+    )
+
+
+def _add_requests(group: Any) -> None:
+    group.add_argument(
+        "-b",
+        dest="batch_size",
+        metavar="N",
+        type=values.whole_number(1),
+        default=1,
+        help="batch size of a request; default 1",
+    )
+    group.add_argument(
+        "--input-data",
+        metavar="DATA",
+        action="append",
+        help="random (default), zero, a JSON file or a folder of raw files",
+    )
+    group.add_argument(
+        "--shape", metavar="NAME:D1,D2", action="append", type=values.shape, help="size of a variable input"
+    )
+    group.add_argument(
+        "--string-length", metavar="N", type=values.whole_number(0), default=128, help="of random BYTES; default 128"
+    )
+    group.add_argument(
+        "--async", "-a", dest="asynchronous", action="store_true", help="taken: calls always are asynchronous"
+    )
+
+
+def _add_results(group: Any) -> None:
+    group.add_argument("-f", dest="csv", metavar="FILE", type=Path, help="write the levels as CSV")
+    group.add_argument("--verbose-csv", action="store_true", help="more columns there")
+    group.add_argument("--profile-export-file", metavar="FILE", type=Path, help="write every request as JSON")
+    group.add_argument(
+        "--result-dir", "-o", metavar="DIR", type=Path, help="write each level's result (.json) and times (.npz)"
+    )
+    group.add_argument("-v", dest="verbose", action="store_true", help="print more")
+    group.add_argument("--jobs", action="store_true", help="read jobs from stdin, answer on stdout, one JSON line each")
+    group.add_argument("--version", action="version", version=f"perf-client {__version__}")
+    group.add_argument("--help", "-h", "-?", action="help", help="print this")

@@ -1,0 +1,71 @@
+"""The spine of ``perf-client``: each level is driven, summarized, printed and written, then all of them together."""
+
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from perf_client.command import Command
+from perf_client.drive import run_load
+from perf_client.estimate import PERCENTS
+from perf_client.export import check_writable, write_requests, write_result
+from perf_client.profile import LoadProfile, LoadResult
+from perf_client.record import Columns
+from perf_client.report import level_lines, settings_lines, summary_lines
+from perf_client.summarize import summarize
+from perf_client.sweep import by_level, make_search, sweep
+from perf_client.table import write_csv
+
+NOTHING_ANSWERED = 5
+CLIENT_BOUND = 7
+INTERRUPTED = 130
+
+
+def measure(command: Command, out: TextIO) -> int:
+    check_writable(command.csv, command.export, folder=command.result_dir)
+    percents = sorted({*PERCENTS, command.percent}) if command.percent else PERCENTS
+    results: list[LoadResult] = []
+    requests: list[tuple[LoadResult, Columns]] = []
+
+    def measured(profile: LoadProfile) -> LoadResult:
+        run = run_load(profile, command.url)
+        result = summarize(profile, run.columns, run.facts, percents)
+        if command.result_dir:
+            write_result(command.result_dir, result, run.columns)
+        if command.export:
+            requests.append((result, run.columns))
+        _print(out, level_lines(result, command))
+        return result
+
+    _print(out, settings_lines(command))
+    search = make_search(command.levels, bisect=command.bisect)
+    try:
+        for result in sweep(command.profile, command.levels, search, command.limit, measured):
+            results.append(result)
+    finally:
+        # A server that dies at the fifth level must not take the first four with it.
+        _publish(command, by_level(results), requests, out)
+    return exit_code(results)
+
+
+def exit_code(results: Sequence[LoadResult]) -> int:
+    if any(result.incomplete for result in results):
+        return INTERRUPTED
+    if all(result.response is None for result in results):
+        return NOTHING_ANSWERED
+    return CLIENT_BOUND if any(result.client.bound for result in results) else 0
+
+
+def _publish(
+    command: Command, results: list[LoadResult], requests: list[tuple[LoadResult, Columns]], out: TextIO
+) -> None:
+    if not results:
+        return
+    _print(out, summary_lines(results, command))
+    if command.csv:
+        write_csv(command.csv, results, percent=command.percent, verbose=command.verbose_csv)
+    if command.export:
+        write_requests(command.export, requests)
+
+
+def _print(out: TextIO, lines: Iterable[str]) -> None:
+    out.writelines(f"{line}\n" for line in lines)
+    out.flush()
