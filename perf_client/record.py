@@ -5,7 +5,7 @@ garbage collector. All times are CLOCK_MONOTONIC relative to the schedule's zero
 """
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 from zipfile import BadZipFile
@@ -108,6 +108,7 @@ class RunFacts:
 
     ``ended_ns`` (relative) is the end of the schedule: nothing is scheduled after it, though answers may still come;
     for an interrupted run it is the moment of the interruption. ``cpu_s`` and ``wall_s`` cover zero to ``ended_ns``.
+    ``failure_examples`` holds the first message that came with each failure class.
     """
 
     start_ns: int
@@ -120,17 +121,19 @@ class RunFacts:
     incomplete_reason: str = ""
     server: tuple[ServerSample, ...] = ()
     server_unmeasured: str = ""
+    failure_examples: dict[str, str] = field(default_factory=dict)
 
 
 class Recorder:
     """Grows the rows while the load runs. ``add`` is the one call on the hot path."""
 
-    __slots__ = ("_dropped", "_names", "_rows")
+    __slots__ = ("_dropped", "_names", "_rows", "examples")
 
     def __init__(self) -> None:
         self._rows = bytearray()
         self._dropped = array("q")
         self._names: list[str] = [""]
+        self.examples: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._rows) // _ROW.size
@@ -140,8 +143,10 @@ class Recorder:
         # Packing costs 0.14 us; five array.append calls cost 0.34 us, array.extend of a tuple 0.37 us.
         self._rows += _PACK(scheduled_ns, sent_ns, first_byte_ns, last_byte_ns, code)
 
-    def code(self, name: str) -> int:
+    def code(self, name: str, example: str = "") -> int:
         """The code of a failure class, made on first use. Classes beyond what a byte can hold share one."""
+        if example:
+            self.examples.setdefault(name, example)
         if name in self._names:
             return self._names.index(name)
         if len(self._names) >= _MAX_CLASSES:

@@ -1,0 +1,70 @@
+"""Questions to the server that are no load: what the model is, and what the server has counted."""
+
+from typing import Protocol
+
+from perf_client.errors import server_error, usage_error
+from perf_client.profile import ServerTimes
+from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
+
+
+class Refused(Exception):
+    """The server answered, but not with what was asked for. ``missing`` where it doesn't offer the question at all."""
+
+    def __init__(self, message: str, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class Control(Protocol):
+    """One connection for questions, apart from those of the load. All may raise Refused or OSError."""
+
+    async def metadata(self, model: str, version: str) -> ModelMetadata: ...
+
+    async def config(self, model: str, version: str) -> ModelConfig: ...
+
+    async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
+        """Cumulative counters, an entry a version."""
+
+    def close(self) -> None: ...
+
+
+def make_control(target: Target) -> Control:
+    if target.protocol == "grpc":
+        from perf_client.grpc_control import GrpcControl
+
+        return GrpcControl(target)
+    from perf_client.http_control import HttpControl
+
+    return HttpControl(target)
+
+
+async def describe_model(control: Control, target: Target, model: str, version: str) -> ModelDescription:
+    """Raises LoadError where the server can't be reached, isn't KServe v2 or doesn't have the model."""
+    try:
+        metadata = await control.metadata(model, version)
+    except (OSError, TimeoutError) as error:
+        other = "grpc" if target.protocol == "http" else "http"
+        raise server_error(
+            f"no KServe v2 server answers over {target.protocol} at {target.authority} ({_why(error)}); start one, or "
+            f"correct -u, or use -i {other} if that port speaks it"
+        ) from None
+    except Refused as error:
+        name = f"{model!r} version {version}" if version else repr(model)
+        raise usage_error(f"the server at {target.authority} doesn't serve model {name}: {error}") from None
+    try:
+        config = await control.config(model, version)
+    except (OSError, TimeoutError) as error:
+        raise server_error(f"the server at {target.authority} went away: {_why(error)}") from None
+    except Refused:
+        return describe(metadata, None)
+    return describe(metadata, config)
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return "no answer in time"
+        case _:
+            return str(error) or type(error).__name__

@@ -1,0 +1,106 @@
+"""Questions over gRPC, through the same HTTP/2 client that carries the load."""
+
+import asyncio
+import time
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2
+
+from perf_client.control import Refused
+from perf_client.profile import ServerTimes
+from perf_client.record import Recorder
+from perf_client.target import ModelConfig, ModelMetadata, Step, Target, TensorMetadata
+from perf_client.transports.base import Connection
+from perf_client.transports.grpc import CallFailed, GrpcConnection, GrpcTransport
+from perf_client.transports.http2 import grpc_request
+from perf_client.wire import SERVICE
+
+_TIMEOUT_S = 10.0
+
+
+class _NoOwner:
+    """Questions have no load behind them: nothing happens when a stream is free again."""
+
+    def ready(self, connection: Connection, now_ns: int) -> None:
+        pass
+
+    def lost(self, connection: Connection) -> None:
+        pass
+
+
+class GrpcControl:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._transport = GrpcTransport(target.host, target.port, [], time.monotonic_ns, slots_per_connection=1)
+        self._connection: GrpcConnection | None = None
+
+    async def metadata(self, model: str, version: str) -> ModelMetadata:
+        request = service_pb2.ModelMetadataRequest(name=model, version=version)
+        answer = await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse)
+        return ModelMetadata(
+            name=answer.name,
+            inputs=tuple(
+                TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
+                for tensor in answer.inputs
+            ),
+        )
+
+    async def config(self, model: str, version: str) -> ModelConfig:
+        request = service_pb2.ModelConfigRequest(name=model, version=version)
+        config = (await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)).config
+        return ModelConfig(
+            max_batch_size=config.max_batch_size,
+            optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
+            steps=tuple(
+                Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
+                for step in config.ensemble_scheduling.step
+            ),
+            decoupled=config.model_transaction_policy.decoupled,
+            sequential=config.HasField("sequence_batching"),
+        )
+
+    async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
+        request = service_pb2.ModelStatisticsRequest(name=model, version=version)
+        answer = await self._call("ModelStatistics", request, service_pb2.ModelStatisticsResponse)
+        return tuple(_server_times(entry) for entry in answer.model_stats)
+
+    async def _call(self, method: str, request: Any, answer_type: Any) -> Any:
+        call = grpc_request(self._target.authority, f"/{SERVICE}/{method}", request.SerializeToString())
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                if self._connection is None or not self._connection.usable:
+                    self._connection = await self._transport.connect(1, _NoOwner(), Recorder())
+                return answer_type.FromString(await self._connection.call(call))
+        except CallFailed as error:
+            if error.failure.startswith("grpc ") and error.failure != "grpc UNAVAILABLE":
+                raise Refused(str(error), missing=error.failure == "grpc UNIMPLEMENTED") from None
+            raise OSError(str(error)) from None
+        except DecodeError:
+            raise OSError(f"the answer of {method} is not one of KServe v2") from None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _server_times(entry: Any) -> ServerTimes:
+    times = entry.inference_stats
+    return ServerTimes(
+        model=entry.name,
+        version=entry.version,
+        inference_count=entry.inference_count,
+        execution_count=entry.execution_count,
+        success_count=times.success.count,
+        fail_count=times.fail.count,
+        queue_ns=times.queue.ns,
+        compute_input_ns=times.compute_input.ns,
+        compute_infer_ns=times.compute_infer.ns,
+        compute_output_ns=times.compute_output.ns,
+        cache_hit_count=times.cache_hit.count,
+        cache_miss_count=times.cache_miss.count,
+        cache_hit_ns=times.cache_hit.ns,
+        cache_miss_ns=times.cache_miss.ns,
+        request_ns=times.success.ns,
+    )

@@ -1,0 +1,184 @@
+"""Questions over HTTP: KServe v2 metadata, Triton's configuration and statistics extensions."""
+
+import asyncio
+from typing import Any, TypeVar
+
+import msgspec
+
+from perf_client.control import Refused
+from perf_client.profile import ServerTimes
+from perf_client.target import ModelConfig, ModelMetadata, Step, Target
+from perf_client.transports.http import BadAnswer, Head, parse_head
+from perf_client.wire import model_path
+
+_TIMEOUT_S = 10.0
+_BODY_LIMIT_BYTES = 64 << 20
+
+Answer = TypeVar("Answer")
+
+
+class _Duration(msgspec.Struct, frozen=True):
+    count: int = 0
+    ns: int = 0
+
+
+class _InferStatistics(msgspec.Struct, frozen=True):
+    success: _Duration = _Duration()
+    fail: _Duration = _Duration()
+    queue: _Duration = _Duration()
+    compute_input: _Duration = _Duration()
+    compute_infer: _Duration = _Duration()
+    compute_output: _Duration = _Duration()
+    cache_hit: _Duration = _Duration()
+    cache_miss: _Duration = _Duration()
+
+
+class _ModelStatistics(msgspec.Struct, frozen=True):
+    name: str
+    version: str = ""
+    inference_count: int = 0
+    execution_count: int = 0
+    inference_stats: _InferStatistics = _InferStatistics()
+
+
+class _Statistics(msgspec.Struct, frozen=True):
+    model_stats: tuple[_ModelStatistics, ...]
+
+
+class _Input(msgspec.Struct, frozen=True):
+    name: str
+    optional: bool = False
+
+
+class _Step(msgspec.Struct, frozen=True):
+    model_name: str
+    model_version: int = -1
+
+
+class _Ensemble(msgspec.Struct, frozen=True):
+    step: tuple[_Step, ...] = ()
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    decoupled: bool = False
+
+
+class _Config(msgspec.Struct, frozen=True):
+    max_batch_size: int = 0
+    input: tuple[_Input, ...] = ()
+    ensemble_scheduling: _Ensemble = _Ensemble()
+    model_transaction_policy: _Policy = _Policy()
+    sequence_batching: Any = None
+
+
+class HttpControl:
+    """Keeps one connection open and opens it again when the server has closed it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def metadata(self, model: str, version: str) -> ModelMetadata:
+        return await self._get(model_path(model, version), ModelMetadata)
+
+    async def config(self, model: str, version: str) -> ModelConfig:
+        config = await self._get(f"{model_path(model, version)}/config", _Config)
+        return ModelConfig(
+            max_batch_size=config.max_batch_size,
+            optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
+            steps=tuple(
+                Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
+                for step in config.ensemble_scheduling.step
+            ),
+            decoupled=config.model_transaction_policy.decoupled,
+            sequential=config.sequence_batching is not None,
+        )
+
+    async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
+        answer = await self._get(f"{model_path(model, version)}/stats", _Statistics)
+        return tuple(_server_times(entry) for entry in answer.model_stats)
+
+    async def _get(self, path: str, kind: type[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                head, body = await self._ask(path)
+        except (BadAnswer, EOFError, ValueError) as error:
+            self.close()
+            raise OSError(str(error) or "the connection was closed") from None
+        except BaseException:
+            self.close()
+            raise
+        if head.status != 200:
+            raise Refused(_error_text(body) or f"status {head.status} for {path}", head.status in (404, 405, 501))
+        try:
+            return msgspec.json.decode(body, type=kind, strict=False)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise OSError(f"the answer for {path} is not one of KServe v2") from None
+
+    async def _ask(self, path: str) -> tuple[Head, bytes]:
+        """One exchange; a second attempt where the kept connection turns out to be closed."""
+        if self._streams is not None:
+            try:
+                return await self._exchange(*self._streams, path)
+            except (OSError, EOFError):
+                self.close()
+        self._streams = await asyncio.open_connection(self._target.host, self._target.port)
+        return await self._exchange(*self._streams, path)
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str
+    ) -> tuple[Head, bytes]:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._target.authority}\r\nAccept: */*\r\n\r\n".encode())
+        head = parse_head(await reader.readuntil(b"\r\n\r\n"))
+        body = await _body(reader, head.length)
+        if not head.keep_alive or head.length == -1:
+            self.close()
+        return head, body
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].transport.abort()
+            self._streams = None
+
+
+async def _body(reader: asyncio.StreamReader, length: int) -> bytes:
+    if length >= 0:
+        return await reader.readexactly(min(length, _BODY_LIMIT_BYTES))
+    if length == -1:
+        return await reader.read(_BODY_LIMIT_BYTES)
+    body = bytearray()
+    while size := int((await reader.readline()).split(b";")[0], 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    while (await reader.readline()).strip():
+        pass
+    return bytes(body)
+
+
+def _error_text(body: bytes) -> str:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return str(document.get("error", "")) if isinstance(document, dict) else ""
+
+
+def _server_times(entry: _ModelStatistics) -> ServerTimes:
+    times = entry.inference_stats
+    return ServerTimes(
+        model=entry.name,
+        version=entry.version,
+        inference_count=entry.inference_count,
+        execution_count=entry.execution_count,
+        success_count=times.success.count,
+        fail_count=times.fail.count,
+        queue_ns=times.queue.ns,
+        compute_input_ns=times.compute_input.ns,
+        compute_infer_ns=times.compute_infer.ns,
+        compute_output_ns=times.compute_output.ns,
+        cache_hit_count=times.cache_hit.count,
+        cache_miss_count=times.cache_miss.count,
+        cache_hit_ns=times.cache_hit.ns,
+        cache_miss_ns=times.cache_miss.ns,
+        request_ns=times.success.ns,
+    )

@@ -1,0 +1,307 @@
+"""gRPC as our own HTTP/2 client: calls encoded beforehand, several streams a connection, answers only counted."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from struct import iter_unpack, unpack_from
+from typing import cast
+
+from hpack import HPACKError
+
+from perf_client.record import NEVER, OK, Recorder
+from perf_client.transports import http2
+from perf_client.transports.base import Clock, Owner, loss_failure
+from perf_client.transports.flow import SendWindows
+from perf_client.transports.http2 import FRAME_HEADER, GrpcRequest, HeaderBlocks
+
+_LAST_STREAM = 2**31 - 1
+_REPLENISH_BYTES = 1 << 29
+_CONNECT_TIMEOUT_S = 10.0
+_PREFIX_BYTES = 5
+
+
+class BadAnswer(Exception):
+    """What came is not gRPC over HTTP/2."""
+
+
+class CallFailed(Exception):
+    """A call whose answer is read ended without one."""
+
+    def __init__(self, failure: str, message: str) -> None:
+        super().__init__(f"{failure}: {message}" if message else failure)
+        self.failure = failure
+
+
+class Call:
+    """One stream. ``done`` and ``body`` are there where the answer is read, not only counted."""
+
+    __slots__ = ("body", "done", "first_byte_ns", "message_bytes", "scheduled_ns", "sent_ns")
+
+    def __init__(self, scheduled_ns: int, sent_ns: int, done: "asyncio.Future[bytes] | None" = None) -> None:
+        self.scheduled_ns = scheduled_ns
+        self.sent_ns = sent_ns
+        self.first_byte_ns = NEVER
+        self.message_bytes = 0
+        self.done = done
+        self.body = bytearray() if done is not None else None
+
+
+class GrpcConnection(asyncio.Protocol):
+    """One HTTP/2 connection. It is usable once the peer's settings have come."""
+
+    def __init__(
+        self, capacity: int, requests: Iterator[GrpcRequest], owner: Owner, recorder: Recorder, clock: Clock
+    ) -> None:
+        self.capacity = capacity
+        self.in_flight = 0
+        self.usable = False
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._next_request = requests.__next__
+        self._owner = owner
+        self._recorder = recorder
+        self._record = recorder.add
+        self._clock = clock
+        self._transport: asyncio.Transport | None = None
+        self._open = False
+        self._calls: dict[int, Call] = {}
+        self._next_stream = 1
+        self._headers = HeaderBlocks()
+        self._known_headers = self._headers.known
+        self._rest = b""
+        self._begun: tuple[int, int, bytes] | None = None
+        self._consumed = 0
+        self._windows = SendWindows()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self._transport = transport
+        self._open = True
+        self._write = transport.write
+        self._write(http2.client_start())
+
+    # Sending
+
+    def send(self, scheduled_ns: int) -> None:
+        self._start(self._next_request(), Call(scheduled_ns, self._clock()))
+
+    def call(self, request: GrpcRequest) -> "asyncio.Future[bytes]":
+        """Send a request whose answer is wanted: its message, or CallFailed."""
+        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        now_ns = self._clock()
+        self._start(request, Call(now_ns, now_ns, done))
+        return done
+
+    def _start(self, request: GrpcRequest, call: Call) -> None:
+        stream = self._next_stream
+        self._next_stream = stream + 2
+        self.in_flight += 1
+        self._calls[stream] = call
+        if self._windows.take(request):
+            self._write(stream.to_bytes(4, "big").join(request.parts))
+        else:
+            self._write(request.headers(stream))
+            self._windows.wait(stream, request)
+            self._write(self._windows.release())
+        if self._next_stream > _LAST_STREAM:
+            self.usable = False
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        now_ns = self._clock()
+        if self._rest:
+            data = self._rest + data
+        try:
+            position = self._frames(data, now_ns)
+        except (BadAnswer, HPACKError) as error:
+            self._fail_all("bad answer", str(error), now_ns)
+            return
+        self._rest = data[position:] if position < len(data) else b""
+
+    def _frames(self, data: bytes, now_ns: int) -> int:
+        """Take all whole frames; where they end."""
+        size = len(data)
+        position = 0
+        calls = self._calls
+        while size - position >= 9:
+            high, low, kind, flags, stream = FRAME_HEADER.unpack_from(data, position)
+            begin = position + 9
+            end = begin + (high << 8 | low)
+            if end > size:
+                if end - begin > http2.FRAME_LIMIT:
+                    raise BadAnswer("not HTTP/2: a frame larger than was allowed")
+                break
+            position = end
+            if kind == http2.DATA:
+                self._consumed += end - begin
+                call = calls.get(stream)
+                if call is not None:
+                    call.message_bytes += end - begin
+                    if call.body is not None:
+                        call.body += http2.unpadded(data[begin:end], flags)
+                    if flags & http2.END_STREAM:
+                        self._fail(stream, call, "bad answer", "the answer has no trailers", now_ns)
+            elif kind == http2.HEADERS and flags & 0x2C == http2.END_HEADERS:
+                self._header_block(stream, flags, data[begin:end], now_ns)
+            else:
+                self._rare_frame(kind, flags, stream, data[begin:end], now_ns)
+        if self._consumed >= _REPLENISH_BYTES:
+            self._write(http2.window_update(0, self._consumed))
+            self._consumed = 0
+        return position
+
+    def _header_block(self, stream: int, flags: int, block: bytes, now_ns: int) -> None:
+        headers = self._known_headers.get(block) or self._headers.decode(block)
+        call = self._calls.get(stream)
+        if call is None:
+            return
+        if call.first_byte_ns == NEVER:
+            call.first_byte_ns = now_ns
+        if flags & http2.END_STREAM:
+            if headers.grpc_status == 0 and call.message_bytes >= _PREFIX_BYTES:
+                self._succeed(stream, call, now_ns)
+            else:
+                self._fail(stream, call, *http2.failure_of(headers), now_ns)
+        elif headers.http_status is not None and headers.http_status != 200:
+            self._write(http2.reset(stream, http2.CANCEL))
+            self._fail(stream, call, f"http {headers.http_status}", "", now_ns)
+
+    def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes, now_ns: int) -> None:
+        match kind:
+            case http2.SETTINGS if not flags & http2.ACK:
+                self._settings(payload)
+            case http2.PING if not flags & http2.ACK:
+                self._write(http2.frame(http2.PING, http2.ACK, 0, payload))
+            case http2.WINDOW_UPDATE if len(payload) == 4:
+                self._windows.widen(stream, unpack_from(">I", payload)[0] & _LAST_STREAM)
+                self._write(self._windows.release())
+            case http2.RST_STREAM if len(payload) == 4:
+                call = self._calls.get(stream)
+                if call is not None:
+                    self._fail(stream, call, http2.reset_class(unpack_from(">I", payload)[0]), "stream reset", now_ns)
+            case http2.GOAWAY if len(payload) >= 8:
+                self._going_away(unpack_from(">I", payload)[0] & _LAST_STREAM, now_ns)
+            case http2.HEADERS | http2.CONTINUATION:
+                self._header_piece(kind, flags, stream, payload, now_ns)
+
+    def _header_piece(self, kind: int, flags: int, stream: int, payload: bytes, now_ns: int) -> None:
+        """A header block that is padded, has a priority or goes on in further frames."""
+        if kind == http2.HEADERS:
+            payload = http2.unpadded(payload, flags)
+            if flags & http2.PRIORITY:
+                payload = payload[5:]
+            self._begun = (stream, flags & http2.END_STREAM, payload)
+        elif self._begun is not None and self._begun[0] == stream:
+            self._begun = (stream, self._begun[1], self._begun[2] + payload)
+        if flags & http2.END_HEADERS and self._begun is not None:
+            _, end_stream, block = self._begun
+            self._begun = None
+            self._header_block(stream, end_stream, block, now_ns)
+
+    def _settings(self, payload: bytes) -> None:
+        if len(payload) % 6:
+            raise BadAnswer("not HTTP/2: torn settings")
+        for name, value in iter_unpack(">HI", payload):
+            if name == http2.SETTINGS_INITIAL_WINDOW_SIZE:
+                self._windows.change_initial(value)
+            elif name == http2.SETTINGS_MAX_CONCURRENT_STREAMS and not self.settled.done():
+                self.capacity = max(1, min(self.capacity, value))
+        self._write(http2.frame(http2.SETTINGS, http2.ACK, 0) + self._windows.release())
+        if not self.settled.done():
+            self.usable = True
+            self.settled.set_result(None)
+
+    def _going_away(self, last_stream: int, now_ns: int) -> None:
+        self.usable = False
+        for stream, call in [item for item in self._calls.items() if item[0] > last_stream]:
+            self._fail(stream, call, "connection closed", "the server goes away", now_ns)
+        if not self.in_flight:
+            self._leave()
+
+    # Ends of calls
+
+    def _succeed(self, stream: int, call: Call, now_ns: int) -> None:
+        del self._calls[stream]
+        self.in_flight -= 1
+        if call.done is None:
+            self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, OK)
+        elif not call.done.done() and call.body is not None:
+            call.done.set_result(bytes(call.body[_PREFIX_BYTES:]))
+        self._freed(now_ns)
+
+    def _fail(self, stream: int, call: Call, failure: str, example: str, now_ns: int) -> None:
+        del self._calls[stream]
+        self.in_flight -= 1
+        self._windows.forget(stream)
+        self._note_failure(call, failure, example, now_ns)
+        self._freed(now_ns)
+
+    def _note_failure(self, call: Call, failure: str, example: str, now_ns: int) -> None:
+        if call.done is None:
+            code = self._recorder.code(failure, example)
+            self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, code)
+        elif not call.done.done():
+            call.done.set_exception(CallFailed(failure, example))
+
+    def _freed(self, now_ns: int) -> None:
+        if self.usable:
+            self._owner.ready(self, now_ns)
+        elif not self.in_flight:
+            self._leave()
+
+    def _fail_all(self, failure: str, example: str, now_ns: int) -> None:
+        """The connection is of no more use: everything in flight has failed."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self.in_flight = 0
+        for call in calls:
+            self._note_failure(call, failure, example, now_ns)
+        if not self.settled.done():
+            self.settled.set_exception(ConnectionResetError(example or failure))
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._open:
+            self.close()
+            if not self.settled.exception():
+                self._owner.lost(self)
+
+    def expire(self, sent_before_ns: int, now_ns: int) -> None:
+        late = [(stream, call) for stream, call in self._calls.items() if call.sent_ns < sent_before_ns]
+        for stream, call in late:
+            self._write(http2.reset(stream, http2.CANCEL))
+            self._fail(stream, call, "timeout", "", now_ns)
+
+    def close(self) -> None:
+        self._open = self.usable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._open:
+            self._fail_all(loss_failure(exc), "", self._clock())
+
+
+class GrpcTransport:
+    """Opens HTTP/2 connections that share one pool of requests."""
+
+    def __init__(
+        self, host: str, port: int, requests: Sequence[GrpcRequest], clock: Clock, slots_per_connection: int
+    ) -> None:
+        self.slots_per_connection = slots_per_connection
+        self._host = host
+        self._port = port
+        self._requests = cycle(requests)
+        self._clock = clock
+
+    async def connect(self, capacity: int, owner: Owner, recorder: Recorder) -> GrpcConnection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: GrpcConnection(capacity, self._requests, owner, recorder, self._clock), self._host, self._port
+        )
+        try:
+            await asyncio.wait_for(connection.settled, _CONNECT_TIMEOUT_S)
+        except BaseException:
+            connection.close()
+            raise
+        return connection

@@ -1,0 +1,46 @@
+"""The client's eye on itself while the load runs: processor time, stalls of the event loop, requests out of time."""
+
+import asyncio
+import time
+
+from perf_client.loops import Loop
+from perf_client.transports.base import Clock
+
+_HEARTBEAT_S = 0.01
+_BEATS_PER_SWEEP = 5
+
+
+class Watch:
+    """Beats every 10 ms; each fifth beat gives up requests that are out of time."""
+
+    def __init__(self, load: Loop, timeout_ns: int, clock: Clock) -> None:
+        self._load = load
+        self._timeout_ns = timeout_ns
+        self._clock = clock
+        self._beats = 0
+        self._due_ns = 0
+        self._cpu_from_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.stall_max_ns = 0
+
+    def start(self) -> None:
+        self._cpu_from_ns = time.process_time_ns()
+        self._next()
+
+    def cpu_s(self) -> float:
+        return (time.process_time_ns() - self._cpu_from_ns) / 1e9
+
+    def _next(self) -> None:
+        self._due_ns = self._clock() + int(_HEARTBEAT_S * 1e9)
+        self._timer = asyncio.get_running_loop().call_later(_HEARTBEAT_S, self._beat)
+
+    def _beat(self) -> None:
+        self.stall_max_ns = max(self.stall_max_ns, self._clock() - self._due_ns)
+        self._beats += 1
+        if self._beats % _BEATS_PER_SWEEP == 0:
+            self._load.expire(self._timeout_ns)
+        self._next()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
