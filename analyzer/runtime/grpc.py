@@ -1,0 +1,181 @@
+"""The calls of inference.GRPCInferenceService over one model store, on our own HTTP/2 path.
+
+A grpcio server answers some thousand small calls a CPU-second, frames handled on the event loop many times that.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from tritonclient.grpc import service_pb2
+
+from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
+from analyzer.runtime.header_memo import Headers
+from analyzer.runtime.http2 import Http2Connection
+from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse
+from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
+from analyzer.runtime.wire import invalid
+from analyzer.runtime.wire_proto import ResponseEncoder, decode_request
+
+_SERVICE = "/inference.GRPCInferenceService/"
+_M = TypeVar("_M", bound=Message)
+
+
+class GrpcSite:
+    """What all connections of the gRPC port share. ``control`` allows loading and unloading."""
+
+    def __init__(self, store: ModelStore, *, control: bool, message_limit_bytes: int) -> None:
+        self.connections: set[Http2Connection[GrpcHead]] = set()
+        self.accepting = True
+        self._store = store
+        self._control = control
+        self._limit_bytes = message_limit_bytes
+        self._encode = ResponseEncoder().encode
+        self._tasks: set[asyncio.Task[None]] = set()
+        pb = service_pb2
+        methods = {
+            "ModelInfer": Method(self._infer),
+            "ModelStreamInfer": Method(self._stream_infer, streaming=True),
+            "ServerLive": _unary(pb.ServerLiveRequest, self._live),
+            "ServerReady": _unary(pb.ServerReadyRequest, self._ready),
+            "ModelReady": _unary(pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": _unary(pb.ServerMetadataRequest, self._server),
+            "ModelMetadata": _unary(pb.ModelMetadataRequest, lambda r: store.metadata(r.name, r.version)),
+            "ModelConfig": _unary(pb.ModelConfigRequest, self._config),
+            "ModelStatistics": _unary(pb.ModelStatisticsRequest, self._statistics),
+            "RepositoryIndex": _unary(pb.RepositoryIndexRequest, self._index),
+            "RepositoryModelLoad": Method(self._load),
+            "RepositoryModelUnload": Method(self._unload),
+        }
+        self._methods = {f"{_SERVICE}{name}".encode(): method for name, method in methods.items()}
+
+    def connection(self) -> Http2Connection[GrpcHead]:
+        return Http2Connection(self)
+
+    def read(self, headers: Headers) -> GrpcHead:
+        return read_head(self._methods, headers)
+
+    def begin(self, connection: Http2Connection[GrpcHead], stream_id: int, head: GrpcHead) -> GrpcCall:
+        return GrpcCall(connection, stream_id, head, self._limit_bytes)
+
+    def drain(self) -> None:
+        """Closes every connection as soon as its calls are answered."""
+        for connection in list(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _live(self, _request: service_pb2.ServerLiveRequest) -> service_pb2.ServerLiveResponse:
+        return service_pb2.ServerLiveResponse(live=True)
+
+    def _ready(self, _request: service_pb2.ServerReadyRequest) -> service_pb2.ServerReadyResponse:
+        return service_pb2.ServerReadyResponse(ready=self.accepting and self._store.all_ready())
+
+    def _model_ready(self, request: service_pb2.ModelReadyRequest) -> service_pb2.ModelReadyResponse:
+        ready = self.accepting and self._store.is_ready(request.name, request.version)
+        return service_pb2.ModelReadyResponse(ready=ready)
+
+    def _server(self, _request: service_pb2.ServerMetadataRequest) -> service_pb2.ServerMetadataResponse:
+        return service_pb2.ServerMetadataResponse(name=SERVER_NAME, version=server_version(), extensions=EXTENSIONS)
+
+    def _config(self, request: service_pb2.ModelConfigRequest) -> service_pb2.ModelConfigResponse:
+        return service_pb2.ModelConfigResponse(config=self._store.config(request.name, request.version))
+
+    def _statistics(self, request: service_pb2.ModelStatisticsRequest) -> service_pb2.ModelStatisticsResponse:
+        entries = self._store.statistics(request.name, request.version)
+        return service_pb2.ModelStatisticsResponse(model_stats=entries)
+
+    def _index(self, request: service_pb2.RepositoryIndexRequest) -> service_pb2.RepositoryIndexResponse:
+        models = [model for model in self._store.index() if not request.ready or model.state == "READY"]
+        return service_pb2.RepositoryIndexResponse(models=models)
+
+    def _load(self, call: GrpcCall, message: bytes) -> None:
+        request = _parsed(service_pb2.RepositoryModelLoadRequest, message)
+        for name in request.parameters:
+            if name != "config":
+                raise invalid(f"load parameter '{name}' is not supported")
+        config = request.parameters["config"].string_param if "config" in request.parameters else None
+        work = partial(self._store.load, request.model_name, config)
+        self._run_control(call, work, service_pb2.RepositoryModelLoadResponse())
+
+    def _unload(self, call: GrpcCall, message: bytes) -> None:
+        request = _parsed(service_pb2.RepositoryModelUnloadRequest, message)
+        work = partial(self._store.unload, request.model_name)
+        self._run_control(call, work, service_pb2.RepositoryModelUnloadResponse())
+
+    def _run_control(self, call: GrpcCall, work: Callable[[], Awaitable[None]], answer: Message) -> None:
+        if not self._control:
+            raise InferError(
+                ErrorKind.UNAVAILABLE, "explicit model load / unload needs a server with --model-control-mode explicit"
+            )
+        task = asyncio.ensure_future(_answer_when_done(call, work, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _infer(self, call: GrpcCall, message: bytes) -> None:
+        arrival_ns = time.monotonic_ns()
+        request = decode_request(_parsed(service_pb2.ModelInferRequest, message), arrival_ns)
+        self._store.submit(request, partial(self._answer_infer, call))
+
+    def _answer_infer(self, call: GrpcCall, response: InferResponse | InferError) -> None:
+        try:
+            if isinstance(response, InferError):
+                raise response
+            call.respond(self._encode(response, partial(self._output_datatype, response)))
+        except InferError as error:
+            call.fail(error)
+
+    def _stream_infer(self, call: GrpcCall, message: bytes) -> None:
+        arrival_ns = time.monotonic_ns()
+        request_id = ""
+        try:
+            request = decode_request(_parsed(service_pb2.ModelInferRequest, message), arrival_ns)
+            request_id = request.id
+            self._store.submit(request, partial(self._answer_stream, call, request_id))
+        except InferError as error:
+            self._answer_stream(call, request_id, error)
+
+    def _answer_stream(self, call: GrpcCall, request_id: str, response: InferResponse | InferError) -> None:
+        """A failed request does not end the stream: its answer says what was wrong, and carries the request's id."""
+        answer = service_pb2.ModelStreamInferResponse()
+        try:
+            if isinstance(response, InferError):
+                raise response
+            parts = self._encode(response, partial(self._output_datatype, response))
+            answer.infer_response.MergeFromString(b"".join(parts))
+        except InferError as error:
+            answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
+            answer.infer_response.id = request_id
+        call.send([answer.SerializeToString()])
+
+    def _output_datatype(self, response: InferResponse, name: str) -> str:
+        return self._store.outputs(response.model, response.version)[name].datatype
+
+
+def _unary(kind: type[_M], answer: Callable[[_M], Message]) -> Method:
+    def start(call: GrpcCall, message: bytes) -> None:
+        call.respond([answer(_parsed(kind, message)).SerializeToString()])
+
+    return Method(start)
+
+
+def _parsed(kind: type[_M], message: bytes) -> _M:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise invalid(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
+
+
+async def _answer_when_done(call: GrpcCall, work: Callable[[], Awaitable[None]], answer: Message) -> None:
+    try:
+        await work()
+    except InferError as error:
+        call.fail(error)
+    else:
+        call.respond([answer.SerializeToString()])

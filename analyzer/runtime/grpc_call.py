@@ -1,0 +1,219 @@
+"""gRPC over HTTP/2: messages cut from a stream's data, answers and statuses as header blocks and length prefixes."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from analyzer.runtime.frames import Flag, Kind, frame_head
+from analyzer.runtime.header_memo import Headers
+from analyzer.runtime.http2 import Http2Connection
+from analyzer.runtime.http_message import decompressed
+from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.wire import Buffer
+
+OK = 0
+_PREFIX_BYTES = 5
+
+log = logging.getLogger(__name__)
+
+
+def _literal(name: str, value: str) -> bytes:
+    """An HPACK literal that is not indexed (RFC 7541, 6.2.2), so that our answers need no table."""
+    return b"\x00" + _string(name.encode()) + _string(value.encode())
+
+
+def _string(data: bytes) -> bytes:
+    if len(data) < 0x7F:
+        return bytes((len(data),)) + data
+    rest, out = len(data) - 0x7F, bytearray(b"\x7f")
+    while rest >= 0x80:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out) + data
+
+
+_STATUS_200 = b"\x88"  # entry 8 of HPACK's static table
+_HEADERS_BLOCK = _STATUS_200 + _literal("content-type", "application/grpc")
+_OK_BLOCK = _literal("grpc-status", "0")
+
+
+def answer_headers(stream_id: int) -> bytes:
+    return frame_head(len(_HEADERS_BLOCK), Kind.HEADERS, Flag.END_HEADERS, stream_id) + _HEADERS_BLOCK
+
+
+def ok_trailers(stream_id: int) -> bytes:
+    flags = Flag.END_HEADERS | Flag.END_STREAM
+    return frame_head(len(_OK_BLOCK), Kind.HEADERS, flags, stream_id) + _OK_BLOCK
+
+
+def status_trailers(stream_id: int, status: int, message: str, *, with_headers: bool) -> bytes:
+    """``with_headers``: nothing was sent before, so this one block is the whole answer."""
+    text = quote(message[:4096], safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~")
+    block = _literal("grpc-status", str(status)) + (_literal("grpc-message", text) if text else b"")
+    if with_headers:
+        block = _HEADERS_BLOCK + block
+    return frame_head(len(block), Kind.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, stream_id) + block
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """``start`` gets every message. A ``streaming`` method may get any number, another exactly one."""
+
+    start: "Callable[[GrpcCall, bytes], None]"
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcHead:
+    """What the headers of a call say. ``fault`` is why it can't be served."""
+
+    method: Method
+    encoding: str = ""
+    fault: InferError | None = None
+
+
+def read_head(methods: dict[bytes, Method], headers: Headers) -> GrpcHead:
+    fields = dict(headers)
+    path = fields.get(b":path", b"")
+    method = methods.get(path)
+    encoding = fields.get(b"grpc-encoding", b"identity").decode("latin-1")
+    fault = None
+    if method is None:
+        fault = InferError(ErrorKind.UNIMPLEMENTED, f"unknown method {path.decode('latin-1')}")
+    elif fields.get(b":method") != b"POST" or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        fault = InferError(ErrorKind.INVALID_ARGUMENT, "not a gRPC call: it must be a POST of application/grpc")
+    elif encoding not in ("identity", "gzip", "deflate"):
+        fault = InferError(ErrorKind.UNIMPLEMENTED, f"message encoding '{encoding}' is not supported; use gzip")
+    return GrpcHead(method or _NOTHING, "" if encoding == "identity" else encoding, fault)
+
+
+class GrpcCall:
+    """One call: its messages as they arrive, and its answers. Answers to a call that is gone are dropped."""
+
+    __slots__ = ("_chunks", "_connection", "_head", "_headers_sent", "_limit_bytes", "_messages", "_outstanding",
+                 "_received", "_remote_done", "_stream_id", "unacknowledged_bytes")  # fmt: skip
+
+    def __init__(self, connection: Http2Connection[GrpcHead], stream_id: int, head: GrpcHead, limit_bytes: int) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._head = head
+        self._limit_bytes = limit_bytes
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self._messages = 0
+        self._outstanding = 0
+        self._remote_done = False
+        self._headers_sent = False
+        self.unacknowledged_bytes = 0
+
+    def data(self, payload: bytes, end: bool) -> None:
+        if end and not self._received and self._head.fault is None and payload[:1] == b"\x00":
+            length = int.from_bytes(payload[1:_PREFIX_BYTES], "big")
+            if length == len(payload) - _PREFIX_BYTES and length <= self._limit_bytes:
+                self._remote_done = True
+                self._start(payload[_PREFIX_BYTES:])
+                return
+        try:
+            self._collect(payload, end)
+        except InferError as error:
+            self.fail(error, reset=not end)
+
+    def cancel(self) -> None:
+        self._chunks.clear()
+
+    def respond(self, message: list[Buffer]) -> None:
+        """The one answer of a unary call."""
+        stream_id = self._stream_id
+        prefix = b"\x00" + sum(map(len, message)).to_bytes(4, "big")
+        self._connection.respond(stream_id, answer_headers(stream_id), [prefix, *message], ok_trailers(stream_id))
+
+    def send(self, message: list[Buffer]) -> None:
+        """One answer of a stream. Each message that came in is answered once, see ``_end_if_done``."""
+        prefix = b"\x00" + sum(map(len, message)).to_bytes(4, "big")
+        headers = b"" if self._headers_sent else answer_headers(self._stream_id)
+        self._headers_sent = True
+        self._connection.send(self._stream_id, headers, [prefix, *message])
+        self._outstanding -= 1
+        self._end_if_done()
+
+    def fail(self, error: InferError, *, reset: bool = False) -> None:
+        status = error.kind.value[1]
+        block = status_trailers(self._stream_id, status, error.message, with_headers=not self._headers_sent)
+        self._connection.finish(self._stream_id, block, reset=reset)
+
+    def _start(self, message: bytes) -> None:
+        self._outstanding += 1
+        self._messages += 1
+        try:
+            self._head.method.start(self, message)
+        except InferError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("gRPC call failed")
+            self.fail(InferError(ErrorKind.INTERNAL, "internal error; the server's log has the details"))
+
+    def _collect(self, payload: bytes, end: bool) -> None:
+        if self._head.fault is not None:
+            raise self._head.fault
+        if payload:
+            self._chunks.append(payload)
+            self._received += len(payload)
+        for message in self._whole_messages():
+            if self._messages and not self._head.method.streaming:
+                raise InferError(ErrorKind.UNIMPLEMENTED, "this call takes one message, not a stream")
+            self._start(message)
+        if not end:
+            return
+        self._remote_done = True
+        if self._received:
+            raise InferError(ErrorKind.INTERNAL, "the call ended inside a message")
+        if self._head.method.streaming:
+            self._end_if_done()
+        elif not self._messages:
+            raise InferError(ErrorKind.UNIMPLEMENTED, "the call carries no message")
+
+    def _whole_messages(self) -> list[bytes]:
+        messages = []
+        while self._received >= _PREFIX_BYTES:
+            if len(self._chunks[0]) < _PREFIX_BYTES:
+                self._chunks = [b"".join(self._chunks)]
+            first = self._chunks[0]
+            length = int.from_bytes(first[1:_PREFIX_BYTES], "big")
+            if length > self._limit_bytes:
+                raise InferError(
+                    ErrorKind.RESOURCE_EXHAUSTED,
+                    f"received message larger than max ({length} vs. {self._limit_bytes})",
+                )
+            if self._received < _PREFIX_BYTES + length:
+                break
+            data = b"".join(self._chunks)
+            message = data[_PREFIX_BYTES : _PREFIX_BYTES + length]
+            rest = data[_PREFIX_BYTES + length :]
+            self._chunks = [rest] if rest else []
+            self._received = len(rest)
+            messages.append(self._plain(first[0], message))
+        return messages
+
+    def _plain(self, flag: int, message: bytes) -> bytes:
+        if not flag:
+            return message
+        if flag != 1 or not self._head.encoding:
+            raise InferError(ErrorKind.INTERNAL, "a message is marked compressed but the call names no grpc-encoding")
+        return bytes(decompressed(message, self._head.encoding, self._limit_bytes))
+
+    def _end_if_done(self) -> None:
+        if self._remote_done and not self._outstanding:
+            if self._headers_sent:
+                self._connection.finish(self._stream_id, ok_trailers(self._stream_id))
+            else:
+                block = status_trailers(self._stream_id, OK, "", with_headers=True)
+                self._connection.finish(self._stream_id, block)
+
+
+def _no_method(call: GrpcCall, _message: bytes) -> None:
+    call.fail(InferError(ErrorKind.UNIMPLEMENTED, "unknown method"))
+
+
+_NOTHING = Method(_no_method, streaming=True)

@@ -1,0 +1,328 @@
+"""HTTP/1.1 connections: requests cut from the stream, answers written in the order the requests came.
+
+Three things make it quick. The bytes of a request's head are looked up whole before they are parsed, since a client
+sends the same head again and again. Bytes are read into one small shared buffer: reads that allocate 128 KiB and more
+can make malloc map and unmap memory each time. A body that has not arrived in one piece is received straight
+into memory of its own, placed so that the binary tensors behind the JSON are aligned and need no copy.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+
+from analyzer.runtime.http_message import (
+    CONTINUE,
+    HEAD_LIMIT_BYTES,
+    ChunkedBody,
+    Head,
+    HttpError,
+    answer_head,
+    parse_head,
+)
+from analyzer.runtime.request import InferError
+from analyzer.runtime.wire import Buffer
+from analyzer.runtime.wire_json import error_body
+
+_READ_BYTES = 64 * 1024
+_JOIN_LIMIT_BYTES = 64 * 1024
+_MEMO_ENTRIES = 512
+_MEMO_HEAD_BYTES = 4096
+_PIPELINE_LIMIT = 64
+_ALIGNMENT_BYTES = 64
+_LINGER_S = 2.0
+_JSON = "Content-Type: application/json\r\n"
+
+Action = Callable[["Exchange", Head, Buffer], None]
+"""What a path does: answers the exchange, at once or later. An InferError or HttpError it raises becomes the answer."""
+
+log = logging.getLogger(__name__)
+
+
+class HttpSite:
+    """What all connections of one port share."""
+
+    def __init__(self, resolve: Callable[[str, str], Action], body_limit_bytes: int) -> None:
+        self.body_limit_bytes = body_limit_bytes
+        self.connections: set[HttpConnection] = set()
+        self.scratch = memoryview(bytearray(_READ_BYTES))
+        self._resolve = resolve
+        self._heads: dict[bytes, tuple[Head, Action]] = {}
+
+    def connection(self) -> "HttpConnection":
+        return HttpConnection(self)
+
+    def head(self, block: bytes) -> tuple[Head, Action]:
+        known = self._heads.get(block)
+        if known is not None:
+            return known
+        head = parse_head(block)
+        if head.length is not None and head.length > self.body_limit_bytes:
+            raise HttpError(413, f"request body is larger than the limit of {self.body_limit_bytes} bytes")
+        found = head, self._resolve(head.method, head.path)
+        if len(block) <= _MEMO_HEAD_BYTES:
+            if len(self._heads) >= _MEMO_ENTRIES:
+                self._heads.clear()
+            self._heads[block] = found
+        return found
+
+    def drain(self) -> None:
+        """Closes every connection as soon as its requests are answered."""
+        for connection in list(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Exchange:
+    """One request and its answer, which waits here until the answers before it are out."""
+
+    __slots__ = ("_connection", "head_only", "keep_alive", "parts")
+
+    def __init__(self, connection: "HttpConnection", keep_alive: bool, head_only: bool = False) -> None:
+        self._connection = connection
+        self.keep_alive = keep_alive
+        self.head_only = head_only
+        self.parts: list[Buffer] | None = None
+
+    def answer(self, body: list[Buffer], extra: str = _JSON, status: int = 200) -> None:
+        """Sends the answer; ``extra`` are more header lines. A vanished client is no error."""
+        length = sum(map(len, body))
+        keep_alive = self.keep_alive = self.keep_alive and not self._connection.draining
+        head = answer_head(status, length, extra, keep_alive)
+        self.parts = [head] if self.head_only else [head, *body]
+        self._connection.flush()
+
+    def fail(self, error: InferError | HttpError) -> None:
+        status = error.status if isinstance(error, HttpError) else error.kind.value[0]
+        self.answer([error_body(error.message)], status=status)
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """The bytes of one client."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_exchanges",
+        "_filled",
+        "_next",
+        "_pending",
+        "_refused",
+        "_site",
+        "_stopped",
+        "_throttled",
+        "_transport",
+        "draining",
+    )
+
+    def __init__(self, site: HttpSite) -> None:
+        self._site = site
+        self._transport: asyncio.Transport | None = None
+        self._exchanges: deque[Exchange] = deque()
+        self._pending = b""
+        self._body: memoryview | None = None
+        self._filled = 0
+        self._chunked: ChunkedBody | None = None
+        self._next: tuple[Head, Action, Exchange] | None = None
+        self._throttled = False  # the client does not read its answers, or has too many under way
+        self._stopped = False  # nothing more is read: the last request of the connection is in
+        self._refused = False
+        self.draining = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has a class of its own
+        self._site.connections.add(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._transport = None
+        self._site.connections.discard(self)
+        self._body = self._chunked = self._next = None
+        self._exchanges.clear()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._site.scratch if self._body is None else self._body[self._filled :]
+
+    def buffer_updated(self, count: int) -> None:
+        if self._body is not None:
+            self._filled += count
+            if self._filled == len(self._body):
+                self._finish_body(self._body)
+                self._body = None
+            return
+        data = bytes(self._site.scratch[:count])
+        self._consume(self._pending + data if self._pending else data)
+
+    def eof_received(self) -> bool:
+        """A client that closed only its sending side still gets its answers."""
+        self._stopped = self.draining = True
+        return bool(self._exchanges) and self._next is None
+
+    def pause_writing(self) -> None:
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        self._unthrottle()
+
+    def drain(self) -> None:
+        self.draining = True
+        if not self._exchanges and self._next is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def flush(self) -> None:
+        """Writes the answers that are due: those with no unanswered request before them."""
+        transport, exchanges = self._transport, self._exchanges
+        if transport is None:
+            return
+        out: list[Buffer] = []
+        keep_alive = True
+        while exchanges and keep_alive and (parts := exchanges[0].parts) is not None:
+            out += parts
+            keep_alive = exchanges.popleft().keep_alive
+        if not out:
+            return
+        if len(out) > 1 and sum(map(len, out)) <= _JOIN_LIMIT_BYTES:
+            transport.write(b"".join(out))
+        else:
+            transport.writelines(out)
+        if self._refused:
+            self._linger(transport)
+        elif not keep_alive or (self.draining and not exchanges):
+            transport.close()
+        elif self._throttled and len(exchanges) <= _PIPELINE_LIMIT // 2:
+            self._unthrottle()
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Closes in two steps: at once, a client still sending would be reset and never see why it was refused."""
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, transport.close)
+
+    def _throttle(self) -> None:
+        if not self._throttled and self._transport is not None:
+            self._throttled = True
+            self._transport.pause_reading()
+
+    def _unthrottle(self) -> None:
+        """Reads on. What had been read already goes first, in a turn of its own: this runs inside ``flush``."""
+        if self._throttled and self._transport is not None:
+            self._throttled = False
+            self._transport.resume_reading()
+            if self._pending and self._body is None:
+                asyncio.get_running_loop().call_soon(self._consume_pending)
+
+    def _consume_pending(self) -> None:
+        if self._transport is not None and self._body is None:
+            self._consume(self._pending)
+
+    def _consume(self, data: bytes) -> None:
+        try:
+            self._pending = self._cut(data)
+        except HttpError as error:
+            self._pending = b""
+            self._refuse(error)
+
+    def _cut(self, data: bytes) -> bytes:
+        """Starts every complete request in ``data`` and returns what is left over."""
+        offset = 0
+        while offset < len(data) and not self._stopped:
+            if self._throttled or len(self._exchanges) >= _PIPELINE_LIMIT:
+                self._throttle()
+                break
+            chunked = self._chunked
+            if chunked is not None:
+                offset += self._feed_chunked(chunked, data[offset:])
+                if not chunked.done:
+                    break
+                continue
+            end = data.find(b"\r\n\r\n", offset) + 4
+            if end < 4:
+                _check_unfinished_head(data, offset)
+                break
+            head, action = self._site.head(data[offset:end])
+            offset = self._start(head, action, data, end)
+        return data[offset:] if offset < len(data) and not self._stopped else b""
+
+    def _start(self, head: Head, action: Action, data: bytes, start: int) -> int:
+        """Runs a request whose body is here, or makes ready to receive it. Returns the end of what was used."""
+        exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
+        length = head.length
+        if length is not None and start + length <= len(data):
+            self._run(exchange, head, action, data[start : start + length])
+            return start + length
+        if head.expects_continue:
+            self._continue()
+        self._next = head, action, exchange
+        if length is None:
+            self._chunked = ChunkedBody(self._site.body_limit_bytes)
+            return start
+        self._body = body = _aligned(length, head.json_length or 0)
+        self._filled = len(data) - start
+        body[: self._filled] = memoryview(data)[start:]
+        return len(data)
+
+    def _continue(self) -> None:
+        """Asks for the body, behind the answers that are still to come."""
+        if self._transport is None:
+            return
+        if not self._exchanges:
+            self._transport.write(CONTINUE)
+            return
+        interim = Exchange(self, keep_alive=True)
+        interim.parts = [CONTINUE]
+        self._exchanges.append(interim)
+
+    def _feed_chunked(self, chunked: ChunkedBody, data: bytes) -> int:
+        used = chunked.feed(data)
+        if chunked.done:
+            self._chunked = None
+            self._finish_body(memoryview(chunked.body))
+        return used
+
+    def _finish_body(self, body: Buffer) -> None:
+        if self._next is not None:
+            head, action, exchange = self._next
+            self._next = None
+            self._run(exchange, head, action, body)
+
+    def _run(self, exchange: Exchange, head: Head, action: Action, body: Buffer) -> None:
+        self._exchanges.append(exchange)
+        if not exchange.keep_alive:
+            self._stopped = True
+        try:
+            action(exchange, head, body)
+        except (InferError, HttpError) as error:
+            exchange.fail(error)
+        except Exception:
+            log.exception("%s %s failed", head.method, head.path)
+            exchange.fail(HttpError(500, "internal error; the server's log has the details"))
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answers what can't be read as a request; nothing after it can be trusted, so it is the last answer."""
+        self._stopped = self._refused = True
+        self._chunked = self._next = None
+        exchange = Exchange(self, keep_alive=False)
+        self._exchanges.append(exchange)
+        exchange.fail(error)
+
+
+def _check_unfinished_head(data: bytes, offset: int) -> None:
+    if len(data) - offset > HEAD_LIMIT_BYTES:
+        raise HttpError(431, f"request head is larger than {HEAD_LIMIT_BYTES} bytes")
+    if data.find(b"\n\n", offset) >= 0:
+        raise HttpError(400, "malformed HTTP request: header lines must end with CR LF")
+
+
+def _aligned(length: int, json_length: int) -> memoryview:
+    """Room for a body of ``length`` bytes whose part behind the JSON begins at an aligned address."""
+    room = np.empty(length + _ALIGNMENT_BYTES, dtype=np.uint8)
+    shift = -(room.ctypes.data + json_length) % _ALIGNMENT_BYTES
+    return room.data[shift : shift + length]

@@ -1,0 +1,198 @@
+"""The paths of KServe v2 and Triton's extensions to it, over one model store."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from google.protobuf.message import Message
+
+from analyzer.runtime.http import Action, Exchange
+from analyzer.runtime.http_message import Head, HttpError, compressed, decompressed
+from analyzer.runtime.message_dict import message_dict
+from analyzer.runtime.metrics import CONTENT_TYPE, render
+from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse
+from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
+from analyzer.runtime.wire import Buffer
+from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_answer
+
+_MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_encode = msgspec.json.Encoder().encode
+_T = TypeVar("_T")
+
+
+class _LoadBody(msgspec.Struct):
+    parameters: dict[str, bool | int | float | str | None] = {}
+
+
+class Routes:
+    """``resolve`` turns a method and a path into what they do. ``control`` allows loading and unloading."""
+
+    def __init__(self, store: ModelStore, *, control: bool, body_limit_bytes: int) -> None:
+        self._store = store
+        self._control = control
+        self._limit_bytes = body_limit_bytes
+        self._decode = InferDecoder().decode
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.accepting = True
+        model, control_of = _MODEL, r"/v2/repository/models/(?P<model>[^/]+)"
+        self._table: list[tuple[re.Pattern[str], str, Callable[..., None]]] = [
+            (re.compile(pattern), method, action)
+            for pattern, method, action in (
+                (f"{model}/infer", "POST", self._infer),
+                (r"/v2/health/live", "GET", self._live),
+                (r"/v2/health/ready", "GET", self._ready),
+                (f"{model}/ready", "GET", self._model_ready),
+                (r"/v2/?", "GET", self._server),
+                (r"/v2/models/stats", "GET", self._all_statistics),
+                (model, "GET", self._metadata),
+                (f"{model}/config", "GET", self._config),
+                (f"{model}/stats", "GET", self._statistics),
+                (r"/v2/repository(?:/[^/]+)?/index", "POST", self._index),
+                (f"{control_of}/load", "POST", self._load),
+                (f"{control_of}/unload", "POST", self._unload),
+                (r"/metrics", "GET", self._metrics),
+            )
+        ]
+
+    def resolve(self, method: str, path: str) -> Action:
+        allowed = ""
+        for pattern, wanted, action in self._table:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            if method == wanted or (wanted == "GET" and method == "HEAD"):
+                names = {name: unquote(value or "") for name, value in match.groupdict().items()}
+                return partial(action, **names) if names else action
+            allowed = wanted
+        return partial(_refuse, allowed)
+
+    def resolve_metrics(self, method: str, path: str) -> Action:
+        """The metrics port serves its one page only."""
+        return self.resolve(method, path if path == "/metrics" else "/")
+
+    def _live(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        _answer_bare(exchange, True)
+
+    def _ready(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        _answer_bare(exchange, self.accepting and self._store.all_ready())
+
+    def _model_ready(self, exchange: Exchange, _head: Head, _body: Buffer, model: str, version: str) -> None:
+        _answer_bare(exchange, self.accepting and self._store.is_ready(model, version))
+
+    def _server(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        exchange.answer(
+            [_encode({"name": SERVER_NAME, "version": server_version(), "extensions": EXTENSIONS})],
+        )
+
+    def _metadata(self, exchange: Exchange, _head: Head, _body: Buffer, model: str, version: str) -> None:
+        _answer_message(exchange, self._store.metadata(model, version))
+
+    def _config(self, exchange: Exchange, _head: Head, _body: Buffer, model: str, version: str) -> None:
+        _answer_message(exchange, self._store.config(model, version))
+
+    def _statistics(self, exchange: Exchange, _head: Head, _body: Buffer, model: str, version: str) -> None:
+        entries = self._store.statistics(model, version)
+        exchange.answer([_encode({"model_stats": [message_dict(entry) for entry in entries]})])
+
+    def _all_statistics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        self._statistics(exchange, _head, _body, "", "")
+
+    def _index(self, exchange: Exchange, _head: Head, body: Buffer) -> None:
+        ready_only = bool(_parse(bytes(body), dict[str, bool]).get("ready", False))
+        entries = (message_dict(entry) for entry in self._store.index())
+        shown = [
+            {name: value for name, value in entry.items() if value != ""}
+            for entry in entries
+            if not ready_only or entry["state"] == "READY"
+        ]
+        exchange.answer([_encode(shown)])
+
+    def _load(self, exchange: Exchange, _head: Head, body: Buffer, model: str) -> None:
+        parameters = _parse(bytes(body), _LoadBody).parameters
+        for name in parameters:
+            if name != "config":
+                raise InferError(ErrorKind.INVALID_ARGUMENT, f"load parameter '{name}' is not supported")
+        config = parameters.get("config")
+        if config is not None and not isinstance(config, str):
+            raise InferError(ErrorKind.INVALID_ARGUMENT, "load parameter 'config' must be a string that holds JSON")
+        self._run_control(exchange, self._store.load(model, config) if self._control else None)
+
+    def _unload(self, exchange: Exchange, _head: Head, _body: Buffer, model: str) -> None:
+        self._run_control(exchange, self._store.unload(model) if self._control else None)
+
+    def _run_control(self, exchange: Exchange, work: Awaitable[None] | None) -> None:
+        if work is None:
+            raise InferError(
+                ErrorKind.UNAVAILABLE, "explicit model load / unload needs a server with --model-control-mode explicit"
+            )
+        task = asyncio.ensure_future(_answer_when_done(exchange, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _metrics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        exchange.answer([render(self._store.statistics(), self._store.pending()).encode()], CONTENT_TYPE)
+
+    def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
+        arrival_ns = time.monotonic_ns()
+        if head.encoding:
+            body = decompressed(body, head.encoding, self._limit_bytes)
+        request, form = self._decode(model, version, body, head.json_length, arrival_ns)
+        self._store.submit(request, partial(self._answer_infer, exchange, form, head.accept))
+
+    def _answer_infer(
+        self, exchange: Exchange, form: AnswerForm, accept: str, response: InferResponse | InferError
+    ) -> None:
+        try:
+            if isinstance(response, InferError):
+                raise response
+            parts, json_length = encode_answer(response, form, partial(self._output_datatype, response))
+        except InferError as error:
+            exchange.fail(error)
+            return
+        if json_length is None:
+            extra = "Content-Type: application/json\r\n"
+        else:
+            extra = f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {json_length}\r\n"
+        if accept:
+            parts = compressed(parts, accept)
+            extra += f"Content-Encoding: {accept}\r\n"
+        exchange.answer(parts, extra)
+
+    def _output_datatype(self, response: InferResponse, name: str) -> str:
+        return self._store.outputs(response.model, response.version)[name].datatype
+
+
+async def _answer_when_done(exchange: Exchange, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except InferError as error:
+        exchange.fail(error)
+    else:
+        exchange.answer([], "")
+
+
+def _refuse(allowed: str, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+    if allowed:
+        raise HttpError(405, f"this path takes {allowed} only")
+    raise HttpError(404, "Not Found")
+
+
+def _answer_bare(exchange: Exchange, good: bool) -> None:
+    exchange.answer([], "", 200 if good else 400)
+
+
+def _answer_message(exchange: Exchange, message: Message) -> None:
+    exchange.answer([_encode(message_dict(message))])
+
+
+def _parse(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to parse the request JSON buffer: {error}") from None

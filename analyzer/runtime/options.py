@@ -1,0 +1,123 @@
+"""What the serving runtime can be told, as a record and as command-line flags."""
+
+import argparse
+from typing import Literal
+
+import msgspec
+
+Port = int | None
+"""None: that front end is off. 0: the system picks a free one."""
+
+
+class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    model_repository: str
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: Port = 8001
+    metrics_port: Port = 8002
+    load_models: tuple[str, ...] = ()
+    model_control_mode: Literal["none", "explicit"] = "none"
+    exit_on_error: bool = True
+    exit_timeout_s: float = 30.0
+    request_limit_bytes: int = 2**30
+    exit_with_parent: bool = False
+    log_verbose: bool = False
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``ServerOptions``; their names are Triton's where it has the same thing."""
+    add = parser.add_argument
+    add("--model-repository", "--model-store", metavar="DIR", required=True, help="folder of models to serve")
+    add("--host", "--http-address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--http-port", type=_port, default=8000, metavar="PORT", help="0 picks a free one (default: %(default)s)")
+    add("--grpc-port", type=_port_or_off, default=8001, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
+    add("--metrics-port", type=_port_or_off, default=8002, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
+    add(
+        "--load-model",
+        dest="load_models",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="load this model only; may be repeated (default: all; in explicit mode none, and '*' is all)",
+    )
+    add(
+        "--model-control-mode",
+        choices=("none", "explicit"),
+        default="none",
+        help="whether clients may load and unload models (default: %(default)s)",
+    )
+    add(
+        "--exit-on-error",
+        type=_boolean,
+        default=True,
+        metavar="BOOL",
+        help="exit if a model fails to load, rather than serve the others (default: true)",
+    )
+    add(
+        "--exit-timeout-secs",
+        dest="exit_timeout_s",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="time that requests under way get to finish on SIGTERM (default: 30)",
+    )
+    add(
+        "--max-request-bytes",
+        dest="request_limit_bytes",
+        type=_positive,
+        default=2**30,
+        metavar="BYTES",
+        help="largest request body or message (default: 1 GiB)",
+    )
+    add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
+    add("--log-verbose", action="store_true", help="log more to stderr")
+
+
+def parse_options(arguments: list[str] | None = None) -> ServerOptions:
+    parser = argparse.ArgumentParser(
+        prog="python -m analyzer.runtime",
+        description="Serves a model repository over KServe v2 (HTTP and gRPC) until SIGTERM or SIGINT.",
+        allow_abbrev=False,
+    )
+    add_options(parser)
+    return options_from(parser.parse_args(arguments))
+
+
+def options_from(values: argparse.Namespace) -> ServerOptions:
+    """For any parser that ``add_options`` was called on."""
+    named = {name: getattr(values, name) for name in ServerOptions.__struct_fields__}
+    return ServerOptions(**{**named, "load_models": tuple(values.load_models)})
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port; give a number from 0 to 65535")
+    return int(text)
+
+
+def _port_or_off(text: str) -> Port:
+    return None if text == "off" else _port(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")

@@ -1,0 +1,211 @@
+"""The serving runtime's life: open the repository, listen, say so, serve, drain, close."""
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from analyzer.runtime.grpc import GrpcSite
+from analyzer.runtime.http import HttpSite
+from analyzer.runtime.http_routes import Routes
+from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.options import Port, ServerOptions
+
+BAD_USAGE = 2
+BAD_REPOSITORY = 3
+_BACKLOG = 1024
+_DRAIN_POLL_S = 0.01
+_PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """Why the server can't start, in a sentence for the user."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run(options: ServerOptions) -> int:
+    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, 2 for a bad address, 3 for a bad repository."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if options.log_verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    if options.exit_with_parent:
+        _end_with_parent()
+    try:
+        uvloop.run(_serve(options))
+    except StartError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+async def _serve(options: ServerOptions) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store = ModelStore(_repository(options), loop=loop)
+    try:
+        await _first_of(_open_models(store, options), stop)
+        if stop.is_set():
+            return
+        front = await _listen(store, options)
+        _settle_memory()
+        sys.stdout.write(front.ready_line(_ready_count(store)) + "\n")
+        sys.stdout.flush()
+        await stop.wait()
+        log.info("stopping: requests under way have %g s to finish", options.exit_timeout_s)
+        deadline_s = time.monotonic() + options.exit_timeout_s
+        await front.drain(deadline_s)
+        await store.close(max(0.0, deadline_s - time.monotonic()))
+        front.close()
+    finally:
+        await store.close(0.0)
+
+
+def _repository(options: ServerOptions) -> Path:
+    folder = Path(options.model_repository)
+    if not folder.is_dir():
+        raise StartError(
+            BAD_REPOSITORY, f"model repository '{folder}' is not a folder; give one with --model-repository"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise StartError(BAD_REPOSITORY, f"model repository '{folder}' can't be read; check its permissions")
+    return folder
+
+
+async def _open_models(store: ModelStore, options: ServerOptions) -> None:
+    wanted: tuple[str, ...] | None = options.load_models
+    if "*" in options.load_models or (not options.load_models and options.model_control_mode == "none"):
+        wanted = None
+    await store.open(wanted)
+    index = store.index()
+    if not index and wanted is None:
+        raise StartError(
+            BAD_REPOSITORY,
+            f"model repository '{options.model_repository}' holds no model; a model is a folder with a config.pbtxt "
+            "and version folders",
+        )
+    for name in wanted or ():
+        if name not in {model.name for model in index}:
+            raise StartError(BAD_REPOSITORY, f"model '{name}' (--load-model) is not in '{options.model_repository}'")
+    failed = [model for model in index if model.state == "UNAVAILABLE" and (wanted is None or model.name in wanted)]
+    for model in failed:
+        log.error("model '%s' failed to load: %s", model.name, model.reason)
+    if failed and options.exit_on_error:
+        reasons = "; ".join(f"model '{model.name}' failed to load: {model.reason}" for model in failed)
+        raise StartError(BAD_REPOSITORY, f"{reasons} (--exit-on-error false serves the other models)")
+
+
+def _ready_count(store: ModelStore) -> int:
+    return len({model.name for model in store.index() if model.state == "READY"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Front:
+    """The listening sockets and what serves them. ``addresses`` is in the order http, grpc, metrics."""
+
+    routes: Routes
+    sites: "tuple[HttpSite | GrpcSite, ...]"
+    servers: tuple[asyncio.Server, ...]
+    addresses: dict[str, str]
+
+    def ready_line(self, models: int) -> str:
+        return " ".join(
+            ("ready", *(f"{name}={address}" for name, address in self.addresses.items()), f"models={models}")
+        )
+
+    async def drain(self, deadline_s: float) -> None:
+        """Listens no more and lets the requests under way finish until ``deadline_s`` (monotonic)."""
+        self.routes.accepting = False
+        for server in self.servers:
+            server.close()
+        for site in self.sites:
+            if isinstance(site, GrpcSite):
+                site.accepting = False
+            site.drain()
+        while any(site.connections for site in self.sites) and time.monotonic() < deadline_s:
+            await asyncio.sleep(_DRAIN_POLL_S)
+
+    def close(self) -> None:
+        for site in self.sites:
+            site.abort()
+
+
+async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
+    limit = options.request_limit_bytes
+    control = options.model_control_mode == "explicit"
+    routes = Routes(store, control=control, body_limit_bytes=limit)
+    http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
+    grpc = GrpcSite(store, control=control, message_limit_bytes=limit)
+    factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
+        ("http", http.connection, options.http_port),
+        ("grpc", grpc.connection, options.grpc_port),
+        ("metrics", metrics.connection, options.metrics_port),
+    )
+    servers, addresses = [], {}
+    for name, factory, port in factories:
+        if port is not None:
+            server = await _bind(name, factory, options.host, port)
+            servers.append(server)
+            addresses[name] = _address(server)
+    return _Front(routes, (http, grpc, metrics), tuple(servers), addresses)
+
+
+async def _bind(name: str, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(factory, host, port, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            mend = f"stop what listens there, or give another port with --{name}-port (0 picks a free one)"
+            raise StartError(BAD_USAGE, f"{name} port {port} on {host} is in use; {mend}") from None
+        raise StartError(BAD_USAGE, f"can't listen on {host} port {port} for {name}: {error}") from None
+
+
+def _address(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _first_of(work: Awaitable[None], stop: asyncio.Event) -> None:
+    """Waits for the work, but no longer than until a signal asks to stop."""
+    task = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        task.result()
+    else:
+        task.cancel()
+
+
+def _settle_memory() -> None:
+    """What was made at the start stays: the collector need not look at it again for the life of the server."""
+    gc.collect()
+    gc.freeze()
+
+
+def _end_with_parent() -> None:
+    """Has the kernel send SIGTERM when the thread that started this process ends."""
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the request was in place
+        os.kill(os.getpid(), signal.SIGTERM)

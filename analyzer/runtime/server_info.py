@@ -1,0 +1,21 @@
+"""What the server says of itself."""
+
+from functools import cache
+
+SERVER_NAME = "serving-analyzer"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "statistics",
+    "model_configuration",
+    "model_repository",
+)
+
+
+@cache
+def server_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("serving-analyzer")
+    except PackageNotFoundError:
+        return "0"
