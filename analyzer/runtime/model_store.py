@@ -6,7 +6,9 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from analyzer.runtime.request import InferRequest, Reply
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
+from analyzer.runtime.residents import Residents
+from analyzer.runtime.scheduler import Servable
 from analyzer.runtime.signature import InputSpec, OutputSpec
 
 
@@ -18,64 +20,130 @@ class ModelStore:
 
     def __init__(self, repository: Path, *, loop: asyncio.AbstractEventLoop) -> None:
         self.repository = repository
-        self._loop = loop
+        self._residents = Residents(repository, loop)
+        self._routes = self._residents.routes
+        self._is_open = False
+        self._is_closed = False
 
     async def open(self, models: Sequence[str] | None = None) -> None:
-        """Loads all models (None) or those named. A model that fails is recorded (see ``index``), not raised."""
-        raise NotImplementedError
+        """Loads all models (None) or those named. A model that fails is recorded (see ``index``), not raised.
+
+        Raises OSError where the repository folder can't be read.
+        """
+        await self._residents.load(self._residents.names() if models is None else models)
+        self._is_open = True
 
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Queues the request. ``reply`` is called exactly once, on the loop's thread, in a later turn of the loop.
 
         Raises InferError at once for what is wrong with the request itself: unknown model or version, model not
         ready, unknown or missing input, wrong data type or shape, batch too large, unknown output. ``reply`` is then
-        never called.
+        never called. The one exception to "exactly once": a request that outlasts the drain time of ``close``.
         """
-        raise NotImplementedError
+        if self._is_closed:
+            raise InferError(ErrorKind.UNAVAILABLE, "the server is shutting down")
+        servable = self._routes.get((request.model, request.version))
+        if servable is None:
+            servable = self._residents.find(request.model, request.version)
+        servable.submit(request, reply)
 
     def is_ready(self, model: str, version: str = "") -> bool:
-        raise NotImplementedError
+        """False for a model that is not there, too."""
+        servable = self._routes.get((model, version))
+        return servable is not None and servable.is_ready and not self._is_closed
 
     def all_ready(self) -> bool:
         """True once ``open`` is done and every model that should be served is ready."""
-        raise NotImplementedError
+        if not self._is_open or self._is_closed or self._residents.reasons:
+            return False
+        return all(servable.is_ready for servable in self._routes.values())
 
     def metadata(self, model: str, version: str = "") -> service_pb2.ModelMetadataResponse:
         """Raises InferError where the model is unknown or not ready; so do the others that name a model."""
-        raise NotImplementedError
+        signature = self._find(model, version).signature
+        loaded = self._residents.models[model]
+        return service_pb2.ModelMetadataResponse(
+            name=model,
+            versions=[str(number) for number in loaded.versions],
+            platform=loaded.config.platform or loaded.config.backend,
+            inputs=[_tensor_metadata(spec) for spec in signature.inputs.values()],
+            outputs=[_tensor_metadata(spec) for spec in signature.outputs.values()],
+        )
 
     def config(self, model: str, version: str = "") -> model_config_pb2.ModelConfig:
-        """The completed configuration. ``model_config.config_to_dict`` makes it JSON in Triton's form."""
-        raise NotImplementedError
+        """The completed configuration. ``message_dict`` gives it in the form of Triton's JSON."""
+        self._find(model, version)
+        return self._residents.models[model].config
 
     def statistics(self, model: str = "", version: str = "") -> list[service_pb2.ModelStatistics]:
         """One entry a served version, ordered by name and version; all models where none is named."""
-        raise NotImplementedError
+        if model:
+            self._find(model, version)
+        return [
+            servable.statistics.message()
+            for name, number, servable in self._residents.served()
+            if model in ("", name) and version in ("", str(number))
+        ]
 
     def pending(self) -> dict[tuple[str, str], int]:
         """Requests queued and not yet executing, by (model, version)."""
-        raise NotImplementedError
+        return {(name, str(number)): servable.pending_count for name, number, servable in self._residents.served()}
 
     def index(self) -> list[service_pb2.RepositoryIndexResponse.ModelIndex]:
         """Every model of the folder: state READY, LOADING, UNLOADING, UNAVAILABLE with its reason, or empty."""
-        raise NotImplementedError
+        residents = self._residents
+        entries = []
+        for name in sorted({*residents.names(), *residents.models, *residents.reasons}):
+            if name not in residents.models:
+                entries.append(_index_entry(name, "", residents.state(name), residents.reasons.get(name, "")))
+                continue
+            for number, servable in residents.models[name].versions.items():
+                if servable.is_ready:
+                    entries.append(_index_entry(name, str(number), "READY", ""))
+                else:
+                    reason = "a model that it calls is not ready"
+                    entries.append(_index_entry(name, str(number), "UNAVAILABLE", reason))
+        return entries
 
     async def load(self, model: str, config_json: str | None = None) -> None:
-        """Loads, or loads again; the old one serves until the new one is ready. Raises InferError."""
-        raise NotImplementedError
+        """Loads, or loads again; the old one serves until the new one is ready. Raises InferError.
+
+        What an ensemble calls is loaded with it, unless it is already. A load that fails leaves the old one serving.
+        """
+        if model not in self._residents.names():
+            text = f"failed to load '{model}', there is no such folder in the model repository"
+            raise InferError(ErrorKind.NOT_FOUND, text)
+        failures = await self._residents.load([model], config_json)
+        if model in failures:
+            raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to load '{model}', {failures[model]}")
 
     async def unload(self, model: str) -> None:
         """Takes no more requests, waits for those in flight, then frees the model. Raises InferError."""
-        raise NotImplementedError
+        residents = self._residents
+        if model not in {*residents.models, *residents.reasons, *residents.names()}:
+            raise InferError(ErrorKind.NOT_FOUND, f"failed to unload '{model}', there is no such model")
+        await residents.unload(model)
 
     def inputs(self, model: str, version: str = "") -> dict[str, InputSpec]:
         """Inputs by name, the same dict at every call: what a front end needs to decode a request."""
-        raise NotImplementedError
+        return (self._routes.get((model, version)) or self._find(model, version)).signature.inputs
 
     def outputs(self, model: str, version: str = "") -> dict[str, OutputSpec]:
         """Outputs by name, the same dict at every call: a front end tells BF16 from UINT16 by it."""
-        raise NotImplementedError
+        return (self._routes.get((model, version)) or self._find(model, version)).signature.outputs
 
     async def close(self, drain_timeout_s: float) -> None:
         """Refuses new requests, lets those in flight finish within the time, then frees every model."""
-        raise NotImplementedError
+        self._is_closed = True
+        await self._residents.close(drain_timeout_s)
+
+    def _find(self, model: str, version: str) -> Servable:
+        return self._residents.find(model, version)
+
+
+def _tensor_metadata(spec: InputSpec | OutputSpec) -> service_pb2.ModelMetadataResponse.TensorMetadata:
+    return service_pb2.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.dims)
+
+
+def _index_entry(name: str, version: str, state: str, reason: str) -> service_pb2.RepositoryIndexResponse.ModelIndex:
+    return service_pb2.RepositoryIndexResponse.ModelIndex(name=name, version=version, state=state, reason=reason)

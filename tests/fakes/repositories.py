@@ -61,7 +61,7 @@ def write_model(
     files: Mapping[str, str | bytes] | None = None,
     version: int = 1,
 ) -> Path:
-    """Writes ``config.pbtxt`` and one version folder. ``extra`` is protobuf text; ``files`` go into the version folder."""
+    """Writes ``config.pbtxt`` (``extra`` is protobuf text) and one version folder with ``files``."""
     folder = repository / name
     (folder / str(version)).mkdir(parents=True, exist_ok=True)
     parts = (

@@ -1,0 +1,147 @@
+"""What a backend is: a file behind this Protocol that turns a version folder into instances that answer requests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tritonclient.grpc import model_config_pb2
+
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
+
+
+class ModelError(Exception):
+    """A model that can't be loaded: says in one sentence what is wrong and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """One version of one model: its name and configuration, and where its files lie."""
+
+    name: str
+    version: int
+    model_dir: Path
+    version_dir: Path
+    config: model_config_pb2.ModelConfig
+
+    def parameter(self, key: str) -> str | None:
+        """A value of the configuration's ``parameters``, None where it isn't set."""
+        return self.config.parameters[key].string_value if key in self.config.parameters else None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which instance of a model this is (``peers`` are all on the same kind of device), and where it runs."""
+
+    name: str
+    index: int
+    peers: int
+    kind: str
+    device: int
+
+
+@dataclass(slots=True)
+class Execution:
+    """Requests to be answered together. The backend stamps the ends of two stages with CLOCK_MONOTONIC, in ns."""
+
+    requests: Sequence[InferRequest]
+    rows: Sequence[int]
+    start_ns: int = 0
+    input_end_ns: int = 0
+    infer_end_ns: int = 0
+    end_ns: int = 0
+
+
+Answers = list[Tensors | InferError]
+
+
+class Instance(Protocol):
+    """Answers requests, one execution at a time, always from the same thread."""
+
+    def execute(self, execution: Execution) -> Answers:
+        """One answer a request, in order. An exception fails all of them."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TensorInstance(Protocol):
+    """An instance of a backend that computes on whole batches: requests are joined and split around it."""
+
+    def execute(self, inputs: Tensors) -> Tensors: ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """Makes instances. ``file_names`` are what a version folder may hold, the first found is used; empty: no files."""
+
+    file_names: Sequence[str]
+
+    def complete(self, files: ModelFiles) -> None:
+        """Fills in what the model's own files say and the configuration (changed in place) leaves out."""
+        ...
+
+    def default_kind(self) -> str:
+        """KIND_CPU or KIND_GPU, for instance groups that don't say."""
+        ...
+
+    def runs_inline(self, files: ModelFiles) -> bool:
+        """True where executing is so quick that a thread would cost more than it gives."""
+        ...
+
+    def load(self, files: ModelFiles, placement: Placement) -> Instance:
+        """Called in the thread that executes, if there is one. Raises ModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputCheck:
+    """Holds a backend's outputs against what the configuration declares."""
+
+    model: str
+    dtypes: dict[str, object] = field(default_factory=dict)
+
+    def select(self, outputs: Tensors) -> Tensors:
+        """The declared outputs in their declared order. Raises InferError where one is missing or of another type."""
+        selected: Tensors = {}
+        for name, dtype in self.dtypes.items():
+            array = outputs.get(name)
+            if array is None:
+                raise InferError(ErrorKind.INTERNAL, f"model '{self.model}' gave no output '{name}'")
+            if array.dtype != dtype:
+                raise InferError(
+                    ErrorKind.INTERNAL,
+                    f"model '{self.model}' gave output '{name}' as {array.dtype}, its config.pbtxt says {dtype}",
+                )
+            selected[name] = array
+        return selected
+
+
+def find_model_file(files: ModelFiles, file_names: Sequence[str]) -> Path:
+    """The model file of a version folder: ``default_model_filename``, or the first known name that is there."""
+    names = (files.config.default_model_filename,) if files.config.default_model_filename else file_names
+    for name in names:
+        path = files.version_dir / name
+        if path.resolve().is_relative_to(files.model_dir.resolve()) and path.exists():
+            return path
+    wanted = " or ".join(repr(name) for name in names)
+    raise ModelError(f"model '{files.name}' has no {wanted} in its version folder {files.version}")
+
+
+def make_backend(name: str) -> Backend:
+    """The backend of this name. Heavy libraries are imported when it loads its first model, not here."""
+    match name:
+        case "onnxruntime":
+            from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend()
+        case "python":
+            from analyzer.runtime.backends.python import PythonBackend
+
+            return PythonBackend()
+        case "simulated":
+            from analyzer.runtime.backends.simulated import SimulatedBackend
+
+            return SimulatedBackend()
+    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python and simulated")

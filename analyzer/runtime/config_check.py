@@ -1,0 +1,118 @@
+"""Which fields of a configuration are honoured; of the others the harmless are told, the rest refuse the model."""
+
+from collections.abc import Iterable
+
+from tritonclient.grpc import model_config_pb2
+
+from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.dtypes import datatype_of
+
+# Without these the answers are the same, only their timing, placement or bookkeeping may differ.
+HARMLESS = (
+    "optimization.graph",
+    "optimization.priority",
+    "optimization.cuda",
+    "optimization.execution_accelerators",
+    "optimization.input_pinned_memory",
+    "optimization.output_pinned_memory",
+    "optimization.gather_kernel_buffer_threshold",
+    "optimization.eager_batching",
+    "dynamic_batching.preserve_ordering",
+    "dynamic_batching.priority_levels",
+    "dynamic_batching.default_priority_level",
+    "dynamic_batching.priority_queue_policy",
+    "input.format",
+    "output.label_filename",
+    "instance_group.rate_limiter",
+    "instance_group.profile",
+    "instance_group.host_policy",
+    "instance_group.secondary_devices",
+    "model_warmup",
+    "response_cache.enable",
+    "metric_tags",
+    "model_metrics",
+    "runtime",
+)
+
+# Without these a request would be answered otherwise than the configuration says.
+CHANGING = (
+    "sequence_batching",
+    "model_transaction_policy.decoupled",
+    "input.is_shape_tensor",
+    "input.allow_ragged_batch",
+    "input.is_non_linear_format_io",
+    "output.is_shape_tensor",
+    "output.is_non_linear_format_io",
+    "batch_input",
+    "batch_output",
+    "instance_group.passive",
+    "model_operations.op_library_filename",
+    "model_repository_agents.agents",
+    "cc_model_filenames",
+    "dynamic_batching.default_queue_policy.timeout_action",
+    "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+    "dynamic_batching.default_queue_policy.max_queue_size",
+)
+
+
+def ignored_fields(config: model_config_pb2.ModelConfig) -> list[str]:
+    """The fields that are set but have no effect here. Raises ModelError for one that would change answers."""
+    refused = [path for path in CHANGING if _is_set([config], path.split("."))]
+    if refused:
+        raise ModelError(f"model '{config.name}' sets {', '.join(refused)}, which this runtime does not support")
+    return [path for path in HARMLESS if _is_set([config], path.split("."))]
+
+
+def validate(config: model_config_pb2.ModelConfig) -> None:
+    """Holds a completed configuration against itself. Raises ModelError."""
+    name = config.name
+    if config.max_batch_size < 0:
+        raise ModelError(f"model '{name}' has max_batch_size {config.max_batch_size}; it must be 0 or more")
+    for field, tensors in (("input", config.input), ("output", config.output)):
+        if not tensors:
+            raise ModelError(f"model '{name}' states no {field}; add at least one to its config.pbtxt")
+        _validate_tensors(name, field, tensors)
+    if config.HasField("dynamic_batching"):
+        if config.max_batch_size == 0:
+            raise ModelError(f"model '{name}' asks for dynamic_batching, which needs a max_batch_size of 1 or more")
+        for size in config.dynamic_batching.preferred_batch_size:
+            if not 0 < size <= config.max_batch_size:
+                raise ModelError(
+                    f"model '{name}' has preferred_batch_size {size}; it must be from 1 to {config.max_batch_size}"
+                )
+    for group in config.instance_group:
+        if group.count < 0:
+            raise ModelError(f"model '{name}' has an instance_group with count {group.count}; it must be 1 or more")
+
+
+def _validate_tensors(model: str, field: str, tensors: Iterable[model_config_pb2.ModelInput]) -> None:
+    names = [tensor.name for tensor in tensors]
+    if "" in names or len(set(names)) < len(names):
+        raise ModelError(f"model '{model}' has an {field} without a name or two of the same name")
+    for tensor in tensors:
+        try:
+            datatype_of(tensor.data_type)
+        except ValueError as error:
+            raise ModelError(f"{field} '{tensor.name}' of model '{model}': {error}") from None
+        if any(dim == 0 or dim < -1 for dim in tensor.dims):
+            raise ModelError(f"{field} '{tensor.name}' of model '{model}' has a dim that is neither -1 nor positive")
+        if tensor.HasField("reshape") and max(_variable(tensor.dims), _variable(tensor.reshape.shape)) > 1:
+            raise ModelError(f"{field} '{tensor.name}' of model '{model}' reshapes more than one variable dim")
+
+
+def _variable(dims: Iterable[int]) -> int:
+    return sum(dim < 0 for dim in dims)
+
+
+def _is_set(messages: Iterable[object], path: list[str]) -> bool:
+    head, *rest = path
+    for message in messages:
+        fields = message.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]  # any protobuf message
+        if head not in fields:
+            continue  # an older tritonclient doesn't know the field, so it can't be set
+        if not any(field.name == head for field, _ in message.ListFields()):  # type: ignore[attr-defined]  # likewise
+            continue
+        value = getattr(message, head)
+        if not rest or _is_set(value if hasattr(value, "extend") else [value], rest):
+            return True
+    return False

@@ -1,0 +1,250 @@
+"""An ensemble: a graph of steps, each a request to another model, run in parallel wherever the tensors allow."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from time import monotonic_ns
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
+
+from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
+from analyzer.runtime.scheduler import Drained, Servable, call_reply
+from analyzer.runtime.signature import Signature
+from analyzer.runtime.statistics import Durations, Statistics
+
+Lookup = Callable[[str, str], Servable]
+"""Model and version ("" for the latest) to what serves it. Raises InferError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call: ``inputs`` are (the model's input, the ensemble's tensor), ``outputs`` the other way round."""
+
+    model: str
+    version: str
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+def read_steps(config: model_config_pb2.ModelConfig) -> tuple[Step, ...]:
+    """The steps of a configuration, checked for what needs no other model. Raises ModelError."""
+    steps = tuple(
+        Step(
+            model=step.model_name,
+            version=str(step.model_version) if step.model_version > 0 else "",
+            inputs=tuple((name, tensor) for name, tensor in step.input_map.items()),
+            outputs=tuple((tensor, name) for name, tensor in step.output_map.items()),
+        )
+        for step in config.ensemble_scheduling.step
+    )
+    if not steps:
+        raise ModelError(f"ensemble '{config.name}' has no step in its ensemble_scheduling")
+    _check_graph(config, steps)
+    return steps
+
+
+def check_steps(name: str, signature: Signature, steps: Iterable[Step], lookup: Lookup) -> None:
+    """Holds the steps against the models that they call. Raises ModelError."""
+    types = {spec.name: spec.datatype for spec in signature.inputs.values()}
+    called = [(step, _called(name, step, lookup)) for step in steps]
+    for step, other in called:
+        for tensor, output in step.outputs:
+            if output not in other.outputs:
+                raise ModelError(f"ensemble '{name}' maps the output '{output}', which model '{step.model}' has not")
+            types[tensor] = other.outputs[output].datatype
+    for step, other in called:
+        for given, tensor in step.inputs:
+            if given not in other.inputs:
+                raise ModelError(f"ensemble '{name}' maps the input '{given}', which model '{step.model}' has not")
+            wanted = other.inputs[given].datatype
+            if types[tensor] != wanted:
+                raise ModelError(
+                    f"ensemble '{name}': tensor '{tensor}' is {types[tensor]}, "
+                    f"but input '{given}' of model '{step.model}' is {wanted}"
+                )
+        mapped = {given for given, _ in step.inputs}
+        for spec in other.inputs.values():
+            if spec.name not in mapped and not spec.optional:
+                raise ModelError(f"ensemble '{name}' gives no tensor to input '{spec.name}' of model '{step.model}'")
+        if signature.max_batch_size > other.max_batch_size:
+            raise ModelError(
+                f"ensemble '{name}' allows batches of {signature.max_batch_size}, "
+                f"but its step '{step.model}' only of {other.max_batch_size}"
+            )
+    for output, stated in signature.outputs.items():
+        if types[output] != stated.datatype:
+            raise ModelError(f"ensemble '{name}': output '{output}' is {types[output]}, not {stated.datatype}")
+
+
+class Ensemble:
+    """A Servable that calls others. It holds no queue: its figures are the sums of its steps'."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        statistics: Statistics,
+        steps: tuple[Step, ...],
+        lookup: Lookup,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.signature = signature
+        self.statistics = statistics
+        self.steps = steps
+        self.lookup = lookup
+        self._loop = loop
+        self._in_flight = Drained(loop)
+
+    @property
+    def pending_count(self) -> int:
+        return 0
+
+    @property
+    def is_ready(self) -> bool:
+        """True while every model that it calls can be reached."""
+        try:
+            return all(self.lookup(step.model, step.version).is_ready for step in self.steps)
+        except InferError:
+            return False
+
+    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        rows, _ = self.signature.check(request)
+        self._in_flight.count += 1
+        # In a turn of its own: a step may refuse its request, and no answer may come before this returns.
+        self._loop.call_soon(_Run(self, request, reply, rows, spent).advance, self.steps)
+
+    async def drain(self) -> None:
+        await self._in_flight.wait()
+
+    async def close(self) -> None:
+        """Nothing is its own."""
+
+    def finish(self, reply: Reply, answer: InferResponse | InferError) -> None:
+        call_reply(reply, answer)
+        self._in_flight.leave(1)
+
+
+class _Run:
+    """One request on its way through the steps."""
+
+    def __init__(
+        self, ensemble: Ensemble, request: InferRequest, reply: Reply, rows: int, spent: Durations | None
+    ) -> None:
+        self._ensemble = ensemble
+        self._request = request
+        self._reply = reply
+        self._rows = rows
+        self._outer = spent
+        self._spent = Durations()
+        self._tensors: Tensors = {name: _read_only(array) for name, array in request.inputs.items()}
+        self._running = 0
+        self._error: InferError | None = None
+        self._waiting: list[Step] = []
+
+    def advance(self, steps: Iterable[Step]) -> None:
+        """Starts each step whose tensors are all there; ends the run when nothing is left to wait for."""
+        self._waiting = []
+        for step in steps:
+            if self._error is None and all(tensor in self._tensors for _, tensor in step.inputs):
+                self._start(step)
+            else:
+                self._waiting.append(step)
+        if self._running == 0:
+            self._end()
+
+    def _start(self, step: Step) -> None:
+        request = InferRequest(
+            model=step.model,
+            inputs={name: self._tensors[tensor] for name, tensor in step.inputs},
+            arrival_ns=monotonic_ns(),
+            version=step.version,
+            id=self._request.id,
+            requested=tuple(name for _, name in step.outputs),
+            parameters=self._request.parameters,
+        )
+
+        def on_reply(answer: InferResponse | InferError) -> None:
+            self._running -= 1
+            if isinstance(answer, InferError):
+                self._error = self._error or answer
+            else:
+                for tensor, name in step.outputs:
+                    self._tensors[tensor] = _read_only(answer.outputs[name])
+            self.advance(self._waiting)
+
+        try:
+            self._ensemble.lookup(step.model, step.version).submit(request, on_reply, self._spent)
+            self._running += 1
+        except InferError as error:
+            message = f"in ensemble '{self._ensemble.signature.model}', {error.message}"
+            self._error = InferError(error.kind, message)
+
+    def _end(self) -> None:
+        ensemble, request = self._ensemble, self._request
+        statistics = ensemble.statistics
+        total_ns = monotonic_ns() - request.arrival_ns
+        names = request.requested or ensemble.signature.output_names
+        if self._error is None and not all(name in self._tensors for name in names):
+            # Optional inputs that were not given can leave a step without its tensors.
+            self._error = InferError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"in ensemble '{ensemble.signature.model}', the inputs given are not enough for all of its steps",
+            )
+        if self._error is not None:
+            statistics.record_failure(total_ns)
+            ensemble.finish(self._reply, self._error)
+            return
+        statistics.record_requests(1, self._rows, total_ns, self._spent.queue_ns)
+        statistics.record_execution(1, self._rows, self._spent)
+        if self._outer is not None:
+            self._outer.add(self._spent.queue_ns, self._spent)
+        outputs = {name: self._tensors[name] for name in names}
+        ensemble.finish(self._reply, InferResponse(ensemble.signature.model, statistics.version, request.id, outputs))
+
+
+def _called(ensemble: str, step: Step, lookup: Lookup) -> Signature:
+    try:
+        return lookup(step.model, step.version).signature
+    except InferError as error:
+        raise ModelError(f"ensemble '{ensemble}' calls model '{step.model}', which can't be used: {error}") from None
+
+
+def _check_graph(config: model_config_pb2.ModelConfig, steps: tuple[Step, ...]) -> None:
+    name = config.name
+    producers: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        for tensor, _ in step.outputs:
+            if tensor in producers or any(tensor == item.name for item in config.input):
+                raise ModelError(f"ensemble '{name}' makes the tensor '{tensor}' more than once")
+            producers[tensor] = number
+    given = {item.name for item in config.input}
+    for step in steps:
+        for _, tensor in step.inputs:
+            if tensor not in producers and tensor not in given:
+                raise ModelError(f"ensemble '{name}': no step and no input makes the tensor '{tensor}'")
+    for item in config.output:
+        if item.name not in producers and item.name not in given:
+            raise ModelError(f"ensemble '{name}': no step makes its output '{item.name}'")
+    _check_acyclic(name, steps, producers)
+
+
+def _check_acyclic(name: str, steps: tuple[Step, ...], producers: Mapping[str, int]) -> None:
+    graph = {
+        number: {producers[tensor] for _, tensor in step.inputs if tensor in producers}
+        for number, step in enumerate(steps)
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        models = " -> ".join(steps[number].model for number in error.args[1])
+        raise ModelError(f"the steps of ensemble '{name}' form a cycle: {models}") from None
+
+
+def _read_only(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same memory, not writable: several steps may read it, and one that changes its input gets a copy."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,143 @@
+"""Instances of a model at work: each in a thread of its own, or on the loop where a thread would cost more."""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from time import monotonic_ns
+from typing import Protocol
+
+from analyzer.runtime.backends.base import Answers, Execution, Instance
+from analyzer.runtime.request import ErrorKind, InferError
+
+log = logging.getLogger(__name__)
+
+OnDone = Callable[[Execution, Answers], None]
+
+
+class Worker(Protocol):
+    """Something that executes: ``on_done`` is called on the loop's thread, once for each execution."""
+
+    def start(self, execution: Execution, on_done: OnDone) -> None: ...
+
+    def stop(self) -> "asyncio.Future[None] | None":
+        """Frees the instance; gives what can be awaited for it, if it takes time."""
+        ...
+
+
+class Completions:
+    """Brings executions back to the loop's thread. Those that end close together share one wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._done: deque[tuple[OnDone, Execution, Answers]] = deque()
+        self._is_awake = False
+
+    def post(self, on_done: OnDone, execution: Execution, answers: Answers) -> None:
+        """Called from any thread."""
+        self._done.append((on_done, execution, answers))
+        if not self._is_awake:
+            self._is_awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                log.debug("an execution ended after its event loop was closed")
+
+    def _deliver(self) -> None:
+        # First the flag, then the queue: what is posted in between is delivered now or wakes the loop again.
+        self._is_awake = False
+        while self._done:
+            on_done, execution, answers = self._done.popleft()
+            on_done(execution, answers)
+
+
+class InlineWorker:
+    """Executes on the loop's thread, before ``start`` returns."""
+
+    def __init__(self, name: str, instance: Instance) -> None:
+        self._run = _Runner(name, instance)
+
+    def start(self, execution: Execution, on_done: OnDone) -> None:
+        on_done(execution, self._run.execute(execution))
+
+    def stop(self) -> None:
+        self._run.close()
+
+
+class ThreadWorker:
+    """A thread that loads an instance, executes what it is handed, and closes it: always the same thread.
+
+    It is a daemon: an execution that never ends must not keep the process alive after the drain time.
+    """
+
+    def __init__(self, name: str, load: Callable[[], Instance], completions: Completions) -> None:
+        self._name = name
+        self._load = load
+        self._completions = completions
+        self._inbox: SimpleQueue[tuple[Execution, OnDone] | None] = SimpleQueue()
+        self._closed: Future[None] = Future()
+        self.loaded: Future[None] = Future()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def start(self, execution: Execution, on_done: OnDone) -> None:
+        self._inbox.put((execution, on_done))
+
+    def stop(self) -> "asyncio.Future[None]":
+        self._inbox.put(None)
+        return asyncio.wrap_future(self._closed)
+
+    def _work(self) -> None:
+        try:
+            runner = _Runner(self._name, self._load())
+        except BaseException as error:  # whatever it is belongs to who waits for the load
+            self.loaded.set_exception(error)
+            self._closed.set_result(None)
+            return
+        self.loaded.set_result(None)
+        while (item := self._inbox.get()) is not None:
+            execution, on_done = item
+            self._completions.post(on_done, execution, runner.execute(execution))
+            del item, execution, on_done  # an idle worker must not hold the last request's tensors
+        runner.close()
+        self._closed.set_result(None)
+
+
+class _Runner:
+    """Stamps an execution and turns what goes wrong in it into answers."""
+
+    def __init__(self, name: str, instance: Instance) -> None:
+        self._name = name
+        self._instance = instance
+        self._has_failed = False
+
+    def execute(self, execution: Execution) -> Answers:
+        execution.start_ns = monotonic_ns()
+        try:
+            answers = self._instance.execute(execution)
+            if len(answers) != len(execution.requests):
+                raise ValueError(f"{len(execution.requests)} responses expected, {len(answers)} given")
+        except InferError as error:
+            answers = [error for _ in execution.requests]
+        except (Exception, SystemExit) as error:
+            self._log(error)
+            message = f"model instance '{self._name}' failed: {type(error).__name__}: {error}"
+            answers = [InferError(ErrorKind.INTERNAL, message) for _ in execution.requests]
+        execution.end_ns = monotonic_ns()
+        execution.input_end_ns = execution.input_end_ns or execution.start_ns
+        execution.infer_end_ns = execution.infer_end_ns or execution.end_ns
+        return answers
+
+    def close(self) -> None:
+        try:
+            self._instance.close()
+        except (Exception, SystemExit):
+            log.warning("model instance '%s' failed while it was closed", self._name, exc_info=True)
+
+    def _log(self, error: BaseException) -> None:
+        """The first failure with its traceback; the rest are only counted, as they may come at every request."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.warning("model instance '%s' failed; later failures are only counted", self._name, exc_info=error)

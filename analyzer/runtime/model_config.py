@@ -1,0 +1,96 @@
+"""``config.pbtxt`` to a ModelConfig: read, given its backend's name, and matched with its version folders."""
+
+from pathlib import Path
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+from analyzer.runtime.backends.base import ModelError
+
+PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "ensemble": "ensemble", "python": "python", "simulated": "simulated"}
+"""Triton's older ``platform`` names and the backends they mean."""
+
+MODEL_FILES = {"model.onnx": "onnxruntime", "model.py": "python"}
+"""Which backend a model file asks for, where no configuration names one."""
+
+
+def read_config(model_dir: Path, config_json: str | None = None) -> model_config_pb2.ModelConfig:
+    """The configuration of a model folder, or the one given instead, with ``name`` and ``backend`` filled in."""
+    name = model_dir.name
+    config = model_config_pb2.ModelConfig()
+    path = model_dir / "config.pbtxt"
+    if config_json is not None:
+        _parse_json(name, config_json, config)
+    elif path.is_file():
+        _parse_text(name, path, config)
+    if config.name and config.name != name:
+        raise ModelError(f"model '{name}' has the name '{config.name}' in its config.pbtxt; it must be the folder's")
+    config.name = name
+    config.backend = _backend_of(model_dir, config)
+    if config.backend == "onnxruntime":
+        config.platform = config.platform or "onnxruntime_onnx"
+    return config
+
+
+def served_versions(model_dir: Path, config: model_config_pb2.ModelConfig) -> dict[int, Path]:
+    """The version folders that the version policy chooses, ascending; the default is the latest one."""
+    found = {int(path.name): path for path in model_dir.iterdir() if path.is_dir() and _is_version(path.name)}
+    if not found:
+        if config.backend in ("ensemble", "simulated"):
+            # These keep nothing in a version folder, and git keeps no empty folders.
+            return {1: model_dir / "1"}
+        raise ModelError(f"model '{config.name}' has no version folder; add one such as '{config.name}/1'")
+    policy = config.version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            chosen = sorted(found)
+        case "specific":
+            chosen = sorted(set(policy.specific.versions))
+            missing = [version for version in chosen if version not in found]
+            if missing:
+                raise ModelError(f"model '{config.name}' has no folder for version {missing[0]} of its version_policy")
+        case _:
+            chosen = sorted(found)[-max(1, policy.latest.num_versions) :]
+    return {version: found[version] for version in chosen}
+
+
+def _parse_text(name: str, path: Path, config: model_config_pb2.ModelConfig) -> None:
+    try:
+        text_format.Parse(path.read_text(encoding="utf-8"), config)
+    except text_format.ParseError as error:
+        line, column = error.GetLine(), error.GetColumn()
+        reason = str(error).removeprefix(f"{line}:{column} : ").replace("\n", " ")
+        raise ModelError(f"{name}/config.pbtxt, line {line}, can't be read: {reason}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{name}/config.pbtxt can't be read: {error}") from None
+
+
+def _parse_json(name: str, text: str, config: model_config_pb2.ModelConfig) -> None:
+    try:
+        json_format.Parse(text, config)
+    except json_format.ParseError as error:
+        raise ModelError(f"the configuration given for model '{name}' can't be read: {error}") from None
+
+
+def _backend_of(model_dir: Path, config: model_config_pb2.ModelConfig) -> str:
+    if config.backend:
+        return str(config.backend)
+    if config.platform:
+        if config.platform not in PLATFORMS:
+            known = ", ".join(sorted(PLATFORMS))
+            raise ModelError(f"model '{config.name}' has the unknown platform '{config.platform}'; known are {known}")
+        return PLATFORMS[config.platform]
+    if config.HasField("ensemble_scheduling"):
+        return "ensemble"
+    names = [str(config.default_model_filename)] if config.default_model_filename else list(MODEL_FILES)
+    for name in names:
+        backend = MODEL_FILES.get(name) or {".onnx": "onnxruntime", ".py": "python"}.get(Path(name).suffix)
+        if backend and any(path.parent.name.isdigit() for path in model_dir.glob(f"*/{name}")):
+            return backend
+    raise ModelError(
+        f"model '{config.name}' names no backend and has no model.onnx or model.py in a version folder to tell it by"
+    )
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit() and not name.startswith("0")

@@ -1,0 +1,197 @@
+"""Models coming and going: loads them in the order that ensembles need, swaps a reloaded one in, retires the old."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
+from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.scheduler import Servable
+
+log = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT_S = 5.0
+"""For freeing instances after the drain; a thread stuck in its model is then left to the end of the process."""
+
+
+class Residents:
+    """The loaded models of a repository folder. ``routes`` finds a servable by (model, version), "" is the latest.
+
+    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way.
+    """
+
+    def __init__(self, repository: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self.models: dict[str, LoadedModel] = {}
+        self.routes: dict[tuple[str, str], Servable] = {}
+        self.reasons: dict[str, str] = {}
+        self.loading: set[str] = set()
+        self._repository = repository
+        self._loop = loop
+        self._changing = asyncio.Lock()
+        self._retiring: dict[asyncio.Task[None], str] = {}
+
+    def names(self) -> list[str]:
+        """The model folders of the repository, whether loaded or not. Raises OSError."""
+        return sorted(
+            path.name for path in self._repository.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
+
+    def served(self) -> Iterator[tuple[str, int, Servable]]:
+        for name in sorted(self.models):
+            for number, servable in self.models[name].versions.items():
+                yield name, number, servable
+
+    def find(self, model: str, version: str) -> Servable:
+        """Raises InferError with Triton's words for a model that can't be used."""
+        servable = self.routes.get((model, version))
+        if servable is not None:
+            return servable
+        if model in self.models:
+            text = f"Request for unknown model: '{model}' version {version} is not found"
+            raise InferError(ErrorKind.NOT_FOUND, text)
+        if model in self.loading:
+            raise InferError(ErrorKind.UNAVAILABLE, f"'{model}' is not at ready state")
+        if model in self.reasons or model in self._retiring.values():
+            text = f"Request for unknown model: '{model}' has no available versions"
+            raise InferError(ErrorKind.UNAVAILABLE, text)
+        raise InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
+
+    def state(self, model: str) -> str:
+        """LOADING, UNLOADING, UNAVAILABLE or empty, for a model that is not loaded."""
+        if model in self.loading:
+            return "LOADING"
+        if model in self._retiring.values():
+            return "UNLOADING"
+        return "UNAVAILABLE" if model in self.reasons else ""
+
+    async def load(self, names: Sequence[str], config_json: str | None = None) -> dict[str, str]:
+        """Loads these models again, and what they call if it isn't loaded. Gives the reasons of those that failed."""
+        async with self._changing:
+            failures: dict[str, str] = {}
+            try:
+                prepared = await self._prepare_all(names, config_json, failures)
+                for group in _in_order(prepared, failures):
+                    await asyncio.gather(*(self._start(prepared[name], failures) for name in group))
+            finally:
+                self.loading.clear()
+            for name, reason in failures.items():
+                log.error("model '%s' was not loaded: %s", name, reason)
+                if name not in self.models:
+                    self.reasons[name] = reason
+            return failures
+
+    async def unload(self, model: str) -> None:
+        """Returns when its requests in flight are answered and it is freed."""
+        async with self._changing:
+            self.reasons.pop(model, None)
+            old = self.models.pop(model, None)
+            self._route(model, None)
+        if old is not None:
+            await asyncio.shield(self._retire(model, old))
+
+    async def close(self, drain_timeout_s: float) -> None:
+        drains = [asyncio.ensure_future(loaded.drain()) for loaded in self.models.values()]
+        await _wait([*drains, *self._retiring], drain_timeout_s)
+        closes = [asyncio.ensure_future(loaded.close()) for loaded in self.models.values()]
+        self.models.clear()
+        self.routes.clear()
+        await _wait([*closes, *self._retiring], _CLOSE_TIMEOUT_S)
+
+    async def _prepare_all(
+        self, names: Iterable[str], config_json: str | None, failures: dict[str, str]
+    ) -> dict[str, Prepared]:
+        """The models named, and those that their ensembles call, and so on."""
+        prepared: dict[str, Prepared] = {}
+        wanted = list(dict.fromkeys(names))
+        while wanted:
+            self.loading.update(wanted)
+            found = await asyncio.gather(*(self._prepare(name, config_json, failures) for name in wanted))
+            config_json = None  # it is meant for the model named, not for those it calls
+            prepared.update({item.config.name: item for item in found if item is not None})
+            called = {name for item in found if item is not None for name in composing_models(item.config)}
+            wanted = sorted(called - self.models.keys() - prepared.keys() - failures.keys())
+        return prepared
+
+    async def _prepare(self, name: str, config_json: str | None, failures: dict[str, str]) -> Prepared | None:
+        try:
+            # A name may come from a client: only one that the folder lists leads to a path.
+            if name not in self.names():
+                raise ModelError("there is no such folder in the model repository")
+            return await asyncio.to_thread(prepare, self._repository / name, config_json)
+        except (ModelError, OSError) as error:
+            failures[name] = str(error)
+        except Exception as error:  # a bug, but one model's: the others are loaded all the same
+            log.exception("model '%s' could not be read", name)
+            failures[name] = f"{type(error).__name__}: {error}"
+        return None
+
+    async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
+        name = prepared.config.name
+        try:
+            loaded = await build(prepared, self.find, self._loop)
+        except ModelError as error:
+            failures[name] = str(error)
+            return
+        except Exception as error:  # likewise
+            log.exception("model '%s' could not be loaded", name)
+            failures[name] = f"{type(error).__name__}: {error}"
+            return
+        finally:
+            self.loading.discard(name)
+        old = self.models.get(name)
+        self.models[name] = loaded
+        self._route(name, loaded)
+        self.reasons.pop(name, None)
+        if old is not None:
+            self._retire(name, old)
+
+    def _route(self, model: str, loaded: LoadedModel | None) -> None:
+        """Swaps all routes of a model in one turn of the loop, so that no request meets a gap."""
+        for key in [key for key in self.routes if key[0] == model]:
+            del self.routes[key]
+        if loaded is not None:
+            for number, servable in loaded.versions.items():
+                self.routes[model, str(number)] = self.routes[model, ""] = servable
+
+    def _retire(self, model: str, old: LoadedModel) -> asyncio.Task[None]:
+        task = self._loop.create_task(_drain_and_close(old))
+        self._retiring[task] = model
+        task.add_done_callback(self._retiring.pop)
+        return task
+
+
+async def _drain_and_close(old: LoadedModel) -> None:
+    await old.drain()
+    await old.close()
+
+
+async def _wait(futures: Iterable[asyncio.Future[None]], timeout_s: float) -> None:
+    """Waits for all of them that end in time; the rest are given up."""
+    waiting = list(futures)
+    if waiting:
+        _, late = await asyncio.wait(waiting, timeout=timeout_s)
+        for future in late:
+            future.cancel()
+
+
+def _in_order(prepared: dict[str, Prepared], failures: dict[str, str]) -> Iterator[tuple[str, ...]]:
+    """Groups of models that can be started together, those called before those that call them."""
+    graph = {name: composing_models(item.config) & prepared.keys() for name, item in prepared.items()}
+    while True:
+        sorter = TopologicalSorter(graph)
+        try:
+            sorter.prepare()
+            break
+        except CycleError as error:
+            cycle = error.args[1]
+            for name in set(cycle):
+                failures[name] = f"the ensembles call each other in a cycle: {' -> '.join(cycle)}"
+                graph.pop(name)
+            graph = {name: called & graph.keys() for name, called in graph.items()}
+    while sorter.is_active():
+        group = sorter.get_ready()
+        yield group
+        sorter.done(*group)

@@ -1,0 +1,231 @@
+"""One model version at work: requests queue up here, leave in batches for idle instances, and are answered."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Protocol
+
+from analyzer.runtime.alarm import Alarm
+from analyzer.runtime.backends.base import Answers, Execution
+from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
+from analyzer.runtime.instance import Worker
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
+from analyzer.runtime.signature import ShapeKey, Signature
+from analyzer.runtime.statistics import Durations, Statistics
+
+log = logging.getLogger(__name__)
+
+
+class Servable(Protocol):
+    """A model version that answers requests: scheduled on instances, or an ensemble of others."""
+
+    signature: Signature
+    statistics: Statistics
+
+    @property
+    def pending_count(self) -> int: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        """As ModelStore.submit. ``spent`` is added to before the reply: an ensemble's account of its steps."""
+        ...
+
+    async def drain(self) -> None:
+        """Returns when every request that was submitted is answered."""
+        ...
+
+    async def close(self) -> None:
+        """Fails what still waits, and frees the instances."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    request: InferRequest
+    reply: Reply
+    rows: int
+    shape_key: ShapeKey
+    queued_ns: int
+    spent: Durations | None
+
+
+class Drained:
+    """Counts what is in flight, and tells when nothing is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.count = 0
+        self._loop = loop
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def leave(self, count: int) -> None:
+        self.count -= count
+        if self.count == 0 and self._waiters:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    async def wait(self) -> None:
+        if self.count:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+
+class ScheduledModel:
+    """A Servable over a queue, a batching policy and workers.
+
+    A request is only queued by ``submit``; the queue is looked at once a turn of the loop, so that requests read from
+    several connections in one turn go together.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        statistics: Statistics,
+        policy: BatchPolicy,
+        workers: Sequence[Worker],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.signature = signature
+        self.statistics = statistics
+        self._policy = policy
+        self._workers = tuple(workers)
+        self._idle = list(reversed(workers))
+        self._loop = loop
+        self._queue: deque[_Job] = deque()
+        self._queued_rows = 0
+        self._wait: Wait | None = None
+        self._is_dispatching = False  # or about to
+        self._in_flight = Drained(loop)
+        self._alarm = Alarm(loop, self._dispatch) if policy.dynamic and policy.max_delay_ns else None
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._queue)
+
+    @property
+    def is_ready(self) -> bool:
+        return True
+
+    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        rows, shape_key = self.signature.check(request)
+        self._queue.append(_Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+        self._queued_rows += rows
+        self._in_flight.count += 1
+        if self._is_dispatching or not self._idle:
+            return
+        wait = self._wait
+        if wait and self._queued_rows < wait.until_rows and shape_key == self._queue[0].shape_key:
+            return
+        self._is_dispatching = True
+        self._loop.call_soon(self._dispatch)
+
+    async def drain(self) -> None:
+        await self._in_flight.wait()
+
+    async def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.close()
+        error = InferError(ErrorKind.UNAVAILABLE, f"model '{self.signature.model}' was unloaded before it could answer")
+        while self._queue:
+            job = self._queue.popleft()
+            self._fail(job, error, monotonic_ns())
+            self._in_flight.leave(1)
+        for stopped in [worker.stop() for worker in self._workers]:
+            if stopped is not None:
+                await stopped
+
+    def _dispatch(self) -> None:
+        """Sends batches until the policy says to wait, nothing is queued or nobody is idle."""
+        self._is_dispatching = True
+        self._wait = None
+        while self._queue and self._idle:
+            decision = decide(self._policy, self._queue, monotonic_ns(), len(self._idle))
+            if isinstance(decision, Wait) and self._alarm is not None:
+                self._wait = decision
+                self._alarm.set(decision.until_ns)
+                break
+            self._send(decision.count if isinstance(decision, Batch) else 1)
+        self._is_dispatching = False
+
+    def _send(self, count: int) -> None:
+        jobs = [self._queue.popleft() for _ in range(count)]
+        rows = [job.rows for job in jobs]
+        self._queued_rows -= sum(rows)
+        worker = self._idle.pop()
+
+        def on_done(execution: Execution, answers: Answers) -> None:
+            self._idle.append(worker)
+            # The next batch goes out before these answers do: the instance works while they are written. A worker on
+            # the loop's thread is already inside of _dispatch, which goes on by itself.
+            if not self._is_dispatching:
+                self._dispatch()
+            self._answer(jobs, execution, answers)
+
+        worker.start(Execution([job.request for job in jobs], rows), on_done)
+
+    def _answer(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
+        now_ns = monotonic_ns()
+        start_ns = execution.start_ns
+        times = Durations(
+            input_ns=execution.input_end_ns - start_ns,
+            infer_ns=execution.infer_end_ns - execution.input_end_ns,
+            output_ns=execution.end_ns - execution.infer_end_ns,
+        )
+        succeeded = rows = total_ns = queue_ns = 0
+        replies: list[tuple[Reply, InferResponse]] = []
+        for job, given in zip(jobs, answers):
+            answer = self._shaped(given, job.rows) if self.signature.reshapes_outputs else given
+            if isinstance(answer, InferError):
+                self._fail(job, answer, now_ns)
+                continue
+            succeeded += 1
+            rows += job.rows
+            total_ns += now_ns - job.request.arrival_ns
+            waited_ns = start_ns - job.queued_ns
+            queue_ns += waited_ns
+            if job.spent is not None:
+                job.spent.add(waited_ns, times)
+            replies.append((job.reply, self._response(job, answer)))
+        if succeeded:
+            # Counted before anybody is told: who has an answer finds it in the statistics.
+            self.statistics.record_requests(succeeded, rows, total_ns, queue_ns)
+            self.statistics.record_execution(succeeded, sum(execution.rows), times)
+        for reply, response in replies:
+            call_reply(reply, response)
+        self._in_flight.leave(len(jobs))
+
+    def _response(self, job: _Job, outputs: Tensors) -> InferResponse:
+        request = job.request
+        if request.requested:
+            outputs = {name: outputs[name] for name in request.requested}
+        return InferResponse(self.signature.model, self.statistics.version, request.id, outputs)
+
+    def _shaped(self, answer: Tensors | InferError, rows: int) -> Tensors | InferError:
+        """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
+        if isinstance(answer, InferError):
+            return answer
+        try:
+            return self.signature.reshape_outputs(answer, rows)
+        except ValueError as error:
+            return InferError(
+                ErrorKind.INTERNAL, f"model '{self.signature.model}' gave an output of another shape: {error}"
+            )
+
+    def _fail(self, job: _Job, error: InferError, now_ns: int) -> None:
+        self.statistics.record_failure(now_ns - job.request.arrival_ns)
+        call_reply(job.reply, error)
+
+
+def call_reply(reply: Reply, answer: InferResponse | InferError) -> None:
+    """Answers one request; a front end that breaks over it must not take the others of its batch along."""
+    try:
+        reply(answer)
+    except Exception:
+        log.exception("an answer could not be handed over")

@@ -1,0 +1,118 @@
+"""Counters of one served model version, in the form of Triton's statistics extension."""
+
+import time
+from dataclasses import dataclass, field
+
+from tritonclient.grpc import service_pb2
+
+
+@dataclass(slots=True)
+class Durations:
+    """Nanoseconds of one execution, or of one request's way through an ensemble."""
+
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+
+    def add(self, queue_ns: int, other: "Durations") -> None:
+        """Adds a stay in a queue and the compute times of one execution."""
+        self.queue_ns += queue_ns
+        self.input_ns += other.input_ns
+        self.infer_ns += other.infer_ns
+        self.output_ns += other.output_ns
+
+
+@dataclass(slots=True)
+class _Counted:
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(slots=True)
+class _BatchSize:
+    """All executions of one batch size."""
+
+    count: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts requests, rows and executions. Every request that succeeds counts once in queue and compute figures.
+
+    The compute time of an execution counts fully for each of its requests, as each has waited for all of it.
+    """
+
+    name: str
+    version: str
+    success: _Counted = field(default_factory=_Counted)
+    fail: _Counted = field(default_factory=_Counted)
+    spent: Durations = field(default_factory=Durations)
+    inference_count: int = 0
+    execution_count: int = 0
+    last_inference_ms: int = 0
+    batches: dict[int, _BatchSize] = field(default_factory=dict)
+
+    def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
+        """``count`` requests of one execution have succeeded; the times are sums over them."""
+        self.success.count += count
+        self.success.ns += total_ns
+        self.spent.queue_ns += queue_ns
+        self.inference_count += rows
+
+    def record_execution(self, count: int, rows: int, spent: Durations) -> None:
+        """One execution is done, with ``count`` requests that have succeeded, of ``rows`` in all."""
+        self.execution_count += 1
+        self.spent.input_ns += spent.input_ns * count
+        self.spent.infer_ns += spent.infer_ns * count
+        self.spent.output_ns += spent.output_ns * count
+        size = self.batches.get(rows)
+        if size is None:
+            size = self.batches[rows] = _BatchSize()
+        size.count += 1
+        size.input_ns += spent.input_ns
+        size.infer_ns += spent.infer_ns
+        size.output_ns += spent.output_ns
+        # Wall time: the statistics extension defines last_inference as milliseconds since the epoch.
+        self.last_inference_ms = time.time_ns() // 1_000_000
+
+    def record_failure(self, total_ns: int) -> None:
+        self.fail.count += 1
+        self.fail.ns += total_ns
+
+    def message(self) -> service_pb2.ModelStatistics:
+        """The counters as a protobuf message, batch sizes in ascending order."""
+        count, spent = self.success.count, self.spent
+        requests = service_pb2.InferStatistics(
+            success=_duration(count, self.success.ns),
+            fail=_duration(self.fail.count, self.fail.ns),
+            queue=_duration(count, spent.queue_ns),
+            compute_input=_duration(count, spent.input_ns),
+            compute_infer=_duration(count, spent.infer_ns),
+            compute_output=_duration(count, spent.output_ns),
+        )
+        sizes = [
+            service_pb2.InferBatchStatistics(
+                batch_size=rows,
+                compute_input=_duration(size.count, size.input_ns),
+                compute_infer=_duration(size.count, size.infer_ns),
+                compute_output=_duration(size.count, size.output_ns),
+            )
+            for rows, size in sorted(self.batches.items())
+        ]
+        return service_pb2.ModelStatistics(
+            name=self.name,
+            version=self.version,
+            last_inference=self.last_inference_ms,
+            inference_count=self.inference_count,
+            execution_count=self.execution_count,
+            inference_stats=requests,
+            batch_stats=sizes,
+        )
+
+
+def _duration(count: int, ns: int) -> service_pb2.StatisticDuration:
+    return service_pb2.StatisticDuration(count=count, ns=ns)
