@@ -10,7 +10,7 @@ from analyzer.runtime.backends.base import ModelError
 PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "ensemble": "ensemble", "python": "python", "simulated": "simulated"}
 """Triton's older ``platform`` names and the backends they mean."""
 
-MODEL_FILES = {"model.onnx": "onnxruntime", "model.py": "python"}
+MODEL_SUFFIXES = {".onnx": "onnxruntime", ".py": "python"}
 """Which backend a model file asks for, where no configuration names one."""
 
 
@@ -82,11 +82,12 @@ def _backend_of(model_dir: Path, config: model_config_pb2.ModelConfig) -> str:
         return PLATFORMS[config.platform]
     if config.HasField("ensemble_scheduling"):
         return "ensemble"
-    names = [str(config.default_model_filename)] if config.default_model_filename else list(MODEL_FILES)
-    for name in names:
-        backend = MODEL_FILES.get(name) or {".onnx": "onnxruntime", ".py": "python"}.get(Path(name).suffix)
-        if backend and any(path.parent.name.isdigit() for path in model_dir.glob(f"*/{name}")):
-            return backend
+    suffix = Path(config.default_model_filename).suffix
+    if suffix in MODEL_SUFFIXES:
+        return MODEL_SUFFIXES[suffix]
+    for path in sorted(model_dir.glob("*/model.*")):
+        if path.suffix in MODEL_SUFFIXES and _is_version(path.parent.name):
+            return MODEL_SUFFIXES[path.suffix]
     raise ModelError(
         f"model '{config.name}' names no backend and has no model.onnx or model.py in a version folder to tell it by"
     )

@@ -1,5 +1,6 @@
 """What a backend is: a file behind this Protocol that turns a version folder into instances that answer requests."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,8 +123,9 @@ def find_model_file(files: ModelFiles, file_names: Sequence[str]) -> Path:
     """The model file of a version folder: ``default_model_filename``, or the first known name that is there."""
     names = (files.config.default_model_filename,) if files.config.default_model_filename else file_names
     for name in names:
-        path = files.version_dir / name
-        if path.resolve().is_relative_to(files.model_dir.resolve()) and path.exists():
+        # The name may come from a client. By its letters only: links inside of a repository are its owner's choice.
+        path = Path(os.path.normpath(files.version_dir / name))
+        if path.is_relative_to(os.path.normpath(files.version_dir)) and path.exists():
             return path
     wanted = " or ".join(repr(name) for name in names)
     raise ModelError(f"model '{files.name}' has no {wanted} in its version folder {files.version}")

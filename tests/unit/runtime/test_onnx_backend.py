@@ -1,0 +1,117 @@
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from analyzer.runtime.loading import placements, prepare
+from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from tests.fakes import repositories
+
+
+def answers(repository: Path, model: str, batches: list[np.ndarray]) -> list[np.ndarray]:
+    """Sends every batch at once and gives the outputs, in order."""
+
+    async def run() -> list[InferResponse | InferError]:
+        loop = asyncio.get_running_loop()
+        store = ModelStore(repository, loop=loop)
+        await store.open([model])
+        try:
+            futures = []
+            for batch in batches:
+                futures.append(loop.create_future())
+                name = next(iter(store.inputs(model)))
+                store.submit(InferRequest(model, {name: batch}, time.monotonic_ns()), futures[-1].set_result)
+            return await asyncio.gather(*futures)
+        finally:
+            await store.close(5.0)
+
+    results = asyncio.run(run())
+    return [next(iter(result.outputs.values())) for result in results]
+
+
+def test_an_onnx_file_without_configuration_is_completed_from_the_file(tmp_path: Path):
+    folder = repositories.write_onnx(tmp_path, with_config=False)
+    config = prepare(folder).config
+    assert (config.name, config.backend, config.platform) == ("affine", "onnxruntime", "onnxruntime_onnx")
+    assert (config.max_batch_size, config.HasField("dynamic_batching")) == (4, True)
+    assert [(item.name, item.data_type, list(item.dims)) for item in config.input] == [("x", 11, [4])]
+    assert [(item.name, item.data_type, list(item.dims)) for item in config.output] == [("y", 11, [4])]
+    assert (config.instance_group[0].name, config.instance_group[0].count) == ("affine_0", 1)
+
+
+def test_answers_are_those_of_the_bare_session(tmp_path: Path):
+    repositories.write_onnx(tmp_path, extra="dynamic_batching { }\ninstance_group { count: 2 }")
+    sent = [np.random.default_rng(seed).random((rows, 4), np.float32) for seed, rows in enumerate((1, 3, 8, 2))]
+    for array, got in zip(sent, answers(tmp_path, "affine", sent)):
+        np.testing.assert_array_equal(got, 2 * array + 1)
+
+
+def test_text_goes_in_and_comes_out_as_bytes(tmp_path: Path):
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["text"], ["same"])],
+        "text",
+        [helper.make_tensor_value_info("text", TensorProto.STRING, [2])],
+        [helper.make_tensor_value_info("same", TensorProto.STRING, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "text" / "1").mkdir(parents=True)
+    (tmp_path / "text" / "1" / "model.onnx").write_bytes(model.SerializeToString())
+    (got,) = answers(tmp_path, "text", [np.array([b"a", "\N{SNOWMAN}".encode()], dtype=np.object_)])
+    assert got.tolist() == [b"a", "\N{SNOWMAN}".encode()]
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ('input { name: "z" data_type: TYPE_FP32 dims: [ 4 ] }', "has no input 'z' in its ONNX file; it has x"),
+        (
+            'input { name: "x" data_type: TYPE_FP16 dims: [ 4 ] }',
+            "input 'x' of model 'affine' is FP32 in its ONNX file, its config.pbtxt says FP16",
+        ),
+        (
+            'parameters { key: "intra_op_thread_count" value { string_value: "many" } }',
+            "has the parameter intra_op_thread_count 'many', which is not a number of threads",
+        ),
+        ('default_model_filename: "other.onnx"', "has no 'other.onnx' in its version folder 1"),
+        ('default_model_filename: "../../affine.onnx"', "has no '../../affine.onnx' in its version folder 1"),
+        ("instance_group { kind: KIND_GPU }", "is KIND_GPU, but this ONNX Runtime has no CUDA"),
+    ],
+)
+def test_what_contradicts_the_file_is_refused_at_load(tmp_path: Path, config: str, reason: str):
+    if "KIND_GPU" in config and OnnxRuntimeBackend().default_kind() == "KIND_GPU":
+        pytest.skip("this ONNX Runtime has CUDA")
+    (tmp_path / "affine.onnx").write_bytes(repositories.affine_onnx())
+    folder = repositories.write_onnx(tmp_path, with_config=False)
+    (folder / "config.pbtxt").write_text(config)
+
+    def load() -> None:
+        prepared = prepare(folder)
+        assert prepared.backend is not None
+        prepared.backend.load(prepared.versions[0], next(iter(placements(prepared.versions[0]))))
+
+    with pytest.raises(ModelError, match="affine") as caught:
+        load()
+    assert reason in str(caught.value)
+
+
+def test_a_file_that_is_not_onnx_is_one_sentence(tmp_path: Path):
+    folder = repositories.write_onnx(tmp_path, with_config=False)
+    (folder / "1" / "model.onnx").write_text("not a model")
+    with pytest.raises(ModelError, match="model 'affine' can't be opened by ONNX Runtime") as caught:
+        prepare(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = repositories.write_onnx(tmp_path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"pip install 'serving-analyzer\[cpu\]'"):
+        prepare(folder)
