@@ -7,7 +7,7 @@ from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.metrics import METRICS
 from analyzer.search.candidates import Slots
 from analyzer.search.evidence import Level
-from analyzer.search.outlook import Outlook, Prospect
+from analyzer.search.outlook import WORTH_RATIO, Outlook, Prospect
 
 _HOPELESS_SD = 2.0
 
@@ -37,6 +37,24 @@ def _distance(slots: Slots, instances: int, batch_limit: int, client_batch: int)
         2 * math.log2(slots.client_batch / client_batch),
     )
     return math.hypot(*octaves), slots.delay_us
+
+
+def neighbours(slots: Sequence[Slots], row: int) -> set[int]:
+    """Rows one step from ``row`` on one axis."""
+    own = _place(slots[row])
+    axes = [sorted({_place(s)[axis] for s in slots}) for axis in range(len(own))]
+    found = set()
+    for other, slot in enumerate(slots):
+        moved = [axis for axis, value in enumerate(_place(slot)) if value != own[axis]]
+        if len(moved) == 1:
+            values = axes[moved[0]]
+            if abs(values.index(_place(slot)[moved[0]]) - values.index(own[moved[0]])) == 1:
+                found.add(other)
+    return found
+
+
+def _place(slots: Slots) -> tuple[int, ...]:
+    return (slots.instances, slots.batch_limit, slots.client_batch, slots.delay_us)
 
 
 def ledger(look: Outlook, skipped: Iterable[tuple[Candidate, str]], reused: set[str]) -> tuple[LedgerEntry, ...]:
@@ -87,7 +105,7 @@ def _skipped_rule(look: Outlook, prospect: Prospect) -> str:
     gap = math.exp(prospect.score - look.incumbent) - 1
     if prospect.score + _HOPELESS_SD * prospect.sd < look.incumbent:
         return f"hopeless: forecast {-gap:.0%} behind the best, beyond any doubt of the forecast"
-    if not look.evidence.levels or prospect.gain(look.incumbent) >= 0.003:
+    if not look.evidence.levels or prospect.gain(look.incumbent) >= WORTH_RATIO:
         return "not reached: the search ended before its turn"
     return (
         f"forecast {abs(gap):.1%} {'behind' if gap < 0 else 'ahead of'} the best: too little to be worth a measurement"

@@ -24,7 +24,7 @@ class BrutePlanner:
         self._told: dict[str, Outcome] = {}
 
     def ask(self) -> RunConfig | None:
-        if self._max_points is not None and len(self._asked) >= self._max_points:
+        if self._max_points is not None and len(self._asked | self._told.keys()) >= self._max_points:
             return None
         config = next(iter(self._open()), None)
         if config is not None:
@@ -38,7 +38,11 @@ class BrutePlanner:
 
     def expected_remaining(self) -> int:
         left = len(self._open())
-        return left if self._max_points is None else min(left, self._max_points - len(self._asked))
+        return (
+            left
+            if self._max_points is None
+            else min(left, max(0, self._max_points - len(self._asked | self._told.keys())))
+        )
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         entries = [self._entry(candidate) for candidate in self._roster.kept]

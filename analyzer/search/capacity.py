@@ -5,26 +5,29 @@ curve, and measurements go to the configuration that may still beat the best fou
 was told, in whatever order: a search that was cut off goes on where it stood.
 """
 
+import math
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 
 from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.search import account, settle
 from analyzer.search.candidates import highest, lowest, roster, run_config, slots_of, template_for
-from analyzer.search.evidence import clearly_breaks, gather
-from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, Outlook, Problem
+from analyzer.search.evidence import Level, clearly_breaks, gather
+from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, WORTH_RATIO, Outlook, Problem
 from analyzer.search.task import SearchTask
-
-WORTH_RATIO = 0.003
-"""Exploring ends when no candidate is expected to improve on the best by more than this."""
 
 WORTH_ODDS = 0.02
 """While nothing keeps the limits: the chance to do so below which a candidate is given up."""
 
 _RAISED = 1.25
+
+_SAME_SD = 0.015
+"""A forecast surer than this says that a candidate behaves like one that was measured."""
+
 _DEFAULT_SETTLED_RATIO = 0.02
 _MOST_DEFAULT_LEVELS = 6
 
@@ -46,7 +49,10 @@ class CapacityPlanner:
         self._outlook: Outlook | None = None
 
     def ask(self) -> RunConfig | None:
-        if self._options.max_points is not None and len(self._asked) >= self._options.max_points:
+        if (
+            self._options.max_points is not None
+            and len(self._asked | self._outcomes.keys()) >= self._options.max_points
+        ):
             return None
         config = next((c for c in self._proposals() if c.key not in self._asked | self._outcomes.keys()), None)
         if config is not None:
@@ -75,7 +81,7 @@ class CapacityPlanner:
         if open_points == 0:
             return int(any(config.key not in seen for config in self._proposals()))
         left = open_points + 3
-        return left if self._options.max_points is None else min(left, self._options.max_points - len(self._asked))
+        return left if self._options.max_points is None else min(left, max(0, self._options.max_points - len(seen)))
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return account.ledger(self._look(), self._roster.skipped, self._reused)
@@ -119,14 +125,14 @@ class CapacityPlanner:
         return slots.instances * max(slots.max_batch, 1), slots.delay_us
 
     def _checking(self, look: Outlook) -> Iterator[RunConfig]:
-        """Before the end: does the leader really not carry more, and is the default at its own best?"""
+        """Before the end: does the leader really carry no more, is none beside it better, the default at its best?"""
         if look.best_kept:
-            leader = look.best_kept[0]
+            leader = self._widest(look)
             row = look.row(leader.candidate)
-            raised = self._next_load(look, row, leader.load)
-            covered = any(leader.load < level.load <= leader.load * _RAISED**2 for level in look.levels[row])
-            if raised is not None and not covered and len(look.levels[row]) <= MOST_LEVELS:
+            raised = self._raised(look, row, leader.load)
+            if raised is not None and len(look.levels[row]) <= MOST_LEVELS:
                 yield self._config(row, raised)
+            yield from self._beside(look, row)
         default = next((p for p in look.prospects if p.row == 0), None)
         if default is None or not default.fresh or len(look.levels[0]) >= _MOST_DEFAULT_LEVELS:
             return
@@ -134,13 +140,39 @@ class CapacityPlanner:
         if not kept or default.score > max(kept) + _DEFAULT_SETTLED_RATIO:
             yield self._config(0, default.load)
 
-    def _next_load(self, look: Outlook, row: int, load: float) -> float | None:
-        """A step up from the leader's load, below anything known to be too much."""
+    def _widest(self, look: Outlook) -> Level:
+        """The leader; of several that are as good, the one with most room to batch."""
+        scored = [(self._problem.score(level), level) for level in look.best_kept]
+        best = scored[0][0]
+        equal = [
+            level for score, level in scored if score is not None and best is not None and score >= best - FLAT_RATIO
+        ]
+        return max(equal, key=lambda level: self._problem.slots[look.row(level.candidate)].batch_limit)
+
+    def _beside(self, look: Outlook, row: int) -> Iterator[RunConfig]:
+        """Neighbours of the leader that are not beyond doubt worse: there an uneven landscape hides most."""
+        if look.incumbent is None:
+            return
+        beside = account.neighbours(self._problem.slots, row)
+        for p in look.prospects:
+            open_question = p.sd >= _SAME_SD and p.score + 2 * p.sd > look.incumbent + WORTH_RATIO
+            if p.row in beside and not look.levels[p.row] and p.p_loads == 1.0 and open_question:
+                yield self._config(p.row, p.load)
+
+    def _raised(self, look: Outlook, row: int, load: float) -> float | None:
+        """A step up from the leader's load: twice as much where the limits are forecast to allow it, else a quarter.
+
+        None where a load of about that size was seen, or one is known to be too much.
+        """
         above = [level for level in look.levels[row] if level.load > load]
         if any(clearly_breaks(level, self._problem.budgets) for level in above):
             return None
-        higher = [float(x) for x in look.loads if load * (1 + FLAT_RATIO) < x <= highest(self._problem.load)]
-        return next((x for x in higher if x >= load * _RAISED), higher[-1] if higher else None)
+        wide = look.kept_z[row, int(np.argmin(np.abs(look.loads - 2 * load)))] > 0
+        step = 2.0 if wide else _RAISED
+        if any(level.load <= load * step**2 for level in above if level.load >= load * math.sqrt(step)):
+            return None
+        higher = [float(x) for x in look.loads if load * (1 + FLAT_RATIO) < x < look.ceiling(row)]
+        return next((x for x in higher if x >= load * step), higher[-1] if higher else None)
 
     def _settling(self, look: Outlook) -> Iterator[RunConfig]:
         for step in settle.steps(look, self._options):

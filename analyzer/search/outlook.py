@@ -21,6 +21,9 @@ from analyzer.search.surrogate import Figure
 FLAT_RATIO = 0.005
 """Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""
 
+WORTH_RATIO = 0.003
+"""Exploring ends when no candidate is expected to improve on the best by more than this."""
+
 NEAR_RATIO = 0.015
 """Loads of one candidate closer than this are not worth two measurements."""
 
@@ -194,7 +197,9 @@ class Outlook:
         if not failed or any((size <= other).all() for other in loaded):
             return 1.0
         if any((size >= other).all() for other in failed):
-            return _LOADS_AFTER_A_SMALLER_FAILED
+            # Each failed one that is bigger than another failed one has borne the guess out.
+            confirmed = sum((a >= b).all() for i, a in enumerate(failed) for j, b in enumerate(failed) if i != j)
+            return _LOADS_AFTER_A_SMALLER_FAILED / (1 + float(confirmed))
         nearest_failed = min(float(np.abs(size - other).sum()) for other in failed)
         nearest_loaded = min((float(np.abs(size - other).sum()) for other in loaded), default=math.inf)
         return _LOADS_BESIDE_A_FAILED if nearest_failed < nearest_loaded else 1.0

@@ -49,12 +49,11 @@ def _confirm(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
 def _secure(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
     """A leader whose interval reaches over the limit is measured again, or at a load with room for the interval."""
     problem = outlook.problem
-    if not problem.budgets or not outlook.best_kept:
+    if not problem.budgets:
         return
     safe = [level for levels in outlook.levels for level in levels if secures(level, problem.budgets)]
     best_safe = max((outlook.at(outlook.row(level.candidate), level.load) for level in safe), default=-math.inf)
-    for leader in outlook.best_kept[:MOST_LEADERS]:
-        row = outlook.row(leader.candidate)
+    for row, leader in _contenders(outlook):
         if outlook.at(row, leader.load) < best_safe + _WORTH_RATIO:
             continue
         if _is_doubtful(leader, problem) and len(leader.measurements) < 1 + options.max_repeats:
@@ -67,6 +66,24 @@ def _secure(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
             yield Step(row, lower, again=False)
         elif not clearly_breaks(seen[0], problem.budgets) and len(seen[0].measurements) < 1 + options.max_repeats:
             yield _repeat(outlook, seen[0])
+
+
+def _contenders(outlook: Outlook) -> list[tuple[int, Level]]:
+    """The candidates with the best forecasts, each with the level that comes nearest to it without clearly failing.
+
+    By the forecast, not by what was kept: noise may have pushed the best of all just over a limit.
+    """
+    found = []
+    for prospect in sorted(outlook.prospects, key=lambda p: -p.score):
+        levels = [
+            level
+            for level in outlook.levels[prospect.row]
+            if level.usable and not clearly_breaks(level, outlook.problem.budgets)
+        ]
+        if levels and prospect.p_kept >= 0.5:
+            nearest = min(levels, key=lambda level: (abs(math.log(level.load / prospect.load)), level.load))
+            found.append((prospect.row, nearest))
+    return found[:MOST_LEADERS]
 
 
 def _is_doubtful(level: Level, problem: Problem) -> bool:

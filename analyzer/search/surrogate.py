@@ -188,8 +188,8 @@ def _features(slots: Sequence[Slots], points: Points) -> Array:
     batching = np.array([float(s.batching) for s in slots])
     return np.stack(
         [
-            np.log2(points.instances) / 1.5,
-            np.log2(points.batch()) / 3,
+            np.log2(points.instances) / 1.2,
+            np.log2(points.batch()) / 2,
             np.log2(points.limit) / 8,
             np.log2(over) / 4,
             np.log2(1 + delay_us / 200) / 3,
