@@ -222,11 +222,13 @@ async def _send(profile: LoadProfile, load: Loop, window: Window, interrupted: a
         load.start(scheduled_times(arrivals(profile.load, profile.seed), window, profile.request_count))
     elif isinstance(load, ClosedLoop):
         await _pause_until(window.start_ns, interrupted, clock)
-        load.start(window.end_ns)
-        if profile.request_count is not None and not interrupted.is_set():
-            if profile.warmup_s:
-                await _pause_until(window.warm_ns, interrupted, clock)
+        if profile.request_count is not None and profile.warmup_s:
+            load.start(None)
+            await _pause_until(window.warm_ns, interrupted, clock)
             load.limit(profile.request_count)
+        else:
+            load.limit(profile.request_count)
+            load.start(window.end_ns)
     if window.end_ns is None:
         await _first_of(load.drained, interrupted)
     else:

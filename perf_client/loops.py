@@ -135,8 +135,8 @@ class ClosedLoop(Loop):
         for connection in list(self._connections):
             self._fill(connection)
 
-    def limit(self, request_count: int) -> None:
-        """From now on so many requests more."""
+    def limit(self, request_count: int | None) -> None:
+        """From now on so many requests more, without a limit where None."""
         self._requests_left = request_count
 
     def _fill(self, connection: Connection) -> None:

@@ -11,39 +11,41 @@ from hpack import HPACKError
 from perf_client.record import NEVER, OK, Recorder
 from perf_client.transports import http2
 from perf_client.transports.base import Clock, Owner, loss_failure
+from perf_client.transports.call import Call, CallFailed, ReadCall
 from perf_client.transports.flow import SendWindows
-from perf_client.transports.http2 import FRAME_HEADER, GrpcRequest, HeaderBlocks
+from perf_client.transports.http2 import (
+    ACK,
+    CANCEL,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER,
+    FRAME_LIMIT,
+    HEADERS,
+    PADDED,
+    PING,
+    PRIORITY,
+    REFUSED_STREAM,
+    SETTINGS,
+    SETTINGS_INITIAL_WINDOW_SIZE,
+    SETTINGS_MAX_CONCURRENT_STREAMS,
+    GrpcRequest,
+    HeaderBlocks,
+)
 
 _LAST_STREAM = 2**31 - 1
 _REPLENISH_BYTES = 1 << 29
 _CONNECT_TIMEOUT_S = 10.0
 _PREFIX_BYTES = 5
+_unpack_frame_header = FRAME_HEADER.unpack_from
+_REFUSALS_TAKEN = 100
+"""In a row, without an answer between them: more than that is no passing shortage of streams."""
+
+_BLOCK_FLAGS = END_HEADERS | PADDED | PRIORITY
 
 
 class BadAnswer(Exception):
     """What came is not gRPC over HTTP/2."""
-
-
-class CallFailed(Exception):
-    """A call whose answer is read ended without one."""
-
-    def __init__(self, failure: str, message: str) -> None:
-        super().__init__(f"{failure}: {message}" if message else failure)
-        self.failure = failure
-
-
-class Call:
-    """One stream. ``done`` and ``body`` are there where the answer is read, not only counted."""
-
-    __slots__ = ("body", "done", "first_byte_ns", "message_bytes", "scheduled_ns", "sent_ns")
-
-    def __init__(self, scheduled_ns: int, sent_ns: int, done: "asyncio.Future[bytes] | None" = None) -> None:
-        self.scheduled_ns = scheduled_ns
-        self.sent_ns = sent_ns
-        self.first_byte_ns = NEVER
-        self.message_bytes = 0
-        self.done = done
-        self.body = bytearray() if done is not None else None
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -70,6 +72,7 @@ class GrpcConnection(asyncio.Protocol):
         self._rest = b""
         self._begun: tuple[int, int, bytes] | None = None
         self._consumed = 0
+        self._refusals = 0
         self._windows = SendWindows()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -82,16 +85,16 @@ class GrpcConnection(asyncio.Protocol):
     # Sending
 
     def send(self, scheduled_ns: int) -> None:
-        self._start(self._next_request(), Call(scheduled_ns, self._clock()))
+        self._start(Call(self._next_request(), scheduled_ns, self._clock()))
 
     def call(self, request: GrpcRequest) -> "asyncio.Future[bytes]":
         """Send a request whose answer is wanted: its message, or CallFailed."""
-        done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        now_ns = self._clock()
-        self._start(request, Call(now_ns, now_ns, done))
-        return done
+        call = ReadCall(request, self._clock())
+        self._start(call)
+        return call.done
 
-    def _start(self, request: GrpcRequest, call: Call) -> None:
+    def _start(self, call: Call) -> None:
+        request = call.request
         stream = self._next_stream
         self._next_stream = stream + 2
         self.in_flight += 1
@@ -124,24 +127,24 @@ class GrpcConnection(asyncio.Protocol):
         position = 0
         calls = self._calls
         while size - position >= 9:
-            high, low, kind, flags, stream = FRAME_HEADER.unpack_from(data, position)
+            high, low, kind, flags, stream = _unpack_frame_header(data, position)
             begin = position + 9
             end = begin + (high << 8 | low)
             if end > size:
-                if end - begin > http2.FRAME_LIMIT:
+                if end - begin > FRAME_LIMIT:
                     raise BadAnswer("not HTTP/2: a frame larger than was allowed")
                 break
             position = end
-            if kind == http2.DATA:
+            if kind == DATA:
                 self._consumed += end - begin
                 call = calls.get(stream)
                 if call is not None:
                     call.message_bytes += end - begin
-                    if call.body is not None:
+                    if isinstance(call, ReadCall):
                         call.body += http2.unpadded(data[begin:end], flags)
-                    if flags & http2.END_STREAM:
+                    if flags & END_STREAM:
                         self._fail(stream, call, "bad answer", "the answer has no trailers", now_ns)
-            elif kind == http2.HEADERS and flags & 0x2C == http2.END_HEADERS:
+            elif kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS:
                 self._header_block(stream, flags, data[begin:end], now_ns)
             else:
                 self._rare_frame(kind, flags, stream, data[begin:end], now_ns)
@@ -157,13 +160,14 @@ class GrpcConnection(asyncio.Protocol):
             return
         if call.first_byte_ns == NEVER:
             call.first_byte_ns = now_ns
-        if flags & http2.END_STREAM:
+        if flags & END_STREAM:
             if headers.grpc_status == 0 and call.message_bytes >= _PREFIX_BYTES:
+                self._refusals = 0
                 self._succeed(stream, call, now_ns)
             else:
                 self._fail(stream, call, *http2.failure_of(headers), now_ns)
         elif headers.http_status is not None and headers.http_status != 200:
-            self._write(http2.reset(stream, http2.CANCEL))
+            self._write(http2.reset(stream, CANCEL))
             self._fail(stream, call, f"http {headers.http_status}", "", now_ns)
 
     def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes, now_ns: int) -> None:
@@ -171,14 +175,12 @@ class GrpcConnection(asyncio.Protocol):
             case http2.SETTINGS if not flags & http2.ACK:
                 self._settings(payload)
             case http2.PING if not flags & http2.ACK:
-                self._write(http2.frame(http2.PING, http2.ACK, 0, payload))
+                self._write(http2.frame(PING, ACK, 0, payload))
             case http2.WINDOW_UPDATE if len(payload) == 4:
                 self._windows.widen(stream, unpack_from(">I", payload)[0] & _LAST_STREAM)
                 self._write(self._windows.release())
             case http2.RST_STREAM if len(payload) == 4:
-                call = self._calls.get(stream)
-                if call is not None:
-                    self._fail(stream, call, http2.reset_class(unpack_from(">I", payload)[0]), "stream reset", now_ns)
+                self._reset(stream, unpack_from(">I", payload)[0], now_ns)
             case http2.GOAWAY if len(payload) >= 8:
                 self._going_away(unpack_from(">I", payload)[0] & _LAST_STREAM, now_ns)
             case http2.HEADERS | http2.CONTINUATION:
@@ -186,14 +188,14 @@ class GrpcConnection(asyncio.Protocol):
 
     def _header_piece(self, kind: int, flags: int, stream: int, payload: bytes, now_ns: int) -> None:
         """A header block that is padded, has a priority or goes on in further frames."""
-        if kind == http2.HEADERS:
+        if kind == HEADERS:
             payload = http2.unpadded(payload, flags)
-            if flags & http2.PRIORITY:
+            if flags & PRIORITY:
                 payload = payload[5:]
-            self._begun = (stream, flags & http2.END_STREAM, payload)
+            self._begun = (stream, flags & END_STREAM, payload)
         elif self._begun is not None and self._begun[0] == stream:
             self._begun = (stream, self._begun[1], self._begun[2] + payload)
-        if flags & http2.END_HEADERS and self._begun is not None:
+        if flags & END_HEADERS and self._begun is not None:
             _, end_stream, block = self._begun
             self._begun = None
             self._header_block(stream, end_stream, block, now_ns)
@@ -202,14 +204,28 @@ class GrpcConnection(asyncio.Protocol):
         if len(payload) % 6:
             raise BadAnswer("not HTTP/2: torn settings")
         for name, value in iter_unpack(">HI", payload):
-            if name == http2.SETTINGS_INITIAL_WINDOW_SIZE:
+            if name == SETTINGS_INITIAL_WINDOW_SIZE:
                 self._windows.change_initial(value)
-            elif name == http2.SETTINGS_MAX_CONCURRENT_STREAMS and not self.settled.done():
+            elif name == SETTINGS_MAX_CONCURRENT_STREAMS and not self.settled.done():
                 self.capacity = max(1, min(self.capacity, value))
-        self._write(http2.frame(http2.SETTINGS, http2.ACK, 0) + self._windows.release())
+        self._write(http2.frame(SETTINGS, ACK, 0) + self._windows.release())
         if not self.settled.done():
             self.usable = True
             self.settled.set_result(None)
+
+    def _reset(self, stream: int, error_code: int, now_ns: int) -> None:
+        """A refused stream was not looked at, so it is tried again, as every gRPC client does (RFC 9113, 8.7)."""
+        call = self._calls.get(stream)
+        if call is None:
+            return
+        if error_code == REFUSED_STREAM and self.usable and self._refusals < _REFUSALS_TAKEN:
+            self._refusals += 1
+            del self._calls[stream]
+            self.in_flight -= 1
+            self._windows.forget(stream)
+            self._start(call)
+        else:
+            self._fail(stream, call, http2.reset_class(error_code), "the stream was reset", now_ns)
 
     def _going_away(self, last_stream: int, now_ns: int) -> None:
         self.usable = False
@@ -223,31 +239,31 @@ class GrpcConnection(asyncio.Protocol):
     def _succeed(self, stream: int, call: Call, now_ns: int) -> None:
         del self._calls[stream]
         self.in_flight -= 1
-        if call.done is None:
+        if not isinstance(call, ReadCall):
             self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, OK)
-        elif not call.done.done() and call.body is not None:
+        elif not call.done.done():
             call.done.set_result(bytes(call.body[_PREFIX_BYTES:]))
-        self._freed(now_ns)
+        if self.usable:
+            self._owner.ready(self, now_ns)
+        elif not self.in_flight:
+            self._leave()
 
     def _fail(self, stream: int, call: Call, failure: str, example: str, now_ns: int) -> None:
         del self._calls[stream]
         self.in_flight -= 1
         self._windows.forget(stream)
         self._note_failure(call, failure, example, now_ns)
-        self._freed(now_ns)
-
-    def _note_failure(self, call: Call, failure: str, example: str, now_ns: int) -> None:
-        if call.done is None:
-            code = self._recorder.code(failure, example)
-            self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, code)
-        elif not call.done.done():
-            call.done.set_exception(CallFailed(failure, example))
-
-    def _freed(self, now_ns: int) -> None:
         if self.usable:
             self._owner.ready(self, now_ns)
         elif not self.in_flight:
             self._leave()
+
+    def _note_failure(self, call: Call, failure: str, example: str, now_ns: int) -> None:
+        if not isinstance(call, ReadCall):
+            code = self._recorder.code(failure, example)
+            self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, code)
+        elif not call.done.done():
+            call.done.set_exception(CallFailed(failure, example))
 
     def _fail_all(self, failure: str, example: str, now_ns: int) -> None:
         """The connection is of no more use: everything in flight has failed."""
@@ -269,7 +285,7 @@ class GrpcConnection(asyncio.Protocol):
     def expire(self, sent_before_ns: int, now_ns: int) -> None:
         late = [(stream, call) for stream, call in self._calls.items() if call.sent_ns < sent_before_ns]
         for stream, call in late:
-            self._write(http2.reset(stream, http2.CANCEL))
+            self._write(http2.reset(stream, CANCEL))
             self._fail(stream, call, "timeout", "", now_ns)
 
     def close(self) -> None:

@@ -1,0 +1,86 @@
+"""A real grpcio server that speaks KServe v2, with scripted inferences."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+SERVICE = "inference.GRPCInferenceService"
+Infer = Callable[[pb.ModelInferRequest, grpc.ServicerContext], pb.ModelInferResponse]
+
+
+def echo(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
+    """Outputs are the inputs."""
+    response = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        response.raw_output_contents.append(raw)
+    return response
+
+
+def _metadata(request: pb.ModelMetadataRequest, context: grpc.ServicerContext) -> pb.ModelMetadataResponse:
+    if request.name != "echo":
+        context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
+    response = pb.ModelMetadataResponse(name="echo")
+    response.inputs.add(name="INPUT0", datatype="FP32", shape=[-1, -1])
+    return response
+
+
+def _config(request: pb.ModelConfigRequest, context: grpc.ServicerContext) -> pb.ModelConfigResponse:
+    response = pb.ModelConfigResponse()
+    response.config.max_batch_size = 8
+    return response
+
+
+class Counted:
+    """Statistics that grow with each inference by fixed times."""
+
+    def __init__(self, infer: Infer) -> None:
+        self._infer = infer
+        self.count = 0
+
+    def infer(self, request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
+        self.count += 1
+        return self._infer(request, context)
+
+    def statistics(
+        self, request: pb.ModelStatisticsRequest, context: grpc.ServicerContext
+    ) -> pb.ModelStatisticsResponse:
+        count = self.count
+        response = pb.ModelStatisticsResponse()
+        entry = response.model_stats.add(name="echo", version="1", inference_count=count, execution_count=count)
+        for name, each_ns in (("success", 60), ("queue", 10), ("compute_infer", 50)):
+            duration = getattr(entry.inference_stats, name)
+            duration.count, duration.ns = count, count * each_ns
+        return response
+
+
+@contextmanager
+def grpc_server(infer: Infer = echo, options: tuple[tuple[str, int], ...] = ()) -> Iterator[int]:
+    """The port of a server with these options of grpc core."""
+    counted = Counted(infer)
+    methods = {
+        "ModelInfer": (counted.infer, pb.ModelInferRequest),
+        "ModelMetadata": (_metadata, pb.ModelMetadataRequest),
+        "ModelConfig": (_config, pb.ModelConfigRequest),
+        "ModelStatistics": (counted.statistics, pb.ModelStatisticsRequest),
+    }
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            method,
+            request_deserializer=kind.FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+        for name, (method, kind) in methods.items()
+    }
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        server = grpc.server(pool, options=(("grpc.so_reuseport", 0), *options))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield port
+        finally:
+            server.stop(None).wait()
