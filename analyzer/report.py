@@ -1,6 +1,6 @@
 """From a run folder to an answer: load, rank, view, write. Needs no server and reads nothing but the folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -60,7 +60,10 @@ def run(
 
 
 def write(
-    texts: Mapping[str, str], formats: Sequence[str], folder: Path
+    texts: Mapping[str, str],
+    formats: Sequence[str],
+    folder: Path,
+    write_pdf: Callable[[str, Path], None] = pdf.write,
 ) -> tuple[list[Path], MissingExtraError | None]:
     """Each format in turn. A PDF that can't be made costs none of the others; its error is handed back."""
     written = []
@@ -70,7 +73,7 @@ def write(
             (folder / FILES[name]).write_text(texts[name], encoding="utf-8")
             written.append(folder / FILES[name])
         if "pdf" in formats:
-            pdf.write(texts["html"], folder / FILES["pdf"])
+            write_pdf(texts["html"], folder / FILES["pdf"])
             written.append(folder / FILES["pdf"])
     except OSError as error:
         raise UsageError(

@@ -1,8 +1,10 @@
 """Figures as people read them: three significant digits or all whole ones, thousands separated, the unit behind."""
 
+from collections.abc import Iterable
 from math import floor, log10
 
-from analyzer.domain.metrics import Estimate, Metric
+from analyzer.domain.budget import Budget
+from analyzer.domain.metrics import METRICS, Estimate, Metric
 
 NOT_MEASURED = "not measured"
 
@@ -45,3 +47,19 @@ def title_in_sentence(metric: Metric) -> str:
     """``Throughput`` to ``throughput``; ``GPU memory`` and ``p99 latency`` stay."""
     title = metric.title
     return title if title[:2].isupper() else title[0].lower() + title[1:]
+
+
+def limit(budget: Budget) -> str:
+    """``at most 20 ms``."""
+    return f"{'at most' if budget.at_most else 'at least'} {limit_value(budget)}"
+
+
+def limit_value(budget: Budget) -> str:
+    """The limit with its unit and the digits it was given with."""
+    metric = METRICS[budget.metric]
+    return f"{100 * budget.limit:g} %" if metric.unit == "ratio" else f"{budget.limit:,.12g} {metric.unit}"
+
+
+def limits(budgets: Iterable[Budget]) -> str:
+    """``p99 latency at most 20 ms, GPU memory at most 4,000 MB``."""
+    return ", ".join(f"{title_in_sentence(METRICS[budget.metric])} {limit(budget)}" for budget in budgets)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.figures import limits
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Excluded, Miss
@@ -61,8 +62,8 @@ def _unfit(measurement: Measurement) -> str:
 
 
 def _unchecked(measurement: Measurement, budgets: Sequence[Budget]) -> str:
-    unknown = [str(budget) for budget in budgets if budget.violation(measurement) is None]
-    return f"{', '.join(unknown)} could not be checked: not measured" if unknown else ""
+    unknown = [budget for budget in budgets if budget.violation(measurement) is None]
+    return f"{limits(unknown)} could not be checked: it was not measured" if unknown else ""
 
 
 def _unscored(measurement: Measurement, objectives: Sequence[Objective]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.figures import limits
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.ranking import Ranking
 from analyzer.rank.feasible import sift
@@ -58,5 +59,6 @@ def _failures(outcomes: Iterable[Outcome]) -> tuple[Failure, ...]:
 def _nothing(point_count: int, budgets: Sequence[Budget]) -> str:
     if point_count == 0:
         return "Nothing was measured."
-    limits = ", ".join(str(budget) for budget in budgets)
-    return f"None of {point_count} measured points {f'keeps {limits}' if budgets else 'can be trusted'}."
+    if not budgets:
+        return f"None of {point_count} measured points can be trusted."
+    return f"None of {point_count} measured points has {limits(budgets)}."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.figures import figure, quantity, title_in_sentence
+from analyzer.domain.figures import figure, limit, limit_value, title_in_sentence
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.rank.ties import Choice
@@ -44,10 +44,7 @@ def _budget_sentence(measurement: Measurement, budgets: Sequence[Budget]) -> str
     parts = []
     for budget in budgets:
         metric = METRICS[budget.metric]
-        bound = "at most" if budget.at_most else "at least"
-        parts.append(
-            f"{metric.title} {figure(metric, metric.read(measurement))}, {bound} {quantity(metric, budget.limit)}"
-        )
+        parts.append(f"{title_in_sentence(metric)} {figure(metric, metric.read(measurement))}, {limit(budget)}")
     return f"Meets every budget: {'; '.join(parts)}."
 
 
@@ -83,12 +80,11 @@ def _close_call(measurement: Measurement, budget: Budget) -> str:
     if estimate is None or (estimate.low is None and estimate.high is None):
         return ""
     far = estimate.high if budget.at_most else estimate.low
-    limit = quantity(metric, budget.limit)
     shown = f"{metric.title} {figure(metric, estimate)}"
     if far is None:
-        return f"{shown}: whether it keeps {limit} is not certain, the sample bounds one side only."
+        return f"{shown}: whether it is {limit(budget)} is not certain, as the sample bounds one side only."
     if (far > budget.limit) if budget.at_most else (far < budget.limit):
-        return f"{shown}: the limit of {limit} lies inside the interval."
+        return f"{shown}: the limit of {limit_value(budget)} lies inside the interval."
     return ""
 
 

@@ -46,9 +46,9 @@ def frontier(ranking: Ranking) -> str:
         missed = {miss.measurement.config.key for miss in ranking.misses}
         left_out = {excluded.measurement.config.key for excluded in ranking.excluded}
         kept = [m for m in ranking.points if m.config.key not in missed | left_out]
-        _scatter(axes, [m for m in ranking.points if m.config.key in missed], "Outside the budget", "x", GREY)
+        _scatter(axes, [m for m in ranking.points if m.config.key in missed], "Outside budget", "x", GREY)
         _scatter(axes, [m for m in ranking.points if m.config.key in left_out], "Left out", "|", GREY)
-        _scatter(axes, kept, "Within the budget" if ranking.budgets else "Measured", "o", BLUE)
+        _scatter(axes, kept, "Within budget" if ranking.budgets else "Measured", "o", BLUE)
         front = sorted(_xy(ranking.pareto))
         if front:
             axes.step(
@@ -60,6 +60,8 @@ def frontier(ranking: Ranking) -> str:
                 alpha=0.7,
                 label="Pareto front",
             )
+        if ranking.recommended is None and ranking.misses:
+            _mark(axes, ranking.misses[0].measurement, "Nearest miss", "D", ORANGE)
         if ranking.default is not None:
             _mark(axes, ranking.default, "Default", "s", INK)
         if ranking.recommended is not None:
@@ -67,7 +69,9 @@ def frontier(ranking: Ranking) -> str:
         _budget_line(axes.axvline, ranking)
         _scale_ms(axes, "x", [x for x, _ in _xy(ranking.points)])
         axes.set(xlabel="p99 latency (ms)", ylabel="Throughput (infer/s)", ylim=(0, None))
-        figure.legend(fontsize=9, loc="outside upper left", ncols=6, handletextpad=0.4, columnspacing=1.1)
+        figure.legend(
+            fontsize=9, loc="outside upper left", ncols=7, handletextpad=0.3, columnspacing=0.9, handlelength=1.5
+        )
 
     about = "Scatter of all measured points: throughput rises upwards, p99 latency to the right. Better is up and left."
     return svg(paint, 4.4, "Throughput against p99 latency", about)

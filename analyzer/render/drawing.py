@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, INK, GREY, PALE = "#0072B2", "#D55E00", "#009E73", "#1F2933", "#7B8794", "#C3CAD3"
 """Of the Okabe-Ito set, which colour-blind readers tell apart. Series also differ in marker or lightness, for print."""
 
-WIDTH = 9.0
+WIDTH = 8.6
 """Inches; the page scales the drawing to its own width."""
 
 STYLE: dict[Any, Any] = {

@@ -34,7 +34,11 @@ def facts(values: Mapping[str, Any], absent: str = NOT_MEASURED, prefix: str = "
 
 def _fact(key: str, value: Any, absent: str, prefix: str) -> Fact:
     for suffix, (unit, scale) in _UNITS.items():
-        if key.endswith(suffix) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not key.endswith(suffix) or key.endswith("_per_s"):
+            continue
+        if value is None:
+            return Fact(name=prefix + _words(key.removesuffix(suffix)), value=absent)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return Fact(name=prefix + _words(key.removesuffix(suffix)), value=f"{number(value / scale)} {unit}")
     return Fact(name=prefix + _words(key), value=_plain(value, absent))
 

@@ -26,9 +26,11 @@ def render(view: ReportView) -> str:
     return environment.get_template("report.html.j2").render(view=view, style=style, script=script)
 
 
-def templates() -> Path:
-    """The templates of a checkout, or those that a wheel carries inside the package."""
-    package = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def templates(package: Path = PACKAGE) -> Path:
+    """The templates that a wheel carries inside the package, or those of a checkout beside it."""
     for folder in (package / "_templates", package.parent / "templates"):
         if (folder / "report.html.j2").is_file():
             return folder

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from analyzer.domain.figures import NOT_MEASURED, interval, number, quantity
+from analyzer.domain.figures import NOT_MEASURED, interval, limit, number, quantity
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
@@ -38,10 +38,9 @@ def misses(ranking: Ranking, specs: Specs) -> Table:
     rows = []
     for miss in ranking.misses:
         m, metric = miss.measurement, METRICS[miss.budget.metric]
-        bound = "at most" if miss.budget.at_most else "at least"
         estimate = metric.read(m)
         seen = quantity(metric, estimate.value) if estimate else NOT_MEASURED
-        missed = Cell(text=f"{metric.title} {seen}", note=f"{bound} {quantity(metric, miss.budget.limit)}")
+        missed = Cell(text=f"{metric.title} {seen}", note=limit(miss.budget))
         over = f"{number(100 * miss.violation)} %" if miss.budget.limit else quantity(metric, miss.violation)
         by = Cell(text=over, sort=f"{miss.violation:.9g}")
         rows.append(Row(cells=(*_point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
@@ -59,7 +58,7 @@ def failures(ranking: Ranking, specs: Specs) -> Table:
             cells=(
                 Cell(text=words.server(f.config.server, specs)),
                 Cell(text=words.point(f.config)),
-                Cell(text=_sentence(f.reason), note=f"while it was at: {f.stage}"),
+                Cell(text=_sentence(f.reason), note=f"stage: {f.stage}"),
             )
         )
         for f in ranking.failures

@@ -1,8 +1,9 @@
 """A ranking and its run to a ReportView: the words and figures of a page, in the order they are read."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
-from analyzer.domain.figures import NOT_MEASURED, interval, number, quantity, title_in_sentence
+from analyzer.domain.figures import NOT_MEASURED, interval, limit, limits, number, quantity, title_in_sentence
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
@@ -47,7 +48,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         composing=listing.composing(chosen),
         certainty=listing.certainty(chosen),
         objectives=_objectives(ranking),
-        budgets=_budgets(ranking),
+        budgets=limits(ranking.budgets) or "no budget",
         environment=tuple(facts(context.environment)),
         settings=tuple(facts(context.settings, absent="automatic")),
     )
@@ -64,11 +65,19 @@ def _subtitle(ranking: Ranking, context: RunContext) -> str:
     servers = {m.config.server.key for m in ranking.points} | {f.config.server.key for f in ranking.failures}
     parts = [
         f"{words.counted(len(ranking.points), 'point')} of {words.counted(len(servers), 'configuration')} measured",
-        _budgets(ranking),
+        limits(ranking.budgets) or "no budget",
         f"run {context.name}",
-        context.started_at,
+        _moment(context.started_at),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _moment(iso: str) -> str:
+    """Wall time as people write it; what is no ISO time stays as it is."""
+    try:
+        return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return iso
 
 
 def _verdict(ranking: Ranking, context: RunContext) -> str:
@@ -79,7 +88,7 @@ def _verdict(ranking: Ranking, context: RunContext) -> str:
     name = METRICS[ranking.objectives[0].metric]
     told = [figure_of(chosen, "throughput"), f"p99 {figure_of(chosen, 'p99_latency_ms')}"]
     if name.name not in ("throughput", "p99_latency_ms"):
-        told.append(f"{name.title} {figure_of(chosen, name.name)}")
+        told.append(f"{title_in_sentence(name)} {figure_of(chosen, name.name)}")
     told_text = ", ".join(told)
     return f"Deploy {context.model} with {server} at {words.point(chosen.config)}: {told_text}{_compared(ranking)}."
 
@@ -95,8 +104,13 @@ def _compared(ranking: Ranking) -> str:
     if ratio is None:
         return ""
     if name == "throughput":
-        return f"; {ratio.value:.2g} times the default configuration"
-    return f"; {METRICS[name].title} {ratio.value:.2g} times that of the default configuration"
+        return f"; {factor(ratio.value)} times the default configuration"
+    return f"; {title_in_sentence(METRICS[name])} {factor(ratio.value)} times that of the default configuration"
+
+
+def factor(value: float) -> str:
+    """``2.4``, for a sentence; the interval stands elsewhere."""
+    return f"{value:.1f}" if value < 10 else number(value)
 
 
 def _no_default(ranking: Ranking) -> str:
@@ -112,9 +126,9 @@ def _no_verdict(ranking: Ranking, context: RunContext) -> str:
     m, metric = miss.measurement, METRICS[miss.budget.metric]
     server = words.server(m.config.server, context.specs)
     seen = figure_of(m, metric.name)
-    bound = "at most" if miss.budget.at_most else "at least"
-    asked = f"{bound} {quantity(metric, miss.budget.limit)} was asked for"
-    nearest = f"nearest is {server} at {words.point(m.config)} with {metric.title} {seen}, where {asked}"
+    title = title_in_sentence(metric)
+    asked = f"where {limit(miss.budget)} was asked for"
+    nearest = f"nearest is {server} at {words.point(m.config)} with {title} {seen}, {asked}"
     return f"Nothing meets the budget: {nearest}."
 
 
@@ -147,9 +161,8 @@ def _metric_tile(measurement: Measurement, name: str, ranking: Ranking) -> Tile:
     if estimate is None:
         return Tile(label=metric.title, value=NOT_MEASURED, unit="")
     scale, unit = (100.0, "%") if metric.unit == "ratio" else (1.0, metric.unit)
-    limits = [b for b in ranking.budgets if b.metric == name]
     notes = [f"{interval(metric, estimate)}"] if interval(metric, estimate) else []
-    notes += [f"{'limit' if b.at_most else 'at least'} {quantity(metric, b.limit)}" for b in limits]
+    notes += [limit(budget) for budget in ranking.budgets if budget.metric == name]
     return Tile(label=metric.title, value=number(scale * estimate.value), unit=unit, note=" · ".join(notes))
 
 
@@ -202,11 +215,3 @@ def _objectives(ranking: Ranking) -> str:
         weight = f" (weight {objective.weight:g})" if len(ranking.objectives) > 1 else ""
         shown.append(f"{word} {title_in_sentence(metric)}{weight}")
     return ", ".join(shown)
-
-
-def _budgets(ranking: Ranking) -> str:
-    limits = [
-        f"{METRICS[b.metric].title} {'at most' if b.at_most else 'at least'} {quantity(METRICS[b.metric], b.limit)}"
-        for b in ranking.budgets
-    ]
-    return ", ".join(limits) or "no budget"

@@ -23,9 +23,9 @@ def write(page: str, path: Path) -> None:
     # It warns of each CSS property that is for screens only.
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
     logging.getLogger("fontTools").setLevel(logging.ERROR)
-    HTML(string=page, base_url=str(path.parent), url_fetcher=_refuse).write_pdf(path)
+    HTML(string=page, base_url=str(path.parent), url_fetcher=refuse).write_pdf(path)
 
 
-def _refuse(url: str, *args: object, **kwargs: object) -> dict[str, object]:
+def refuse(url: str, *args: object, **kwargs: object) -> dict[str, object]:
     """A page that fetched anything would not be self-contained."""
     raise ValueError(f"a report fetches nothing, and this one asked for {url}")

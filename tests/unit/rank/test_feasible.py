@@ -31,7 +31,7 @@ def test_what_was_not_measured_is_neither_kept_nor_missed_and_is_named():
     sifted = sift([at(1)], THROUGHPUT, (Budget(metric="gpu_memory_mb", limit=4000),))
     assert not sifted.kept
     assert not sifted.missed
-    assert sifted.excluded[0].reason == "gpu_memory_mb<=4000 could not be checked: not measured"
+    assert sifted.excluded[0].reason == "GPU memory at most 4,000 MB could not be checked: it was not measured"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_several_objectives_are_weighed():
 
 def test_an_upper_bound_beyond_the_limit_is_said():
     ranking = rank([point(1000, 19.5)], THROUGHPUT, P99_20)
-    assert ranking.warnings[0] == "p99 latency 19.5 ms (19.1 to 20.3): the limit of 20.0 ms lies inside the interval."
+    assert ranking.warnings[0] == "p99 latency 19.5 ms (19.1 to 20.3): the limit of 20 ms lies inside the interval."
 
 
 def test_a_percentile_without_enough_requests_says_how_many_more():
@@ -122,7 +122,7 @@ def test_doubtful_verdicts_and_failed_requests_are_warned_of():
         (
             sweep(loads=(8,)),
             (Budget(metric="p99_latency_ms", limit=1.0),),
-            "None of 10 measured points keeps p99_latency_ms<=1.",
+            "None of 10 measured points has p99 latency at most 1 ms.",
         ),
     ],
 )

@@ -1,0 +1,57 @@
+import pytest
+
+from analyzer.domain.run import ModelVariant, ServerConfig
+from analyzer.render import words
+from perf_client.profile import Concurrency, LoadProfile, RequestRate
+from tests.fakes.outcomes import server_config
+from tests.fakes.runs import model_spec
+
+SPECS = {"synthetic": model_spec()}
+
+
+@pytest.mark.parametrize(
+    ("config", "specs", "said"),
+    [
+        (server_config(), SPECS, "1 instance, no dynamic batching"),
+        (server_config(), {}, "instances unchanged, batching unchanged"),
+        (server_config(2, 16, True, 500), SPECS, "2 instances, dynamic batching up to 16, delay 500 µs"),
+        (server_config(2, None, True, 0), SPECS, "2 instances, dynamic batching up to 8, delay 0 µs"),
+        (server_config(1, None, False), {}, "1 instance, no dynamic batching"),
+        (server_config(1, None, True), {}, "1 instance, dynamic batching"),
+    ],
+)
+def test_a_configuration_is_told_with_what_the_repository_leaves_unchanged(config, specs, said):
+    assert words.server(config, specs) == said
+
+
+def test_several_models_are_named_and_preferred_sizes_told():
+    first = ModelVariant(model="a", instance_count=1, dynamic_batching=False)
+    second = ModelVariant(model="b", instance_count=2, dynamic_batching=True, preferred_batch_sizes=(4, 8))
+    said = "a: 1 instance, no dynamic batching; b: 2 instances, dynamic batching, preferred sizes 4, 8"
+    assert words.server(ServerConfig(variants=(first, second)), {}) == said
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (Concurrency(in_flight=1024), "concurrency 1,024"),
+        (RequestRate(per_second=300.0), "300 requests/s"),
+        (RequestRate(per_second=1250.5, arrival="poisson"), "1,250.5 requests/s, Poisson"),
+    ],
+)
+def test_a_load_is_told(load, said):
+    assert words.load(load) == said
+
+
+def test_the_load_generators_command_is_quoted():
+    profile = LoadProfile(
+        model="my model",
+        load=RequestRate(per_second=200.0, arrival="poisson"),
+        batch_size=4,
+        input_data="a b.json",
+        shapes={"X": (3, 224)},
+    )
+    assert words.client_command(profile) == (
+        "perf-client -m 'my model' -i http -b 4 --request-rate-range 200 --request-distribution poisson"
+        " --input-data 'a b.json' --shape X:3,224 --duration 5 --seed 0"
+    )
