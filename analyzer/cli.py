@@ -143,10 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit. A user's mistake becomes a sentence on stderr and the exit code that errors.py lists."""
     try:
         code = analyzer.main(arguments, prog_name="analyzer", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _fail("interrupted", 130)
-    except KeyboardInterrupt:
-        code = _fail("interrupted; what was measured is kept, the same command goes on from there", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = _fail("interrupted; what was measured is kept, and the same command goes on from there", 130)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

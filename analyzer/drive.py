@@ -9,7 +9,7 @@ import msgspec
 
 from analyzer import child
 from analyzer.domain.record import Record
-from analyzer.errors import ChildError
+from analyzer.errors import ChildError, InputError
 from perf_client.profile import LoadProfile, LoadResult
 
 STOP_TIMEOUT_S = 5.0
@@ -41,7 +41,8 @@ class Driver:
         """Apply ``profile`` to the server at ``url`` (``host:port``); request times go to ``columns``.
 
         Raises:
-            LoadRefusedError: this load can't be applied (no such server, unusable input data).
+            LoadRefusedError: the server can't be driven with this load.
+            InputError: the input data or shapes don't fit the model, whatever the configuration.
             ChildError: the load generator died.
         """
         assert self._process.stdin is not None
@@ -55,7 +56,7 @@ class Driver:
         except (OSError, msgspec.DecodeError) as error:
             raise ChildError(f"the load generator died (exit code {self._process.poll()}): {error}") from error
         if answer.result is None:
-            raise LoadRefusedError(answer.error)
+            raise LoadRefusedError(answer.error) if answer.kind == "server" else InputError(answer.error)
         return answer.result
 
 

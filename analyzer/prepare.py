@@ -113,6 +113,7 @@ def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
         load=load,
         protocol="grpc" if settings.protocol == "grpc" else "http",
         input_data=str(header.settings["input_data"]),
+        shapes=settings.shapes,
         warmup_s=settings.warmup_s,
         duration_s=settings.duration_s,
         timeout_s=settings.timeout_s,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Annotated
 
+from msgspec import field
+
 from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.space import LoadRange
 from analyzer.settings.options import Settings, option
@@ -18,6 +20,7 @@ from analyzer.settings.values import (
     positive,
     range_of,
     seconds,
+    shape_map,
     switches,
     text,
     texts,
@@ -129,6 +132,16 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
         str | None,
         option(text, "random, zero, a JSON file or a folder.  [the model's input_data.json, else random]", "DATA"),
     ] = None
+    shapes: Annotated[
+        dict[str, tuple[int, ...]],
+        option(
+            shape_map,
+            "Sizes of an input of variable shape. May be repeated.",
+            "NAME:3,4",
+            key="shape",
+            repeated=True,
+        ),
+    ] = field(default_factory=dict)
 
     search: Annotated[
         str,

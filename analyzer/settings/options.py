@@ -27,14 +27,11 @@ class Option:
     section: str
     repeated: bool
     is_switch: bool
+    is_required: bool
 
     @property
     def flag(self) -> str:
         return "--" + self.key.replace("_", "-")
-
-    @property
-    def is_required(self) -> bool:
-        return self.default is msgspec.NODEFAULT
 
 
 def option(parse: Parse, text: str, metavar: str, **extra: object) -> msgspec.Meta:
@@ -59,7 +56,7 @@ S = TypeVar("S", bound=Settings)
 
 def options_of(settings: type[Settings]) -> tuple[Option, ...]:
     """The options of a settings class, in the order they are declared."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(settings)}
+    declared = {field.name: field for field in msgspec.structs.fields(settings)}
     found = []
     for field, hint in get_type_hints(settings, include_extras=True).items():
         meta = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, msgspec.Meta)), None)
@@ -72,7 +69,8 @@ def options_of(settings: type[Settings]) -> tuple[Option, ...]:
                 key=extra.get("key", field),
                 parse=extra["parse"],
                 help=meta.description or "",
-                default=defaults[field],
+                default=None if declared[field].default is msgspec.NODEFAULT else declared[field].default,
+                is_required=declared[field].required,
                 metavar=extra["metavar"],
                 short=extra.get("short", ""),
                 section=extra.get("section", ""),

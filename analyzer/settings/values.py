@@ -166,3 +166,11 @@ def objective_list(raw: object) -> tuple[Objective, ...]:
             raise ValueError(f"names no known metric: {name}; known are {', '.join(METRICS)}")
         found.append(Objective(metric=name, weight=number(weight) if weight not in ("", None) else 1.0))
     return tuple(found)
+
+
+def shape_map(raw: object) -> dict[str, tuple[int, ...]]:
+    """``NAME:3,224,224`` (several separated by blanks), or a YAML mapping of names to lists."""
+    size = at_least(1, whole)
+    items = raw.split() if isinstance(raw, str) else _items(raw)
+    pairs = raw.items() if isinstance(raw, dict) else [str(item).partition(":")[::2] for item in items]
+    return {str(name): tuple(size(item) for item in _items(sizes)) for name, sizes in pairs}

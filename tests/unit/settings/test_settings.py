@@ -43,6 +43,8 @@ def made(**flags) -> ProfileSettings:
         ),
         ("objectives", {"throughput": 0.5}, (Objective(metric="throughput", weight=0.5),)),
         ("formats", "html,csv", ("html", "csv")),
+        ("shapes", ["X:3,224,224", "Y:5"], {"X": (3, 224, 224), "Y": (5,)}),
+        ("shapes", {"X": [3, 4]}, {"X": (3, 4)}),
     ],
 )
 def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
@@ -68,6 +70,8 @@ def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
         ("constraints", ["p99_latency_ms<20"], "METRIC<=NUMBER"),
         ("objectives", "speed", "no known metric"),
         ("protocol", "quic", "http, grpc"),
+        ("shapes", ["X:0"], "--shape must be at least 1"),
+        ("shapes", ["X:a"], "takes a number"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_flag(field, raw, sentence):
