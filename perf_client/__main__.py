@@ -1,5 +1,6 @@
 """The ``perf-client`` command: arguments in, exit code out. What it does is in ``perf_client.measure``."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,11 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve_jobs()
         from perf_client.measure import measure
 
-        return measure(command, sys.stdout)
+        return measure(command, sys.stdout, sys.stderr)
     except LoadError as error:
         sys.stderr.write(f"perf-client: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the report has gone; the interpreter must not find that out again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
 
 

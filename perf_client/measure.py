@@ -8,6 +8,7 @@ from perf_client.drive import run_load
 from perf_client.estimate import PERCENTS
 from perf_client.export import check_writable, write_requests, write_result
 from perf_client.profile import LoadProfile, LoadResult
+from perf_client.progress import Progress
 from perf_client.record import Columns
 from perf_client.report import level_lines, settings_lines, summary_lines
 from perf_client.summarize import summarize
@@ -19,14 +20,19 @@ CLIENT_BOUND = 7
 INTERRUPTED = 130
 
 
-def measure(command: Command, out: TextIO) -> int:
+def measure(command: Command, out: TextIO, terminal: TextIO) -> int:
     check_writable(command.csv, command.export, folder=command.result_dir)
     percents = sorted({*PERCENTS, command.percent}) if command.percent else PERCENTS
+    progress = Progress(terminal)
     results: list[LoadResult] = []
     requests: list[tuple[LoadResult, Columns]] = []
 
     def measured(profile: LoadProfile) -> LoadResult:
-        run = run_load(profile, command.url)
+        progress.begin(profile)
+        try:
+            run = run_load(profile, command.url)
+        finally:
+            progress.end()
         result = summarize(profile, run.columns, run.facts, percents)
         if command.result_dir:
             write_result(command.result_dir, result, run.columns)

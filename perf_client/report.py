@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from perf_client.command import Command
 from perf_client.estimate import needed_samples
 from perf_client.profile import Concurrency, Latency, LoadResult, Percentile, RequestRate, ServerTimes
+from perf_client.server_mean import mean_server_times
 from perf_client.sweep import Levels, judged_ns
 
 PLAIN_PERCENTS = (50.0, 90.0, 95.0, 99.0)
@@ -55,7 +56,7 @@ def level_lines(result: LoadResult, command: Command) -> Iterator[str]:
     yield from (f"    {line}" for line in _client_lines(result, command))
     yield "  Server: "
     if result.server:
-        yield from (f"    {line}" for line in _server_lines(result.server[0], ensemble=len(result.server) > 1))
+        yield from (f"    {line}" for line in _server_lines(result.server[0], result.server[1:]))
         yield from _composing_lines(result.server[1:])
     else:
         yield f"    Not measured: {result.server_unmeasured or 'no statistics were received'}"
@@ -97,7 +98,7 @@ def _transport_line(result: LoadResult, service: Latency) -> str:
     return f"Avg HTTP time: {_us(service.mean_ns)} usec (send/recv {_us(service.mean_ns - wait_ns)} usec + {wait})"
 
 
-def _server_lines(times: ServerTimes, *, ensemble: bool = False) -> Iterator[str]:
+def _server_lines(times: ServerTimes, composing: tuple[ServerTimes, ...] = ()) -> Iterator[str]:
     yield f"Inference count: {times.inference_count}"
     yield f"Execution count: {times.execution_count}"
     if times.cache_hit_count or times.cache_miss_count:
@@ -107,25 +108,23 @@ def _server_lines(times: ServerTimes, *, ensemble: bool = False) -> Iterator[str
     if times.fail_count:
         yield f"Failed request count: {times.fail_count}"
     if times.success_count:
-        yield _server_time_line(times, ensemble=ensemble)
+        yield _server_time_line(times, composing)
 
 
-def _server_time_line(times: ServerTimes, *, ensemble: bool) -> str:
-    compute = {
-        "compute input": times.compute_input_ns,
-        "compute infer": times.compute_infer_ns,
-        "compute output": times.compute_output_ns,
+def _server_time_line(times: ServerTimes, composing: tuple[ServerTimes, ...]) -> str:
+    mean = mean_server_times(times, composing)
+    parts = {
+        "queue": mean.queue_ns,
+        "compute input": mean.compute_input_ns,
+        "compute infer": mean.compute_infer_ns,
+        "compute output": mean.compute_output_ns,
     }
-    if ensemble:
-        compute = {"compute": sum(compute.values())}
-    parts = {"queue": times.queue_ns, **compute}
+    if composing:
+        parts = {"queue": mean.queue_ns, "compute": sum(parts.values()) - mean.queue_ns}
     if times.cache_hit_count or times.cache_miss_count:
-        parts |= {"cache hit": times.cache_hit_ns, "cache miss": times.cache_miss_ns}
-    known = sum(parts.values())
-    whole = max(times.request_ns, known)
-    parts = {"overhead": whole - known, **parts}
-    each = " + ".join(f"{name} {_us(total / times.success_count)} usec" for name, total in parts.items())
-    return f"Avg request latency: {_us(whole / times.success_count)} usec ({each})"
+        parts |= {"cache hit": mean.cache_hit_ns, "cache miss": mean.cache_miss_ns}
+    each = " + ".join(f"{name} {_us(value)} usec" for name, value in {"overhead": mean.overhead_ns, **parts}.items())
+    return f"Avg request latency: {_us(mean.overhead_ns + sum(parts.values()))} usec ({each})"
 
 
 def _composing_lines(composing: tuple[ServerTimes, ...]) -> Iterator[str]:
@@ -170,7 +169,7 @@ def _spread(latency: Latency) -> str:
     known = [p for p in latency.percentiles if p.supported]
     figures = [f"p{p.percent:g} {_us(p.value_ns)}{_interval(p)}" for p in known]
     unknown = [f"p{p.percent:g}" for p in latency.percentiles if not p.supported]
-    text = ", ".join([*figures, f"max {_us(latency.max_ns)} usec"])
+    text = f"{', '.join([*figures, f'max {_us(latency.max_ns)}'])} usec"
     return f"{text}; too few requests for {', '.join(unknown)}" if unknown else text
 
 

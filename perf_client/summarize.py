@@ -139,7 +139,7 @@ def _bound_by_lateness(response: Latency | None, lag: ScheduleLag) -> str:
     if lag.p99_ns < max(BOUND_LAG_NS, BOUND_LAG_RATIO * p99_ns):
         return ""
     return (
-        f"1 % of the requests left {lag.p99_ns / 1e6:.3g} ms or more behind their schedule, which is the client's doing"
+        f"1 % of the requests left {lag.p99_ns / 1e6:.3g} ms or more behind their schedule, late by the load generator"
     )
 
 

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 from perf_client.profile import Concurrency, Latency, LoadResult, ServerTimes
+from perf_client.server_mean import mean_server_times
 
 PERCENTS = (50.0, 90.0, 95.0, 99.0)
 Row = dict[str, str]
@@ -76,17 +77,17 @@ def _where_time_goes(result: LoadResult, server: ServerTimes | None) -> Row:
     response, service, first = (_mean(found) for found in (result.response, result.service, result.first_byte))
     cells = {"Client Send": _us(response - service)}
     if server and server.success_count:
+        mean = mean_server_times(server, result.server[1:] if server is _first(result) else ())
         parts = {
-            "Server Queue": server.queue_ns,
-            "Server Compute Input": server.compute_input_ns,
-            "Server Compute Infer": server.compute_infer_ns,
-            "Server Compute Output": server.compute_output_ns,
+            "Server Queue": mean.queue_ns,
+            "Server Compute Input": mean.compute_input_ns,
+            "Server Compute Infer": mean.compute_infer_ns,
+            "Server Compute Output": mean.compute_output_ns,
         }
         if server.cache_hit_count or server.cache_miss_count:
-            parts |= {"Server Cache Hit": server.cache_hit_ns, "Server Cache Miss": server.cache_miss_ns}
-        each = {name: total / server.success_count for name, total in parts.items()}
-        cells["Network+Server Send/Recv"] = _us(max(0.0, first - sum(each.values())))
-        cells |= {name: _us(value) for name, value in each.items()}
+            parts |= {"Server Cache Hit": mean.cache_hit_ns, "Server Cache Miss": mean.cache_miss_ns}
+        cells["Network+Server Send/Recv"] = _us(max(0.0, first - sum(parts.values())))
+        cells |= {name: _us(value) for name, value in parts.items()}
     return cells | {"Client Recv": _us(service - first)}
 
 

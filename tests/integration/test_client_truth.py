@@ -193,6 +193,16 @@ def test_a_server_that_dies_is_a_result_with_failures(tmp_path):
     assert "Failures, connection" in out
 
 
+def test_levels_measured_before_the_server_died_are_reported(tmp_path):
+    flags = ("--concurrency-range", "1:9", "--request-count", "50", "--warmup", "0", "-f", str(tmp_path / "out.csv"))
+    code, out, err, _ = command(Script([0.001], die_at=70), tmp_path, *flags)
+    assert code == 5
+    assert err.startswith("perf-client: ")
+    assert "Concurrency: 1, throughput: " in out
+    assert "Concurrency: 2, throughput: " in out
+    assert (tmp_path / "out.csv").read_text().count("\n") == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [

@@ -92,9 +92,10 @@ def test_an_unsupported_percentile_is_marked_not_printed_as_known():
 
 
 def test_ensemble_lists_its_composing_models():
+    ensemble = msgspec.structs.replace(SERVER, queue_ns=0, request_ns=500 * 400_000)
     child = msgspec.structs.replace(SERVER, model="child", version="3")
-    shown = text(level_lines(result(server=(SERVER, child)), COMMAND))
-    assert "(overhead 2 usec + queue 15 usec + compute 163 usec)" in shown
+    shown = text(level_lines(result(server=(ensemble, child, child)), COMMAND))
+    assert "Avg request latency: 400 usec (overhead 44 usec + queue 30 usec + compute 326 usec)" in shown
     assert "\n\n  Composing models: \n  child, version: 3\n      Inference count: 2000\n" in shown
 
 
