@@ -4,9 +4,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic_ns
 from typing import Protocol
 
@@ -17,14 +17,20 @@ log = logging.getLogger(__name__)
 
 OnDone = Callable[[Execution, Answers], None]
 
+UNLOADED = InferError(ErrorKind.UNAVAILABLE, "the model was unloaded before it could answer")
 
-class Worker(Protocol):
-    """Something that executes: ``on_done`` is called on the loop's thread, once for each execution."""
 
-    def start(self, execution: Execution, on_done: OnDone) -> None: ...
+class Crew(Protocol):
+    """The instances of a model: whichever is free takes what was handed over first."""
 
-    def stop(self) -> "asyncio.Future[None] | None":
-        """Frees the instance; gives what can be awaited for it, if it takes time."""
+    size: int
+
+    def start(self, execution: Execution, on_done: OnDone) -> None:
+        """``on_done`` is called on the loop's thread, once."""
+        ...
+
+    async def stop(self) -> None:
+        """Fails what no instance has begun, then frees the instances."""
         ...
 
 
@@ -54,55 +60,95 @@ class Completions:
             on_done(execution, answers)
 
 
-class InlineWorker:
-    """Executes on the loop's thread, before ``start`` returns."""
+class InlineCrew:
+    """Executes on the loop's thread, before ``start`` returns. One instance serves for all: none ever waits."""
 
     def __init__(self, name: str, instance: Instance) -> None:
-        self._run = _Runner(name, instance)
+        self.size = 1
+        self._runner = _Runner(name, instance)
 
     def start(self, execution: Execution, on_done: OnDone) -> None:
-        on_done(execution, self._run.execute(execution))
+        on_done(execution, self._runner.execute(execution))
 
-    def stop(self) -> None:
-        self._run.close()
+    async def stop(self) -> None:
+        self._runner.close()
 
 
-class ThreadWorker:
-    """A thread that loads an instance, executes what it is handed, and closes it: always the same thread.
+class ThreadCrew:
+    """A thread an instance, all on one inbox. A thread loads its instance, executes, and closes it.
 
-    It is a daemon: an execution that never ends must not keep the process alive after the drain time.
+    The threads are daemons: an execution that never ends must not keep the process alive after the drain time.
     """
 
-    def __init__(self, name: str, load: Callable[[], Instance], completions: Completions) -> None:
-        self._name = name
-        self._load = load
-        self._completions = completions
+    def __init__(self, loads: Mapping[str, Callable[[], Instance]], loop: asyncio.AbstractEventLoop) -> None:
+        """``loads`` gives what makes each instance, by the instance's name."""
+        self.size = len(loads)
+        self._completions = Completions(loop)
         self._inbox: SimpleQueue[tuple[Execution, OnDone] | None] = SimpleQueue()
-        self._closed: Future[None] = Future()
-        self.loaded: Future[None] = Future()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._members = [_Member(name, load, self._inbox, self._completions) for name, load in loads.items()]
+
+    async def load(self) -> None:
+        """Returns when every instance is loaded. Raises what the first to fail raised; then none is left."""
+        loading = [asyncio.wrap_future(member.loaded) for member in self._members]
+        results = await asyncio.gather(*loading, return_exceptions=True)
+        error = next((result for result in results if isinstance(result, BaseException)), None)
+        if error is not None:
+            await self.stop()
+            raise error
 
     def start(self, execution: Execution, on_done: OnDone) -> None:
         self._inbox.put((execution, on_done))
 
-    def stop(self) -> "asyncio.Future[None]":
-        self._inbox.put(None)
-        return asyncio.wrap_future(self._closed)
+    async def stop(self) -> None:
+        while not self._inbox.empty():
+            try:
+                item = self._inbox.get_nowait()
+            except Empty:
+                break  # a thread was quicker
+            if item is not None:
+                execution, on_done = item
+                on_done(execution, [UNLOADED for _ in execution.requests])
+        for _ in self._members:
+            self._inbox.put(None)
+        for member in self._members:
+            await asyncio.wrap_future(member.closed)
+
+
+class _Member:
+    """One thread of a crew."""
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], Instance],
+        inbox: "SimpleQueue[tuple[Execution, OnDone] | None]",
+        completions: Completions,
+    ) -> None:
+        self._name = name
+        self._load = load
+        self._inbox = inbox
+        self._completions = completions
+        self.loaded: Future[None] = Future()
+        self.closed: Future[None] = Future()
+        for future in (self.loaded, self.closed):
+            # From here on who waits for it can give up waiting, but not cancel it under the thread's hands.
+            future.set_running_or_notify_cancel()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         try:
             runner = _Runner(self._name, self._load())
         except BaseException as error:  # whatever it is belongs to who waits for the load
             self.loaded.set_exception(error)
-            self._closed.set_result(None)
+            self.closed.set_result(None)
             return
         self.loaded.set_result(None)
         while (item := self._inbox.get()) is not None:
             execution, on_done = item
             self._completions.post(on_done, execution, runner.execute(execution))
-            del item, execution, on_done  # an idle worker must not hold the last request's tensors
+            del item, execution, on_done  # an idle thread must not hold the last request's tensors
         runner.close()
-        self._closed.set_result(None)
+        self.closed.set_result(None)
 
 
 class _Runner:

@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2
 
-from analyzer.runtime.backends.base import Backend, Instance, ModelError, ModelFiles, Placement, make_backend
+from analyzer.runtime.backends.base import Backend, ModelError, ModelFiles, Placement, make_backend
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
-from analyzer.runtime.instance import Completions, InlineWorker, ThreadWorker, Worker
+from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.model_config import read_config, served_versions
 from analyzer.runtime.scheduler import ScheduledModel, Servable
 from analyzer.runtime.signature import make_signature
@@ -98,29 +98,22 @@ async def _build_version(
         steps = read_steps(files.config)
         check_steps(files.name, signature, steps, lookup)
         return Ensemble(signature, statistics, steps, lookup, loop)
-    workers = await _start_workers(prepared.backend, files, loop)
-    return ScheduledModel(signature, statistics, make_policy(files.config), workers, loop)
+    crew = await _start_crew(prepared.backend, files, loop)
+    return ScheduledModel(signature, statistics, make_policy(files.config), crew, loop)
 
 
-async def _start_workers(backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop) -> list[Worker]:
+async def _start_crew(backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop) -> Crew:
     wanted = list(placements(files))
-    if backend.runs_inline(files):
-        return [InlineWorker(placement.name, backend.load(files, placement)) for placement in wanted]
-    completions = Completions(loop)
-    workers = [ThreadWorker(placement.name, _loader(backend, files, placement), completions) for placement in wanted]
-    results = await asyncio.gather(*(asyncio.wrap_future(worker.loaded) for worker in workers), return_exceptions=True)
-    error = next((result for result in results if isinstance(result, BaseException)), None)
-    if error is None:
-        return list(workers)
-    for worker in workers:
-        await worker.stop()
-    if isinstance(error, (ModelError, asyncio.CancelledError)):
-        raise error
-    raise ModelError(f"model '{files.name}' failed to load: {type(error).__name__}: {error}") from error
-
-
-def _loader(backend: Backend, files: ModelFiles, placement: Placement) -> Callable[[], Instance]:
-    return partial(backend.load, files, placement)
+    try:
+        if backend.runs_inline(files):
+            return InlineCrew(wanted[0].name, backend.load(files, wanted[0]))
+        crew = ThreadCrew({item.name: partial(backend.load, files, item) for item in wanted}, loop)
+        await crew.load()
+        return crew
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model '{files.name}' failed to load: {type(error).__name__}: {error}") from error
 
 
 def placements(files: ModelFiles) -> Iterable[Placement]:

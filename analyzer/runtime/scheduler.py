@@ -3,20 +3,25 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic_ns
 from typing import Protocol
 
 from analyzer.runtime.alarm import Alarm
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
-from analyzer.runtime.instance import Worker
+from analyzer.runtime.instance import UNLOADED, Crew
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.signature import ShapeKey, Signature
 from analyzer.runtime.statistics import Durations, Statistics
 
 log = logging.getLogger(__name__)
+
+
+_LOOKAHEAD = 16
+"""Executions handed over beyond those that can run, where each request goes alone: an instance then finds its next one
+waiting, and need not wake the loop for it. Batches are never formed ahead, as they would leave smaller."""
 
 
 class Servable(Protocol):
@@ -78,7 +83,7 @@ class Drained:
 
 
 class ScheduledModel:
-    """A Servable over a queue, a batching policy and workers.
+    """A Servable over a queue, a batching policy and a crew of instances.
 
     A request is only queued by ``submit``; the queue is looked at once a turn of the loop, so that requests read from
     several connections in one turn go together.
@@ -89,14 +94,14 @@ class ScheduledModel:
         signature: Signature,
         statistics: Statistics,
         policy: BatchPolicy,
-        workers: Sequence[Worker],
+        crew: Crew,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.signature = signature
         self.statistics = statistics
         self._policy = policy
-        self._workers = tuple(workers)
-        self._idle = list(reversed(workers))
+        self._crew = crew
+        self._free = crew.size if policy.dynamic else crew.size + _LOOKAHEAD
         self._loop = loop
         self._queue: deque[_Job] = deque()
         self._queued_rows = 0
@@ -107,7 +112,9 @@ class ScheduledModel:
 
     @property
     def pending_count(self) -> int:
-        return len(self._queue)
+        if self._policy.dynamic:
+            return len(self._queue)
+        return max(0, self._in_flight.count - self._crew.size)  # some wait in the crew's own inbox
 
     @property
     def is_ready(self) -> bool:
@@ -118,7 +125,7 @@ class ScheduledModel:
         self._queue.append(_Job(request, reply, rows, shape_key, monotonic_ns(), spent))
         self._queued_rows += rows
         self._in_flight.count += 1
-        if self._is_dispatching or not self._idle:
+        if self._is_dispatching or self._free <= 0:
             return
         wait = self._wait
         if wait and self._queued_rows < wait.until_rows and shape_key == self._queue[0].shape_key:
@@ -132,21 +139,17 @@ class ScheduledModel:
     async def close(self) -> None:
         if self._alarm is not None:
             self._alarm.close()
-        error = InferError(ErrorKind.UNAVAILABLE, f"model '{self.signature.model}' was unloaded before it could answer")
         while self._queue:
-            job = self._queue.popleft()
-            self._fail(job, error, monotonic_ns())
+            self._fail(self._queue.popleft(), UNLOADED, monotonic_ns())
             self._in_flight.leave(1)
-        for stopped in [worker.stop() for worker in self._workers]:
-            if stopped is not None:
-                await stopped
+        await self._crew.stop()
 
     def _dispatch(self) -> None:
         """Sends batches until the policy says to wait, nothing is queued or nobody is idle."""
         self._is_dispatching = True
         self._wait = None
-        while self._queue and self._idle:
-            decision = decide(self._policy, self._queue, monotonic_ns(), len(self._idle))
+        while self._queue and self._free > 0:
+            decision = decide(self._policy, self._queue, monotonic_ns(), self._free)
             if isinstance(decision, Wait) and self._alarm is not None:
                 self._wait = decision
                 self._alarm.set(decision.until_ns)
@@ -158,17 +161,16 @@ class ScheduledModel:
         jobs = [self._queue.popleft() for _ in range(count)]
         rows = [job.rows for job in jobs]
         self._queued_rows -= sum(rows)
-        worker = self._idle.pop()
+        self._free -= 1
+        self._crew.start(Execution([job.request for job in jobs], rows), partial(self._on_done, jobs))
 
-        def on_done(execution: Execution, answers: Answers) -> None:
-            self._idle.append(worker)
-            # The next batch goes out before these answers do: the instance works while they are written. A worker on
-            # the loop's thread is already inside of _dispatch, which goes on by itself.
-            if not self._is_dispatching:
-                self._dispatch()
-            self._answer(jobs, execution, answers)
-
-        worker.start(Execution([job.request for job in jobs], rows), on_done)
+    def _on_done(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
+        self._free += 1
+        # The next batch goes out before these answers do: the instance works while they are written. An inline crew is
+        # already called by _dispatch, which goes on by itself.
+        if self._queue and not self._is_dispatching:
+            self._dispatch()
+        self._answer(jobs, execution, answers)
 
     def _answer(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
         now_ns = monotonic_ns()
