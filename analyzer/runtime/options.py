@@ -73,9 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--log-verbose", action="store_true", help="log more to stderr")
 
 
-def parse_options(arguments: list[str] | None = None) -> ServerOptions:
+def parse_options(arguments: list[str] | None = None, program: str = "python -m analyzer.runtime") -> ServerOptions:
     parser = argparse.ArgumentParser(
-        prog="python -m analyzer.runtime",
+        prog=program,
         description="Serves a model repository over KServe v2 (HTTP and gRPC) until SIGTERM or SIGINT.",
         allow_abbrev=False,
     )
