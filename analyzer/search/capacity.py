@@ -23,6 +23,9 @@ from analyzer.search.task import SearchTask
 WORTH_ODDS = 0.02
 """While nothing keeps the limits: the chance to do so below which a candidate is given up."""
 
+_EAGER_POINTS = 30
+"""After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
+
 _RAISED = 1.25
 
 _SAME_SD = 0.015
@@ -115,6 +118,7 @@ class CapacityPlanner:
     def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
         """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
         worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
+        worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _EAGER_POINTS * 3)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
         for _, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):

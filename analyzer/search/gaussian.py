@@ -14,21 +14,20 @@ _TYPICAL_SPREAD = 0.06
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A fitted process: predictions come with standard deviations."""
+    """A fitted process. It predicts from kernels, so that several processes over the same points share them."""
 
-    features: Array
     weights: Array
     factor: Array
     spread: float
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        if self.features.size == 0:
-            return np.zeros(len(features)), np.full(len(features), self.spread * _prior_sd(features))
-        cross = self.spread**2 * _kernel(features, self.features)
-        mean: Array = cross @ self.weights
-        solved = self.factor @ cross.T
-        own = (self.spread * _prior_sd(features)) ** 2
-        return mean, np.sqrt(np.maximum(own - np.sum(solved**2, axis=0), 1e-10))
+    def predict(self, cross: Array, own: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation, from ``kernel(asked, seen)`` and ``prior_variance(asked)``."""
+        if self.weights.size == 0:
+            return np.zeros(len(own)), self.spread * np.sqrt(own)
+        variance = self.spread**2
+        solved = cross @ self.factor.T
+        left = variance * own - variance**2 * np.einsum("ij,ij->i", solved, solved)
+        return variance * (cross @ self.weights), np.sqrt(np.maximum(left, 1e-10))
 
 
 def fit(features: Array, values: Array, noise: Array, explained: int = 0, typical: float = _TYPICAL_SPREAD) -> Residual:
@@ -38,8 +37,8 @@ def fit(features: Array, values: Array, noise: Array, explained: int = 0, typica
     because the model was bent to them, not because it is right.
     """
     if len(values) == 0:
-        return Residual(np.empty((0, 0)), np.empty(0), np.empty((0, 0)), 2 * typical)
-    base = _kernel(features, features)
+        return Residual(np.empty(0), np.empty((0, 0)), 2 * typical)
+    base = kernel(features, features)
     share = max(len(values) - explained, 0) / len(values)
     best: tuple[float, float, Array] | None = None
     for spread in _SPREADS * typical / _TYPICAL_SPREAD:
@@ -52,21 +51,25 @@ def fit(features: Array, values: Array, noise: Array, explained: int = 0, typica
     assert best is not None  # _SPREADS is not empty
     _, spread, lower = best
     inverse = np.asarray(np.linalg.solve(lower, np.eye(len(values))), dtype=np.float64)
-    return Residual(features, inverse.T @ (inverse @ values), inverse, spread)
+    return Residual(inverse.T @ (inverse @ values), inverse, spread)
 
 
-def _kernel(a: Array, b: Array) -> Array:
+def kernel(a: Array, b: Array) -> Array:
     """Matern 3/2 for local shape, a plane for what the model got wrong as a trend, a constant for its level."""
-    distance = np.sqrt(np.maximum(np.sum(a**2, 1)[:, None] + np.sum(b**2, 1)[None, :] - 2 * a @ b.T, 0.0))
-    scaled = np.sqrt(3.0) * distance
-    result: Array = (1 + scaled) * np.exp(-scaled) + 0.1 * (a @ b.T) + 0.25
+    product = a @ b.T
+    scaled = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2 * product
+    np.maximum(scaled, 0.0, out=scaled)
+    scaled *= 3.0
+    np.sqrt(scaled, out=scaled)
+    result: Array = (1 + scaled) * np.exp(-scaled) + 0.1 * product + 0.25
+    return result
+
+
+def prior_variance(features: Array) -> Array:
+    """The kernel of each point with itself."""
+    result: Array = 1.25 + 0.1 * np.einsum("ij,ij->i", features, features)
     return result
 
 
 def _lower(matrix: Array) -> Array:
     return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
-
-
-def _prior_sd(features: Array) -> Array:
-    result: Array = np.sqrt(1.25 + 0.1 * np.sum(features**2, 1))
-    return result

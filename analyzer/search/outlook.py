@@ -101,7 +101,7 @@ class Outlook:
         self.problem = problem
         self.evidence = evidence
         self.loads = _grid(problem.load, [level.load for level in evidence.levels])
-        rows = {candidate: row for row, candidate in enumerate(problem.candidates)}
+        self._rows = rows = {candidate: row for row, candidate in enumerate(problem.candidates)}
         self.levels: list[list[Level]] = [[] for _ in problem.candidates]
         for level in evidence.levels:
             if level.candidate in rows:
@@ -145,7 +145,7 @@ class Outlook:
 
     def _prospect(self, row: int) -> Prospect:
         levels = self.levels[row]
-        allowed = self.loads < self.ceiling(row)
+        allowed = self.loads < self._next_below(row)
         kept = allowed & (self.kept_z[row] >= 0)
         p_kept = 1.0
         if kept.any():
@@ -176,6 +176,15 @@ class Outlook:
         broke = self.evidence.broken_loads.get(self.problem.candidates[row], math.inf)
         return min((load for load in broken if load > max(kept, default=0.0)), default=broke)
 
+    def _next_below(self, row: int) -> float:
+        """Where to stay below next: after each load that proved too high twice as far below the lowest of them.
+
+        A forecast that is wrong about a steep edge would creep down to it step by step.
+        """
+        ceiling = self.ceiling(row)
+        too_high = sum(level.load >= ceiling for level in self.levels[row])
+        return ceiling * (1 - NEAR_RATIO) ** (2**too_high - 2) if too_high > 1 else ceiling
+
     def _known(self, levels: Sequence[Level], load: float) -> bool:
         for level in levels:
             near = abs(math.log(load / level.load)) < NEAR_RATIO
@@ -190,19 +199,29 @@ class Outlook:
 
     def _p_loads(self, row: int) -> float:
         """A guess from what failed: bigger than a failed one is unlikely to load, but only measuring it is proof."""
-        size = _size(self.problem.slots[row])
-        by_candidate = dict(zip(self.problem.candidates, self.problem.slots))
-        failed = [_size(by_candidate[c]) for c in self.evidence.failed if c in by_candidate]
-        loaded = [_size(s) for s, levels in zip(self.problem.slots, self.levels) if levels]
-        if not failed or any((size <= other).all() for other in loaded):
+        size, failed, loaded = self._sizes[row], self._failed_sizes, self._loaded_sizes
+        if not len(failed) or (size <= loaded).all(axis=1).any():
             return 1.0
-        if any((size >= other).all() for other in failed):
+        if (size >= failed).all(axis=1).any():
             # Each failed one that is bigger than another failed one has borne the guess out.
-            confirmed = sum((a >= b).all() for i, a in enumerate(failed) for j, b in enumerate(failed) if i != j)
-            return _LOADS_AFTER_A_SMALLER_FAILED / (1 + float(confirmed))
-        nearest_failed = min(float(np.abs(size - other).sum()) for other in failed)
-        nearest_loaded = min((float(np.abs(size - other).sum()) for other in loaded), default=math.inf)
+            bigger = (failed[:, None, :] >= failed[None, :, :]).all(axis=2)
+            return _LOADS_AFTER_A_SMALLER_FAILED / (1 + float(bigger.sum() - len(failed)))
+        nearest_failed = float(np.abs(failed - size).sum(axis=1).min())
+        nearest_loaded = float(np.abs(loaded - size).sum(axis=1).min()) if len(loaded) else math.inf
         return _LOADS_BESIDE_A_FAILED if nearest_failed < nearest_loaded else 1.0
+
+    @cached_property
+    def _sizes(self) -> Array:
+        return np.stack([_size(slots) for slots in self.problem.slots])
+
+    @cached_property
+    def _failed_sizes(self) -> Array:
+        failed = self.evidence.failed
+        return self._sizes[[candidate in failed for candidate in self.problem.candidates]]
+
+    @cached_property
+    def _loaded_sizes(self) -> Array:
+        return self._sizes[[bool(levels) for levels in self.levels]]
 
     @cached_property
     def best_kept(self) -> list[Level]:
@@ -234,7 +253,7 @@ class Outlook:
         return float(self.score[row, int(np.argmin(np.abs(self.loads - load)))])
 
     def row(self, candidate: Candidate) -> int:
-        return self.problem.candidates.index(candidate)
+        return self._rows[candidate]
 
 
 def _margin(figure: Figure, budget: Budget) -> Array:

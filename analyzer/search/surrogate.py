@@ -17,10 +17,10 @@ from analyzer.search.evidence import Level
 from analyzer.search.queueing import Array, Points, ServiceModel
 from analyzer.stats import Z95, half_width
 
-MOST_LEVELS = 150
+MOST_LEVELS = 100
 """Levels that a fit looks at: beyond that they cost time and teach little."""
 
-_COARSE_LOADS = 18
+_COARSE_LOADS = 13
 _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
 _TINY = 1e-9
@@ -36,50 +36,93 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A residual and the rows of the seen points that it was fitted to."""
+
+    residual: gaussian.Residual
+    rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """Kernels of every candidate at a few of its loads with every seen point: processes are smooth, and cost most."""
+
+    cross: Array
+    own: Array
+    columns: NDArray[np.intp]
+    shape: tuple[int, int]
+
+    def predict(self, process: Process) -> tuple[Array, Array]:
+        """Mean and standard deviation for each candidate and load, interpolated along the load."""
+        mean, sd = process.residual.predict(self.cross[:, process.rows], self.own)
+        return self._stretched(mean), self._stretched(sd)
+
+    def _stretched(self, values: Array) -> Array:
+        coarse = values.reshape(self.shape[0], len(self.columns))
+        if len(self.columns) == 1:
+            return np.repeat(coarse, self.shape[1], axis=1)
+        positions = np.arange(self.shape[1])
+        right = np.clip(np.searchsorted(self.columns, positions, side="left"), 1, len(self.columns) - 1)
+        share = (positions - self.columns[right - 1]) / (self.columns[right] - self.columns[right - 1])
+        result: Array = coarse[:, right - 1] * (1 - share) + coarse[:, right] * share
+        return result
+
+
+@dataclass(frozen=True, slots=True)
 class Surrogate:
-    """``open_loop``: loads are requests per second, else requests in flight."""
+    """``open_loop``: loads are requests per second, else in flight. ``seen`` holds the features of all points."""
 
     open_loop: bool
     service: ServiceModel
-    service_residual: gaussian.Residual
+    seen: Array
+    service_process: Process
     lines: dict[str, tuple[float, float]]
     others: dict[str, float]
-    residuals: dict[str, gaussian.Residual]
+    processes: dict[str, Process]
 
     def forecast(self, slots: Sequence[Slots], loads: Array) -> dict[str, Figure]:
         """Every figure for every pair of candidate and load."""
         in_flight = self._in_flight(slots, loads) if self.open_loop else np.tile(loads, (len(slots), 1))
         points = _matrix(slots, in_flight)
-        rate, sd = self._requests_per_s(slots, points)
+        coarse = self._coarse(slots, in_flight)
+        rate, sd = self._requests_per_s(points, coarse)
         if self.open_loop:
             rate = np.minimum(rate, loads[None, :])
         client_batch = np.array([float(s.client_batch) for s in slots])[:, None]
         figures = {"throughput": Figure(np.log(rate * client_batch), sd)}
         mean_ms = 1000 * in_flight / rate
-        for name, residual in self.residuals.items():
-            offset, spread = _on_coarse(slots, points, residual)
+        for name, process in self.processes.items():
+            offset, spread = coarse.predict(process)
             line = self.lines.get(name)
             middle = np.log(_line(line, mean_ms)) if line else np.full(mean_ms.shape, self.others[name])
             figures[name] = Figure(middle + offset, np.hypot(spread, sd) if line else spread)
         return figures
 
-    def _requests_per_s(self, slots: Sequence[Slots], points: Points) -> tuple[Array, Array]:
-        offset, sd = _on_coarse(slots, points, self.service_residual)
+    def _requests_per_s(self, points: Points, coarse: Coarse) -> tuple[Array, Array]:
+        offset, sd = coarse.predict(self.service_process)
         return 1000 * points.running() / (self.service.service_ms(points) * np.exp(offset)), sd
 
     def _in_flight(self, slots: Sequence[Slots], rates: Array) -> Array:
         """Requests in flight that carry a rate; where none do, a thousand times what saturates the server."""
-        found = np.empty((len(slots), len(rates)))
-        for row, slot in enumerate(slots):
-            full = slot.instances * slot.batch_limit
-            grid = np.geomspace(0.01, 2.0 * full, 200)
-            reached = np.maximum.accumulate(self._requests_per_s([slot], _matrix([slot], grid[None, :]))[0][0])
-            found[row] = np.interp(rates, reached, grid, right=1000.0 * full)
-        return found
+        full = np.array([float(s.instances * s.batch_limit) for s in slots])
+        grid = full[:, None] * np.geomspace(0.002, 2.0, 160)[None, :]
+        carried, _ = self._requests_per_s(_matrix(slots, grid), self._coarse(slots, grid))
+        reached = np.maximum.accumulate(carried, axis=1)
+        rows = [np.interp(rates, reached[i], grid[i], right=1000.0 * full[i]) for i in range(len(slots))]
+        return np.stack(rows)
+
+    def _coarse(self, slots: Sequence[Slots], in_flight: Array) -> Coarse:
+        row = in_flight[0]
+        wanted = np.geomspace(row[0], row[-1], _COARSE_LOADS)
+        columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
+        repeated = [slot for slot in slots for _ in columns]
+        features = _features(repeated, _points(repeated, in_flight[:, columns].ravel()))
+        cross = gaussian.kernel(features, self.seen)
+        return Coarse(cross, gaussian.prior_variance(features), columns, (len(slots), len(row)))
 
 
 def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str], open_loop: bool) -> Surrogate:
-    """``slots`` stand beside ``levels``. Metrics in ms are latencies; of the rest throughput is always modelled."""
+    """``slots`` stand beside ``levels``. Metrics in ms are latencies; throughput is always modelled."""
     pairs = [(level, slot) for level, slot in zip(levels, slots) if level.usable]
     if len(pairs) > MOST_LEVELS:
         pairs = _most_telling(pairs)
@@ -91,24 +134,38 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
     noise = np.array([_noise(level.figures.get("throughput")) for level in seen])
     left = np.log(measured) - np.log(service.service_ms(points))
     residual = gaussian.fit(features, left, noise, explained=3)
-    smooth = service.service_ms(points) * np.exp(residual.predict(features)[0]) if seen else measured
+    between = gaussian.kernel(features, features)
+    smooth = service.service_ms(points) * np.exp(residual.predict(between, gaussian.prior_variance(features))[0])
     mean_ms = smooth * points.in_flight / points.running()
-    lines, others, residuals = {}, {}, {}
+    lines, others, processes = {}, {}, {}
     for name in metrics:
-        rows = [i for i, level in enumerate(seen) if name in level.figures and level.figures[name].value > 0]
-        if name == "throughput" or not rows:
+        rows = _telling(seen, name)
+        if name == "throughput" or not len(rows):
             continue
         values = np.array([seen[i].figures[name].value for i in rows])
         sd = np.array([_noise(seen[i].figures[name]) for i in rows])
         if name.endswith("_ms"):
             lines[name] = _fit_line(mean_ms[rows], values)
             unexplained = np.log(values) - np.log(_line(lines[name], mean_ms[rows]))
-            residuals[name] = gaussian.fit(features[rows], unexplained, sd, explained=2)
+            processes[name] = Process(gaussian.fit(features[rows], unexplained, sd, explained=2), rows)
         else:
             others[name] = float(np.median(np.log(values)))
             unexplained = np.log(values) - others[name]
-            residuals[name] = gaussian.fit(features[rows], unexplained, sd, typical=_OTHER_SPREAD)
-    return Surrogate(open_loop, service, residual, lines, others, residuals)
+            processes[name] = Process(gaussian.fit(features[rows], unexplained, sd, typical=_OTHER_SPREAD), rows)
+    everything = Process(residual, np.arange(len(seen)))
+    return Surrogate(open_loop, service, features, everything, lines, others, processes)
+
+
+def _telling(seen: Sequence[Level], name: str) -> NDArray[np.intp]:
+    """Rows that teach a figure. The latency of a server that falls behind says how long was measured, no more."""
+    return np.array(
+        [
+            i
+            for i, level in enumerate(seen)
+            if level.eligible and name in level.figures and level.figures[name].value > 0
+        ],
+        dtype=np.intp,
+    )
 
 
 def _most_telling(pairs: list[tuple[Level, Slots]]) -> list[tuple[Level, Slots]]:
@@ -154,29 +211,6 @@ def _points(slots: Sequence[Slots], in_flight: Array) -> Points:
 def _matrix(slots: Sequence[Slots], in_flight: Array) -> Points:
     columns = _points(slots, in_flight)
     return Points(columns.instances[:, None], columns.limit[:, None], in_flight, columns.client_batch[:, None])
-
-
-def _on_coarse(slots: Sequence[Slots], points: Points, residual: gaussian.Residual) -> tuple[Array, Array]:
-    """The process at a few loads of each candidate, interpolated between them: it is smooth, and costs the most."""
-    row = points.in_flight[0]
-    wanted = np.geomspace(row[0], row[-1], _COARSE_LOADS)
-    columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
-    few = points.in_flight[:, columns]
-    repeated = [slot for slot in slots for _ in columns]
-    mean, sd = residual.predict(_features(repeated, _points(repeated, few.ravel())))
-    shape = (len(slots), len(columns))
-    positions = np.arange(len(row))
-    return _stretched(mean.reshape(shape), columns, positions), _stretched(sd.reshape(shape), columns, positions)
-
-
-def _stretched(coarse: Array, columns: NDArray[np.intp], positions: NDArray[np.intp]) -> Array:
-    """Linear interpolation along each row, all rows at once."""
-    right = np.clip(np.searchsorted(columns, positions, side="left"), 1, max(len(columns) - 1, 1))
-    if len(columns) == 1:
-        return np.repeat(coarse, len(positions), axis=1)
-    share = (positions - columns[right - 1]) / (columns[right] - columns[right - 1])
-    result: Array = coarse[:, right - 1] * (1 - share) + coarse[:, right] * share
-    return result
 
 
 def _features(slots: Sequence[Slots], points: Points) -> Array:

@@ -91,9 +91,9 @@ class Landscape:
             return self.exact(n, max_batch, load.in_flight, b, delay_ms)
         # Open loop: the fewest in flight that carry the rate, or a queue that grows.
         for c in range(1, 4 * n * max_batch + 1):
-            throughput, _ = self.exact(n, max_batch, c, b, delay_ms)
+            throughput, mean_ms = self.exact(n, max_batch, c, b, delay_ms)
             if throughput >= load.per_second * b:
-                return load.per_second * b, 1000 * c / load.per_second
+                return load.per_second * b, mean_ms
         return throughput, 10_000.0
 
 
