@@ -149,11 +149,11 @@ class ClosedLoop(Loop):
     def ready(self, connection: Connection, now_ns: int) -> None:
         if self._sending and now_ns < self._until_ns:
             if self._requests_left is None:
-                connection.send(now_ns)
+                connection.send()
                 return
             if self._requests_left > 0:
                 self._requests_left -= 1
-                connection.send(now_ns)
+                connection.send()
                 return
         if self._sending:
             self.stop_sending()

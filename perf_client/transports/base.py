@@ -18,8 +18,11 @@ class Connection(Protocol):
     usable: bool
     """False once the connection is closed or will take no new request."""
 
-    def send(self, scheduled_ns: int) -> None:
-        """Send the next request now. Only called while usable and with fewer than ``capacity`` in flight."""
+    def send(self, scheduled_ns: int = 0) -> None:
+        """Send the next request now; 0 where no schedule asked for it, so that it counts as due when it is sent.
+
+        Only called while usable and with fewer than ``capacity`` in flight.
+        """
 
     def expire(self, sent_before_ns: int, now_ns: int) -> None:
         """Give up what was sent before that time: failures of class ``timeout``."""

@@ -84,8 +84,9 @@ class GrpcConnection(asyncio.Protocol):
 
     # Sending
 
-    def send(self, scheduled_ns: int) -> None:
-        self._start(Call(self._next_request(), scheduled_ns, self._clock()))
+    def send(self, scheduled_ns: int = 0) -> None:
+        sent_ns = self._clock()
+        self._start(Call(self._next_request(), scheduled_ns or sent_ns, sent_ns))
 
     def call(self, request: GrpcRequest) -> "asyncio.Future[bytes]":
         """Send a request whose answer is wanted: its message, or CallFailed."""

@@ -134,11 +134,11 @@ class HttpConnection(asyncio.Protocol):
         self._write = transport.write
         self.usable = True
 
-    def send(self, scheduled_ns: int) -> None:
+    def send(self, scheduled_ns: int = 0) -> None:
         self.in_flight = 1
-        self._scheduled_ns = scheduled_ns
         self._first_byte_ns = NEVER
-        self._sent_ns = self._clock()
+        self._sent_ns = sent_ns = self._clock()
+        self._scheduled_ns = scheduled_ns or sent_ns
         self._write(self._next_request())
 
     def data_received(self, data: bytes) -> None:
