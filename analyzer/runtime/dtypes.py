@@ -40,7 +40,7 @@ def datatype_of_numpy(dtype: np.dtype[np.generic]) -> str | None:
     """The KServe name of a numpy type, None where there is none. Text and bytes of any width are BYTES."""
     if dtype.kind in "OSU":
         return "BYTES"
-    return _BY_NUMPY.get(dtype.newbyteorder("="))
+    return _BY_NUMPY.get(dtype) or _BY_NUMPY.get(dtype.newbyteorder("="))
 
 
 _BY_NUMPY = {dtype: name for name, dtype in NUMPY_DTYPES.items() if name not in ("BF16", "BYTES")}

@@ -90,7 +90,11 @@ class ThreadCrew:
     async def load(self) -> None:
         """Returns when every instance is loaded. Raises what the first to fail raised; then none is left."""
         loading = [asyncio.wrap_future(member.loaded) for member in self._members]
-        results = await asyncio.gather(*loading, return_exceptions=True)
+        try:
+            results = await asyncio.gather(*loading, return_exceptions=True)
+        except asyncio.CancelledError:
+            self._dismiss()  # who gave up does not wait for the slowest to load
+            raise
         error = next((result for result in results if isinstance(result, BaseException)), None)
         if error is not None:
             await self.stop()
@@ -108,10 +112,13 @@ class ThreadCrew:
             if item is not None:
                 execution, on_done = item
                 on_done(execution, [UNLOADED for _ in execution.requests])
-        for _ in self._members:
-            self._inbox.put(None)
+        self._dismiss()
         for member in self._members:
             await asyncio.wrap_future(member.closed)
+
+    def _dismiss(self) -> None:
+        for _ in self._members:
+            self._inbox.put(None)
 
 
 class _Member:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
@@ -93,7 +94,7 @@ class ModelStore:
         """Every model of the folder: state READY, LOADING, UNLOADING, UNAVAILABLE with its reason, or empty."""
         residents = self._residents
         entries = []
-        for name in sorted({*residents.names(), *residents.models, *residents.reasons}):
+        for name in self._known():
             if name not in residents.models:
                 entries.append(_index_entry(name, "", residents.state(name), residents.reasons.get(name, "")))
                 continue
@@ -110,7 +111,7 @@ class ModelStore:
 
         What an ensemble calls is loaded with it, unless it is already. A load that fails leaves the old one serving.
         """
-        if model not in self._residents.names():
+        if model not in self._known():
             text = f"failed to load '{model}', there is no such folder in the model repository"
             raise InferError(ErrorKind.NOT_FOUND, text)
         failures = await self._residents.load([model], config_json)
@@ -119,10 +120,9 @@ class ModelStore:
 
     async def unload(self, model: str) -> None:
         """Takes no more requests, waits for those in flight, then frees the model. Raises InferError."""
-        residents = self._residents
-        if model not in {*residents.models, *residents.reasons, *residents.names()}:
+        if model not in self._known():
             raise InferError(ErrorKind.NOT_FOUND, f"failed to unload '{model}', there is no such model")
-        await residents.unload(model)
+        await self._residents.unload(model)
 
     def inputs(self, model: str, version: str = "") -> dict[str, InputSpec]:
         """Inputs by name, the same dict at every call: what a front end needs to decode a request."""
@@ -136,6 +136,14 @@ class ModelStore:
         """Refuses new requests, lets those in flight finish within the time, then frees every model."""
         self._is_closed = True
         await self._residents.close(drain_timeout_s)
+
+    def _known(self) -> list[str]:
+        """The models of the folder and those that were, in case it can't be read any more."""
+        residents = self._residents
+        found: list[str] = []
+        with suppress(OSError):
+            found = residents.names()
+        return sorted({*found, *residents.models, *residents.reasons})
 
     def _find(self, model: str, version: str) -> Servable:
         return self._residents.find(model, version)

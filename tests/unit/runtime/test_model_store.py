@@ -440,6 +440,20 @@ def test_closing_gives_up_on_a_model_that_never_ends(tmp_path: Path):
     asyncio.run(run())
 
 
+def test_a_repository_that_vanishes_takes_no_loaded_model_down(tmp_path: Path):
+    repositories.write_simulated(tmp_path / "models")
+
+    async def use(store: ModelStore) -> None:
+        (tmp_path / "models").rename(tmp_path / "elsewhere")
+        await infer(store, "simulated", {"INPUT0": np.ones((1, 4), np.float32)})
+        assert [entry.state for entry in store.index()] == ["READY"]
+        with pytest.raises(InferError, match="failed to load 'simulated'"):
+            await store.load("simulated")
+        assert store.is_ready("simulated")
+
+    serve(tmp_path / "models", use)
+
+
 def test_version_policy_chooses_what_is_served(tmp_path: Path):
     repositories.write_simulated(tmp_path, extra="version_policy { all { } }")
     (tmp_path / "simulated" / "3").mkdir()

@@ -231,6 +231,27 @@ def test_a_crew_whose_second_instance_fails_to_load_is_stopped():
     asyncio.run(run())
 
 
+def test_giving_up_a_load_leaves_no_thread_behind():
+    may_load = threading.Event()
+
+    def load() -> Gate:
+        may_load.wait(timeout=30)
+        return Gate()
+
+    async def run() -> None:
+        loading = asyncio.ensure_future(ThreadCrew({"given_up": load}, asyncio.get_running_loop()).load())
+        await asyncio.sleep(0)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+
+    asyncio.run(run())
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "given_up"]
+    may_load.set()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
 STEPS = (
     Step("first", "", inputs=(("A", "X"),), outputs=(("mid", "OUT"),)),
     Step("second", "", inputs=(("A", "mid"),), outputs=(("Y", "OUT"),)),
