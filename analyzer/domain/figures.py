@@ -62,4 +62,12 @@ def limit_value(budget: Budget) -> str:
 
 def limits(budgets: Iterable[Budget]) -> str:
     """``p99 latency at most 20 ms, GPU memory at most 4,000 MB``."""
-    return ", ".join(f"{title_in_sentence(METRICS[budget.metric])} {limit(budget)}" for budget in budgets)
+    return ", ".join(
+        "no failed requests" if forbids_failures(b) else f"{title_in_sentence(METRICS[b.metric])} {limit(b)}"
+        for b in budgets
+    )
+
+
+def forbids_failures(budget: Budget) -> bool:
+    """The budget that holds unless the user says otherwise reads better in words than as a ratio of 0."""
+    return budget.metric == "failure_ratio" and budget.at_most and budget.limit == 0

@@ -23,11 +23,12 @@ class Excluded(Record, frozen=True):
 class Ranking(Record, frozen=True):
     """``ordered`` holds the best kept point of each server configuration and client batch, best first.
 
-    ``tied`` are those of ``ordered`` whose objective can't be told apart from the leader's; ``recommended`` is the
-    cheapest of these. ``default`` is the unchanged configuration's best kept point. ``pareto`` is the front of all kept
-    points in throughput and p99 latency. ``misses`` start with the nearest. ``excluded`` are points whose figures can't
-    be trusted or checked. ``warnings`` are doubts about the recommended point. ``points`` are all that was measured;
-    here and everywhere above, repeats of a point stand as one, pooled.
+    Points whose whole interval keeps the budget go before those whose figure alone does. ``tied`` are those of
+    ``ordered`` whose objective can't be told apart from the leader's; ``recommended`` is the cheapest of these.
+    ``default`` is the unchanged configuration's best kept point. ``pareto`` is the front of all kept points in
+    throughput and p99 latency. ``misses`` start with the nearest. ``excluded`` are points whose figures can't be
+    trusted or checked. ``warnings`` are doubts about the recommended point. ``points`` are all that was measured; here
+    and everywhere above, repeats of a point stand as one, pooled.
     """
 
     objectives: tuple[Objective, ...]

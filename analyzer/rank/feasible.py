@@ -46,6 +46,22 @@ def worst_miss(measurement: Measurement, budgets: Sequence[Budget]) -> Miss | No
     return worst
 
 
+def surely_kept(measurement: Measurement, budgets: Sequence[Budget]) -> bool:
+    """True where the far end of each figure's interval keeps its limit too; where it is unknown, the figure counts.
+
+    The best of many noisy points near a limit is likely one that noise helped over it, so the point alone won't do.
+    """
+    for budget in budgets:
+        estimate = METRICS[budget.metric].read(measurement)
+        if estimate is None:
+            return False
+        far = estimate.high if budget.at_most else estimate.low
+        bound = estimate.value if far is None else far
+        if (bound > budget.limit) if budget.at_most else (bound < budget.limit):
+            return False
+    return True
+
+
 def _unfit(measurement: Measurement) -> str:
     load = measurement.load
     if load.incomplete:

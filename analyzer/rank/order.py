@@ -1,6 +1,6 @@
 """The order of kept points: a score from the objectives, and the best load of each server configuration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -52,13 +52,18 @@ def score(measurement: Measurement, objectives: Sequence[Objective]) -> Score:
     return Score(total, sqrt(variance))
 
 
-def best_of_each(kept: Iterable[Measurement], objectives: Sequence[Objective]) -> tuple[Measurement, ...]:
-    """The best point of each server configuration and client batch, best first."""
+def best_of_each(
+    kept: Iterable[Measurement], objectives: Sequence[Objective], is_sure: Callable[[Measurement], bool]
+) -> tuple[Measurement, ...]:
+    """The best point of each server configuration and client batch, best first.
+
+    Sure points go before the others, within a configuration and among them.
+    """
     groups: dict[str, list[Measurement]] = {}
     for measurement in kept:
         groups.setdefault(group_key(measurement), []).append(measurement)
-    best = [_best_load(group, objectives) for group in groups.values()]
-    return tuple(sorted(best, key=lambda m: (-score(m, objectives).value, _p99(m), m.config.key)))
+    best = [_best_load([m for m in group if is_sure(m)] or group, objectives) for group in groups.values()]
+    return tuple(sorted(best, key=lambda m: (not is_sure(m), -score(m, objectives).value, _p99(m), m.config.key)))
 
 
 def group_key(measurement: Measurement) -> str:

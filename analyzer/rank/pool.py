@@ -7,7 +7,9 @@ from math import sqrt
 from msgspec.structs import replace
 
 from analyzer.domain.measurement import GpuUsage, HostUsage, Measurement
+from analyzer.domain.metrics import Estimate
 from analyzer.domain.record import content_key
+from analyzer.stats import pool
 from perf_client.profile import Latency, Percentile, Rate, ServerTimes
 
 
@@ -35,7 +37,7 @@ def _pool(repeats: list[Measurement]) -> Measurement:
     load = replace(
         longest.load,
         request_count=sum(load.request_count for load in loads),
-        throughput=_rate([load.throughput for load in loads], [float(load.request_count) for load in loads]),
+        throughput=_rate([load.throughput for load in loads]),
         response=_latency([load.response for load in loads]),
         service=_latency([load.service for load in loads]),
         first_byte=_latency([load.first_byte for load in loads]),
@@ -55,21 +57,14 @@ def _pool(repeats: list[Measurement]) -> Measurement:
     )
 
 
-def _combine(values: Sequence[float], half_widths: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
-    """Weighted mean and its half width: of what each repeat claims or what their scatter shows, the larger."""
-    total = sum(weights)
-    shares = [weight / total for weight in weights] if total else [1 / len(values)] * len(values)
-    mean = sum(share * value for share, value in zip(shares, values))
-    claimed = sqrt(sum((share * half) ** 2 for share, half in zip(shares, half_widths)))
-    count = len(values)
-    scatter = sum((share * (value - mean)) ** 2 for share, value in zip(shares, values)) * count / (count - 1)
-    return mean, max(claimed, 1.96 * sqrt(scatter))
-
-
-def _rate(rates: Sequence[Rate], weights: Sequence[float]) -> Rate:
-    halves = [(rate.high - rate.low) / 2 for rate in rates]
-    mean, half = _combine([rate.per_second for rate in rates], halves, weights)
-    return Rate(per_second=mean, low=max(0.0, mean - half), high=mean + half)
+def _rate(rates: Sequence[Rate]) -> Rate:
+    pooled = pool([Estimate(rate.per_second, rate.low, rate.high) for rate in rates])
+    low, high = pooled.low, pooled.high
+    return Rate(
+        per_second=pooled.value,
+        low=pooled.value if low is None else max(0.0, low),
+        high=pooled.value if high is None else high,
+    )
 
 
 def _latency(latencies: Sequence[Latency | None]) -> Latency | None:
@@ -91,21 +86,15 @@ def _latency(latencies: Sequence[Latency | None]) -> Latency | None:
 
 
 def _percentile(latencies: Sequence[Latency], percent: float) -> Percentile:
-    """Mean of the repeats' percentiles by their counts: close to the percentile of all where the repeats agree."""
-    found = [(latency.count, p) for latency in latencies for p in latency.percentiles if p.percent == percent]
-    weights = [float(count) for count, _ in found]
-    values = [float(p.value_ns) for _, p in found]
-    lows, highs = [p.low_ns for _, p in found], [p.high_ns for _, p in found]
-    below = [max(0.0, value - low) for value, low in zip(values, lows) if low is not None]
-    above = [max(0.0, high - value) for value, high in zip(values, highs) if high is not None]
-    mean, half_below = _combine(values, below if len(below) == len(values) else [0.0] * len(values), weights)
-    _, half_above = _combine(values, above if len(above) == len(values) else [0.0] * len(values), weights)
+    """From the repeats' percentiles: close to the percentile of all requests where the repeats agree."""
+    found = [p for latency in latencies for p in latency.percentiles if p.percent == percent]
+    pooled = pool([Estimate(p.value_ns, p.low_ns, p.high_ns, p.supported) for p in found])
     return Percentile(
         percent=percent,
-        value_ns=round(mean),
-        low_ns=max(0, round(mean - half_below)) if len(below) == len(values) else None,
-        high_ns=round(mean + half_above) if len(above) == len(values) else None,
-        supported=any(p.supported for _, p in found),
+        value_ns=round(pooled.value),
+        low_ns=None if pooled.low is None else max(0, round(pooled.low)),
+        high_ns=None if pooled.high is None else round(pooled.high),
+        supported=any(p.supported for p in found),
     )
 
 

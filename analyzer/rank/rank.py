@@ -6,7 +6,7 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import limits
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.ranking import Ranking
-from analyzer.rank.feasible import sift
+from analyzer.rank.feasible import sift, surely_kept
 from analyzer.rank.order import DEFAULT_OBJECTIVES, best_of_each
 from analyzer.rank.pareto import front
 from analyzer.rank.pool import pool_repeats
@@ -20,8 +20,9 @@ def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: 
     known = list(outcomes)
     points = pool_repeats(o for o in known if isinstance(o, Measurement))
     sifted = sift(points, wanted, budgets)
-    ordered = best_of_each(sifted.kept, wanted)
-    tied = tied_with_leader(ordered, wanted)
+    sure = {m.config.key for m in sifted.kept if surely_kept(m, budgets)}
+    ordered = best_of_each(sifted.kept, wanted, lambda m: m.config.key in sure)
+    tied = tied_with_leader([m for m in ordered if m.config.key in sure] or ordered, wanted)
     choice = cheapest(tied, wanted) if tied else None
     winner = choice.chosen if choice else None
     return Ranking(
@@ -34,9 +35,11 @@ def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: 
         misses=tuple(sifted.missed),
         failures=_failures(known),
         default=_default(ordered, winner),
-        reasons=reasons(choice, ordered, tied, wanted, budgets) if choice else (_nothing(len(points), budgets),),
+        reasons=reasons(choice, [m for m in ordered if m.config.key in sure] or ordered, tied, wanted, budgets)
+        if choice
+        else (_nothing(len(points), budgets),),
         excluded=tuple(sifted.excluded),
-        warnings=doubts(winner, wanted, budgets) if winner else (),
+        warnings=doubts(winner, ordered, wanted, budgets) if winner else (),
         points=tuple(points),
     )
 

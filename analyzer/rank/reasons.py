@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.figures import figure, limit, limit_value, title_in_sentence
+from analyzer.domain.figures import figure, forbids_failures, limit, limit_value, title_in_sentence
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS, Estimate
+from analyzer.rank.feasible import surely_kept
+from analyzer.rank.order import score
 from analyzer.rank.ties import Choice
 from perf_client.estimate import needed_samples
 
@@ -19,13 +21,16 @@ def reasons(
     if len(tied) > 1:
         sentences.append(_tie_sentence(choice, ordered, tied, objectives))
     else:
-        sentences += _lead_sentences(ordered, objectives)
+        sentences += _lead_sentences(ordered, objectives, "that surely keeps the budget " if budgets else "")
     return tuple(sentences)
 
 
-def doubts(measurement: Measurement, objectives: Sequence[Objective], budgets: Sequence[Budget]) -> tuple[str, ...]:
+def doubts(
+    measurement: Measurement, ordered: Sequence[Measurement], objectives: Sequence[Objective], budgets: Sequence[Budget]
+) -> tuple[str, ...]:
     """What a careful reader should know before trusting this point."""
     found = [text for budget in budgets if (text := _close_call(measurement, budget))]
+    found += _passed_over(measurement, ordered, objectives, budgets)
     load = measurement.load
     if load.verdict in ("drifting", "too short"):
         found.append(f"The measurement was {load.verdict}: {load.verdict_reason.rstrip('.')}.")
@@ -43,6 +48,9 @@ def doubts(measurement: Measurement, objectives: Sequence[Objective], budgets: S
 def _budget_sentence(measurement: Measurement, budgets: Sequence[Budget]) -> str:
     parts = []
     for budget in budgets:
+        if forbids_failures(budget):
+            parts.append("no request failed")
+            continue
         metric = METRICS[budget.metric]
         parts.append(f"{title_in_sentence(metric)} {figure(metric, metric.read(measurement))}, {limit(budget)}")
     return f"Meets every budget: {'; '.join(parts)}."
@@ -60,7 +68,7 @@ def _tie_sentence(
     return f"{tie} (this one has {own}{best}).{why}"
 
 
-def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objective]) -> list[str]:
+def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objective], which: str) -> list[str]:
     leader = ordered[0]
     if len(objectives) == 1:
         metric = METRICS[objectives[0].metric]
@@ -70,7 +78,7 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
         text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
     if len(ordered) == 1:
         return [text, "No other configuration has a point within the budget."]
-    return [text, f"The next best configuration has {_figures(ordered[1], objectives)}: outside the noise."]
+    return [text, f"The next best configuration {which}has {_figures(ordered[1], objectives)}: outside the noise."]
 
 
 def _close_call(measurement: Measurement, budget: Budget) -> str:
@@ -86,6 +94,20 @@ def _close_call(measurement: Measurement, budget: Budget) -> str:
     if (far > budget.limit) if budget.at_most else (far < budget.limit):
         return f"{shown}: the limit of {limit_value(budget)} lies inside the interval."
     return ""
+
+
+def _passed_over(
+    measurement: Measurement, ordered: Sequence[Measurement], objectives: Sequence[Objective], budgets: Sequence[Budget]
+) -> list[str]:
+    """A better point that only may keep the budget is named: measuring it for longer could change the answer."""
+    own = score(measurement, objectives)
+    unsure = [m for m in ordered if not surely_kept(m, budgets) and m is not measurement]
+    better = [m for m in unsure if score(m, objectives).value > own.value and own.separated(score(m, objectives))]
+    if not better or not surely_kept(measurement, budgets):
+        return []
+    best = max(better, key=lambda m: (score(m, objectives).value, m.config.key))
+    close = " ".join(text for budget in budgets if (text := _close_call(best, budget)))
+    return [f"Another configuration has {_figures(best, objectives)} and was passed over. {close}".rstrip()]
 
 
 def _unsupported(measurement: Measurement, name: str) -> str:

@@ -8,7 +8,7 @@ from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.rank.order import score
 
-WORTH_LOSING = 0.05
+WORTH_LOSING = 0.03
 """A tied point is taken for its price only if its score is within this much of the leader's: a point that was measured
 too poorly to be told apart from anything must not win by being cheap."""
 

@@ -24,7 +24,7 @@ def ordered(ranking: Ranking, specs: Specs) -> Table:
     memory = _memory_metric(ranking.ordered)
     names = [name for name in ("throughput", "p50_latency_ms", "p99_latency_ms", memory) if name]
     extra = [o.metric for o in ranking.objectives] + [b.metric for b in ranking.budgets]
-    names += [name for name in dict.fromkeys(extra) if name not in names]
+    names += [name for name in dict.fromkeys(extra) if name not in names and _says_something(ranking.ordered, name)]
     rows = [
         Row(cells=(*_point(m, specs), *(figure_cell(m, name) for name in names)), marks=marks(m, ranking))
         for m in ranking.ordered
@@ -167,6 +167,12 @@ def _memory_metric(measurements: Iterable[Measurement]) -> str:
         if any(METRICS[name].read(m) is not None for m in points):
             return name
     return ""
+
+
+def _says_something(measurements: Iterable[Measurement], name: str) -> bool:
+    """A column of zeros, such as of failed requests where none may fail, would only take room."""
+    read = (METRICS[name].read(m) for m in measurements)
+    return any(estimate is None or estimate.value != 0 for estimate in read)
 
 
 def _point(measurement: Measurement, specs: Specs) -> tuple[Cell, Cell]:

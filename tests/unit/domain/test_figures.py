@@ -1,6 +1,7 @@
 import pytest
 
-from analyzer.domain.figures import figure, interval, number, quantity
+from analyzer.domain.budget import Budget
+from analyzer.domain.figures import figure, interval, limits, number, quantity
 from analyzer.domain.metrics import METRICS, Estimate
 
 
@@ -26,6 +27,20 @@ def test_a_number_has_the_digits_a_reader_uses(value, shown):
 def test_a_quantity_has_its_unit_and_a_ratio_is_in_percent():
     assert quantity(METRICS["throughput"], 412.3) == "412 infer/s"
     assert quantity(METRICS["failure_ratio"], 0.0123) == "1.23 %"
+
+
+def test_limits_are_told_with_the_digits_they_were_given_with():
+    budgets = (
+        Budget(metric="p99_latency_ms", limit=20.0),
+        Budget(metric="gpu_memory_mb", limit=4096.5),
+        Budget(metric="throughput", limit=1000, at_most=False),
+        Budget(metric="failure_ratio", limit=0.001),
+        Budget(metric="failure_ratio", limit=0.0),
+    )
+    assert limits(budgets) == (
+        "p99 latency at most 20 ms, GPU memory at most 4,096.5 MB, throughput at least 1,000 infer/s,"
+        " failed requests at most 0.1 %, no failed requests"
+    )
 
 
 def test_what_is_not_known_is_said_and_never_zero():

@@ -102,6 +102,19 @@ def test_an_upper_bound_beyond_the_limit_is_said():
     assert ranking.warnings[0] == "p99 latency 19.5 ms (19.1 to 20.3): the limit of 20 ms lies inside the interval."
 
 
+def test_a_point_whose_interval_keeps_the_limit_goes_before_a_better_one_whose_does_not():
+    bold, sure = point(1200, 19.5, instances=4), point(1000, 15, instances=2)
+    bold_lower_load = point(900, 14, instances=4, load=2)
+    ranking = rank([bold, sure], THROUGHPUT, P99_20)
+    assert ranking.ordered == (sure, bold)
+    assert ranking.recommended == sure
+    assert ranking.warnings[0] == (
+        "Another configuration has 1,200 infer/s (1,188 to 1,212) and was passed over."
+        " p99 latency 19.5 ms (19.1 to 20.3): the limit of 20 ms lies inside the interval."
+    )
+    assert rank([bold, bold_lower_load], THROUGHPUT, P99_20).recommended == bold_lower_load
+
+
 def test_a_percentile_without_enough_requests_says_how_many_more():
     ranking = rank([measurement(run_config(server_config(), 1, duration_s=0.5))], THROUGHPUT, P99_20)
     assert "p99 latency rests on too few requests: 139 of at least 459, so 320 more are needed." in ranking.warnings

@@ -37,8 +37,8 @@ concurrency 32: 2,222 infer/s, p99 18.6 ms; 8.0 times the default configuration.
 
 - Meets every budget: p99 latency 18.6 ms (18.3 to 19.1), at most 20 ms.
 - Highest throughput: 2,222 infer/s (2,191 to 2,254).
-- The next best configuration has 1,641 infer/s (1,608 to 1,674): outside the
-  noise.
+- The next best configuration that surely keeps the budget has 1,641 infer/s
+  (1,608 to 1,674): outside the noise.
 
 Configuration                        Load            infer/s  p99 ms
 3 instances, batch 16, delay 500 µs  concurrency 32    2,222    18.6

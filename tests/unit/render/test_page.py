@@ -128,6 +128,15 @@ def test_a_gain_over_nothing_is_not_invented(loads_of_default, said):
     assert view.tiles[2].value == "none"
 
 
+def test_the_budget_that_no_request_fails_reads_as_words():
+    view = view_of(typical(), (*P99_20, Budget(metric="failure_ratio", limit=0.0)))
+    assert view.budgets == "p99 latency at most 20 ms, no failed requests"
+    assert (
+        view.reasons[0] == "Meets every budget: p99 latency 18.6 ms (18.3 to 19.1), at most 20 ms; no request failed."
+    )
+    assert "Failed requests (%)" not in [column.title for column in view.ordered.columns]
+
+
 def test_another_objective_is_told_in_its_own_words():
     view = view_of(sweep(loads=(1, 8)), (), (Objective(metric="server_memory_mb"),))
     assert view.objectives == "lowest server memory"
