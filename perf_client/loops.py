@@ -37,7 +37,7 @@ class Loop(ABC):
             try:
                 connection = await self._transport.connect(min(size, slots), self, self._recorder)
             except (OSError, TimeoutError) as error:
-                raise server_error(f"the server can't be reached: {error or 'no answer'}") from None
+                raise server_error(f"the server can't be reached: {str(error) or 'no answer'}") from None
             if not connection.usable:
                 raise server_error("the server closes connections as soon as they are made")
             self._connections[connection] = None

@@ -67,7 +67,7 @@ class StatisticsSampler:
         except Refused as error:
             self.unmeasured = f"the server offers no statistics extension ({error})"
         except (OSError, TimeoutError) as error:
-            self.unmeasured = f"the server's statistics could not be read ({error or 'no answer'})"
+            self.unmeasured = f"the server's statistics could not be read ({str(error) or 'no answer'})"
         else:
             at_ns = (before_ns + self._clock()) // 2
             self._samples.append((at_ns, tuple(entry for answer in answers for entry in answer)))
