@@ -196,6 +196,8 @@ async def _measure(prepared: _Prepared, interrupted: asyncio.Event, clock: Clock
         finally:
             watch.stop()
             sampling.cancel()
+            # It may be in the midst of an answer: it has to be over before its connection is used again.
+            await asyncio.gather(sampling, return_exceptions=True)
         await sampler.sample()
     return Run(
         columns=prepared.recorder.columns(window.start_ns),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from perf_client.__main__ import main
 from perf_client.drive import run_load
 from perf_client.profile import Concurrency, LoadProfile, LoadResult, RequestRate
 from perf_client.record import Columns
@@ -194,13 +195,13 @@ def test_a_server_that_dies_is_a_result_with_failures(tmp_path):
 
 
 def test_levels_measured_before_the_server_died_are_reported(tmp_path):
-    flags = ("--concurrency-range", "1:9", "--request-count", "50", "--warmup", "0", "-f", str(tmp_path / "out.csv"))
-    code, out, err, _ = command(Script([0.001], die_at=70), tmp_path, *flags)
+    flags = ("--concurrency-range", "1:9", "--duration", "0.4", "--warmup", "0", "-f", str(tmp_path / "out.csv"))
+    code, out, err, _ = command(Script([0.01], die_at=50), tmp_path, *flags)
     assert code == 5
     assert err.startswith("perf-client: ")
     assert "Concurrency: 1, throughput: " in out
     assert "Concurrency: 2, throughput: " in out
-    assert (tmp_path / "out.csv").read_text().count("\n") == 3
+    assert (tmp_path / "out.csv").read_text().startswith("Concurrency,")
 
 
 @pytest.mark.parametrize(
@@ -211,18 +212,47 @@ def test_levels_measured_before_the_server_died_are_reported(tmp_path):
         (["--streaming"], 2, "--streaming"),
     ],
 )
-def test_a_mistake_ends_with_one_sentence_and_its_exit_code(flags, code, says):
-    argv = [sys.executable, "-m", "perf_client", "-m", "m", *flags]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
-    assert done.returncode == code
-    assert done.stderr.startswith("perf-client: ")
-    assert done.stderr.count("\n") == 1
-    assert says in done.stderr
+def test_a_mistake_ends_with_one_sentence_and_its_exit_code(flags, code, says, capsys):
+    assert main(["-m", "m", *flags]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("perf-client: ")
+    assert said.count("\n") == 1
+    assert says in said
 
 
-def test_an_unknown_model_is_named(tmp_path):
+def test_an_unknown_model_is_named(tmp_path, capsys):
     with running(Script([0.001]), tmp_path) as server:
-        argv = [sys.executable, "-m", "perf_client", "-m", "nope", "-u", server.url]
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
-    assert done.returncode in (2, 5)
-    assert "nope" in done.stderr
+        assert main(["-m", "nope", "-u", server.url]) in (2, 5)
+    assert "nope" in capsys.readouterr().err
+
+
+def test_a_whole_command_prints_its_levels_and_writes_its_files(tmp_path, capsys):
+    files = [
+        "-f",
+        str(tmp_path / "out.csv"),
+        "--profile-export-file",
+        str(tmp_path / "r.json"),
+        "-o",
+        str(tmp_path / "o"),
+    ]
+    with running(Script([0.002]), tmp_path) as server:
+        argv = ["-m", "m", "-u", server.url, "--concurrency-range", "1:9:4", "--request-count", "60", "--warmup", "0"]
+        assert main([*argv, "--percentile", "97", "-l", "10000", "--binary-search", *files]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line for line in out.splitlines() if line.startswith("Request concurrency")] == [
+        "Request concurrency: 1",
+        "Request concurrency: 9",
+    ]
+    assert "Inferences/Second vs. Client p97 Batch Latency\nConcurrency: 1, throughput: " in out
+    assert [path.name for path in sorted((tmp_path / "o").iterdir())] == [
+        f"concurrency_{level}.{kind}" for level in (1, 9) for kind in ("json", "npz")
+    ]
+    assert len(json.loads((tmp_path / "r.json").read_text())["experiments"]) == 2
+    assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()] == ["Concurrency", "1", "9"]
+
+
+def test_no_answer_at_all_has_its_own_exit_code(tmp_path, capsys):
+    with running(Script([0.001], fail_every=1), tmp_path) as server:
+        assert main(["-m", "m", "-u", server.url, "--request-count", "60"]) == 5
+    assert "Failures, http 500: 60 of 60" in capsys.readouterr().out

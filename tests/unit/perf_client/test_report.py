@@ -75,6 +75,29 @@ def test_grpc_and_request_rate_have_their_own_wording():
     assert "Offered: 100 requests/sec" in shown
 
 
+def test_counts_levels_and_rates_have_their_settings_lines():
+    assert "  Sending 60 benchmark requests" in settings_lines(parse(["-m", "m", "--request-count", "60"]))
+    command = parse(["-m", "m", "--request-rate-range", "5:9:2", "--warmup", "1.5"])
+    assert "  Request Rate limit: 9 requests per seconds" in settings_lines(command)
+    assert "  Warm-up: 1.5 s before it" in settings_lines(command)
+
+
+def test_cache_and_failures_of_the_server_have_their_lines():
+    cached = msgspec.structs.replace(
+        SERVER, cache_hit_count=400, cache_miss_count=100, cache_hit_ns=500_000, fail_count=3
+    )
+    shown = text(level_lines(result(server=(cached,)), parse(["-m", "m", "-v"])))
+    assert "    Cache hit count: 400\n    Cache miss count: 100\n    Successful request count: 500\n" in shown
+    assert "    Failed request count: 3\n" in shown
+    assert "+ cache hit 1 usec + cache miss 0 usec)" in shown
+    assert "    Avg client overhead: 20.00%\n" in shown
+
+
+def test_dropped_requests_are_said():
+    shown = text(level_lines(result(recorded.OPEN, dropped_ns=np.array([5, 6])), COMMAND))
+    assert "Dropped: 2 requests met the in-flight cap and were not sent" in shown
+
+
 def test_percentile_replaces_the_mean_and_adds_its_line():
     command = parse(["-m", "m", "--concurrency-range", "4", "--percentile", "97"])
     due = np.arange(500, dtype=np.int64) * 10_000_000
