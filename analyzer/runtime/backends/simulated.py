@@ -6,6 +6,7 @@ instances take turns on one device), ``is_busy`` (burns a core instead of sleepi
 execution fails). Without any it is an identity that runs on the event loop.
 """
 
+import hashlib
 import math
 import random
 import threading
@@ -20,6 +21,8 @@ import numpy as np
 from analyzer.runtime.backends.base import Answers, Execution, Instance, ModelError, ModelFiles, Placement
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
+
+_BLOCK = bytes(16_384)
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +107,8 @@ class _SimulatedInstance:
             return
         until_ns = time.monotonic_ns() + duration_ns
         while time.monotonic_ns() < until_ns:
-            pass
+            # Hashing a block this large lets go of the interpreter lock, as native inference does.
+            hashlib.sha256(_BLOCK)
 
 
 class _Output:

@@ -289,6 +289,59 @@ def test_the_ensemble_runs_its_steps_and_sums_their_times(tmp_path: Path):
     serve(tmp_path, use)
 
 
+def test_a_step_that_fails_fails_the_ensemble_once(tmp_path: Path):
+    repositories.write_ensemble(tmp_path)
+    (tmp_path / "doubled" / "1" / "model.py").write_text(
+        "class TritonPythonModel:\n    def execute(self, requests):\n        raise ValueError('no luck')\n"
+    )
+
+    async def use(store: ModelStore) -> None:
+        with pytest.raises(InferError, match="'doubled_0_0' failed: ValueError: no luck"):
+            await infer(store, "chain", {"X": FOUR, "Y": FOUR})
+        by_name = {entry.name: entry.inference_stats for entry in store.statistics()}
+        assert {name: stats.fail.count for name, stats in by_name.items()} == {"add_sub": 0, "chain": 1, "doubled": 1}
+
+    serve(tmp_path, use)
+
+
+def test_an_ensemble_in_an_ensemble_accounts_for_its_steps(tmp_path: Path):
+    repositories.write_ensemble(tmp_path)
+    maps = "".join(f'input_map {{ key: "{name}" value: "{name}" }} ' for name in "XY")
+    outer = f'step {{ model_name: "chain" model_version: 1 {maps} output_map {{ key: "DIFF" value: "Z" }} }}'
+    repositories.write_model(
+        tmp_path,
+        "outer",
+        backend="",
+        inputs=[("X", "TYPE_INT32", (4,)), ("Y", "TYPE_INT32", (4,))],
+        outputs=[("Z", "TYPE_INT32", (4,))],
+        max_batch_size=4,
+        extra=f'platform: "ensemble" ensemble_scheduling {{ {outer} }}',
+    )
+
+    async def use(store: ModelStore) -> None:
+        response = await infer(store, "outer", {"X": FOUR, "Y": FOUR})
+        assert not response.outputs["Z"].any()
+        by_name = {entry.name: entry.inference_stats for entry in store.statistics()}
+        assert by_name["outer"].compute_infer.ns == by_name["chain"].compute_infer.ns > 0
+
+    serve(tmp_path, use)
+
+
+def test_an_output_that_does_not_fit_its_reshape_fails_the_request(tmp_path: Path):
+    folder = repositories.write_python(tmp_path, "wide")
+    (folder / "config.pbtxt").write_text(
+        'backend: "python"\n'
+        'input { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] }\n'
+        'output { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1, 2 ] reshape: { shape: [ 2 ] } }\n'
+    )
+
+    async def use(store: ModelStore) -> None:
+        with pytest.raises(InferError, match="gave an output of another shape"):
+            await infer(store, "wide", {"INPUT0": np.ones(4, np.float32)})
+
+    serve(tmp_path, use)
+
+
 def test_loading_an_ensemble_loads_what_it_calls(tmp_path: Path):
     repositories.write_ensemble(tmp_path)
 

@@ -250,3 +250,31 @@ def test_a_configuration_wrapper_refuses_what_contradicts_it():
 def test_calling_other_models_is_refused_in_words(tmp_path: Path):
     with pytest.raises(pb_utils.TritonModelException, match="not supported"):
         pb_utils.InferenceRequest(model_name="other").exec()
+
+
+def test_models_log_through_the_server(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("DEBUG", logger="analyzer.runtime.model"):
+        for level in ("info", "warn", "error", "verbose"):
+            getattr(pb_utils.Logger, f"log_{level}")(f"100 % {level}")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "100 % info"),
+        ("WARNING", "100 % warn"),
+        ("ERROR", "100 % error"),
+        ("DEBUG", "100 % verbose"),
+    ]
+
+
+def test_a_failing_auto_complete_says_why(tmp_path: Path):
+    folder = write(
+        tmp_path,
+        """\
+@staticmethod
+def auto_complete_config(config):
+    raise KeyError("shape")
+
+def execute(self, requests):
+    return []
+""",
+    )
+    with pytest.raises(ModelError, match="failed in auto_complete_config: KeyError: 'shape'"):
+        prepare(folder)

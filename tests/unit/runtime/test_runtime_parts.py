@@ -155,6 +155,15 @@ def test_simulated_outputs_without_a_like_input_are_zeros(tmp_path: Path):
     assert answer["LABELS"].tolist() == [[b""]] * 3
 
 
+def test_busy_service_takes_at_least_its_time(tmp_path: Path):
+    prepared = prepare(repositories.write_simulated(tmp_path, parameters={"service_us": 300, "is_busy": "true"}))
+    assert prepared.backend is not None
+    instance = prepared.backend.load(prepared.versions[0], next(iter(placements(prepared.versions[0]))))
+    execution = Execution([request(INPUT0=np.ones((1, 4), np.float32))], [1])
+    instance.execute(execution)
+    assert execution.infer_end_ns - execution.input_end_ns >= 300_000
+
+
 def test_an_alarm_rings_at_its_time_and_not_before():
     async def run() -> list[int]:
         rung_ns: list[int] = []
