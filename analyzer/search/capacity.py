@@ -31,7 +31,9 @@ _RAISED = 1.25
 _SAME_SD = 0.015
 """A forecast surer than this says that a candidate behaves like one that was measured."""
 
-_DEFAULT_SETTLED_RATIO = 0.02
+_ABOUT_RATIO = 0.02
+"""Differences that don't matter for the default's own best, and for which candidate's ceiling is looked at."""
+
 _MOST_DEFAULT_LEVELS = 6
 
 
@@ -141,7 +143,7 @@ class CapacityPlanner:
         if default is None or not default.fresh or len(look.levels[0]) >= _MOST_DEFAULT_LEVELS:
             return
         kept = [look.at(0, level.load) for level in look.levels[0] if look.keeps(level)]
-        if not kept or default.score > max(kept) + _DEFAULT_SETTLED_RATIO:
+        if not kept or default.score > max(kept) + _ABOUT_RATIO:
             yield self._config(0, default.load)
 
     def _widest(self, look: Outlook) -> Level:
@@ -149,7 +151,7 @@ class CapacityPlanner:
         scored = [(self._problem.score(level), level) for level in look.best_kept]
         best = scored[0][0]
         equal = [
-            level for score, level in scored if score is not None and best is not None and score >= best - FLAT_RATIO
+            level for score, level in scored if score is not None and best is not None and score >= best - _ABOUT_RATIO
         ]
         return max(equal, key=lambda level: self._problem.slots[look.row(level.candidate)].batch_limit)
 
