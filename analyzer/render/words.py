@@ -74,6 +74,10 @@ def client_command(profile: LoadProfile) -> str:
     else:
         words += ["--request-rate-range", f"{profile.load.per_second:.10g}"]
         words += ["--request-distribution", profile.load.arrival]
+        if profile.load.arrival == "gamma":
+            words += ["--gamma-shape", f"{profile.load.gamma_shape:g}"]
+        if profile.load.max_in_flight is not None:
+            words += ["--max-in-flight", str(profile.load.max_in_flight)]
     if profile.input_data != "random":
         words += ["--input-data", profile.input_data]
     for name, shape in sorted(profile.shapes.items()):

@@ -55,3 +55,9 @@ def test_the_load_generators_command_is_quoted():
         "perf-client -m 'my model' -i http -b 4 --request-rate-range 200 --request-distribution poisson"
         " --input-data 'a b.json' --shape X:3,224 --duration 5 --seed 0"
     )
+
+
+def test_an_open_load_keeps_its_shape_and_cap():
+    load = RequestRate(per_second=50.0, arrival="gamma", gamma_shape=0.5, max_in_flight=64)
+    command = words.client_command(LoadProfile(model="m", load=load))
+    assert "--request-distribution gamma --gamma-shape 0.5 --max-in-flight 64" in command
