@@ -158,11 +158,15 @@ class ScheduledModel:
         self._is_dispatching = False
 
     def _send(self, count: int) -> None:
-        jobs = [self._queue.popleft() for _ in range(count)]
-        rows = [job.rows for job in jobs]
-        self._queued_rows -= sum(rows)
+        take = self._queue.popleft
+        jobs = [take()] if count == 1 else [take() for _ in range(count)]
+        requests, rows = [], []
+        for job in jobs:
+            requests.append(job.request)
+            rows.append(job.rows)
+            self._queued_rows -= job.rows
         self._free -= 1
-        self._crew.start(Execution([job.request for job in jobs], rows), partial(self._on_done, jobs))
+        self._crew.start(Execution(requests, rows), partial(self._on_done, jobs))
 
     def _on_done(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
         self._free += 1

@@ -53,7 +53,7 @@ class Statistics:
     spent: Durations = field(default_factory=Durations)
     inference_count: int = 0
     execution_count: int = 0
-    last_inference_ms: int = 0
+    last_inference_ns: int = 0
     batches: dict[int, _BatchSize] = field(default_factory=dict)
 
     def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
@@ -76,8 +76,7 @@ class Statistics:
         size.input_ns += spent.input_ns
         size.infer_ns += spent.infer_ns
         size.output_ns += spent.output_ns
-        # Wall time: the statistics extension defines last_inference as milliseconds since the epoch.
-        self.last_inference_ms = time.time_ns() // 1_000_000
+        self.last_inference_ns = time.monotonic_ns()
 
     def record_failure(self, total_ns: int) -> None:
         self.fail.count += 1
@@ -106,12 +105,17 @@ class Statistics:
         return service_pb2.ModelStatistics(
             name=self.name,
             version=self.version,
-            last_inference=self.last_inference_ms,
+            last_inference=_epoch_ms(self.last_inference_ns),
             inference_count=self.inference_count,
             execution_count=self.execution_count,
             inference_stats=requests,
             batch_stats=sizes,
         )
+
+
+def _epoch_ms(at_ns: int) -> int:
+    """Monotonic to wall time, which is how the statistics extension defines last_inference; 0 is never."""
+    return (time.time_ns() - time.monotonic_ns() + at_ns) // 1_000_000 if at_ns else 0
 
 
 def _duration(count: int, ns: int) -> service_pb2.StatisticDuration:

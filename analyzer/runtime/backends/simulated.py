@@ -20,7 +20,7 @@ import numpy as np
 
 from analyzer.runtime.backends.base import Answers, Execution, Instance, ModelError, ModelFiles, Placement
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest
 
 _BLOCK = bytes(16_384)
 
@@ -79,6 +79,8 @@ class _SimulatedInstance:
     def __init__(self, files: ModelFiles, service: Service, index: int, device: AbstractContextManager[object]) -> None:
         self._name = files.name
         self._service = service
+        self._is_instant = service.is_instant
+        self._fail_every = service.fail_every
         self._device = device
         self._rng = random.Random(service.seed + index)
         self._executions = 0
@@ -86,20 +88,21 @@ class _SimulatedInstance:
 
     def execute(self, execution: Execution) -> Answers:
         execution.input_end_ns = time.monotonic_ns()
-        if not self._service.is_instant:
+        if not self._is_instant:
             with self._device:
                 self._spend(self._service.draw_ns(sum(execution.rows), self._rng))
         execution.infer_end_ns = time.monotonic_ns()
         self._executions += 1
-        if self._service.fail_every and self._executions % self._service.fail_every == 0:
+        if self._fail_every and self._executions % self._fail_every == 0:
             raise InferError(ErrorKind.INTERNAL, f"simulated failure of model '{self._name}'")
-        return [self._answer(request, rows) for request, rows in zip(execution.requests, execution.rows)]
+        outputs = self._outputs
+        return [
+            {output.name: output.make(request, rows) for output in outputs}
+            for request, rows in zip(execution.requests, execution.rows)
+        ]
 
     def close(self) -> None:
         """There is nothing to free."""
-
-    def _answer(self, request: InferRequest, rows: int) -> Tensors:
-        return {output.name: output.make(request, rows) for output in self._outputs}
 
     def _spend(self, duration_ns: int) -> None:
         if not self._service.is_busy:
