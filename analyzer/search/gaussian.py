@@ -38,20 +38,18 @@ def fit(features: Array, values: Array, noise: Array, explained: int = 0, typica
     """
     if len(values) == 0:
         return Residual(np.empty(0), np.empty((0, 0)), 2 * typical)
-    base = kernel(features, features)
+    # With K = D (s^2 C + I) D, D the noise, one decomposition of C serves every spread s.
+    decomposed = np.linalg.eigh(kernel(features, features) / np.outer(noise, noise))
+    spectrum: Array = np.maximum(decomposed.eigenvalues, 0.0)
+    turned: Array = decomposed.eigenvectors.T / noise
+    projected = turned @ values
     share = max(len(values) - explained, 0) / len(values)
-    best: tuple[float, float, Array] | None = None
-    for spread in _SPREADS * typical / _TYPICAL_SPREAD:
-        lower = _lower(spread**2 * base + np.diag(noise**2))
-        solved = np.linalg.solve(lower, values)
-        likelihood = -float(np.sum(solved**2)) / 2 - float(np.sum(np.log(np.diag(lower))))
-        score = share * likelihood - np.log(spread / typical) ** 2 / 2
-        if best is None or score > best[0]:
-            best = (score, float(spread), lower)
-    assert best is not None  # _SPREADS is not empty
-    _, spread, lower = best
-    inverse = np.asarray(np.linalg.solve(lower, np.eye(len(values))), dtype=np.float64)
-    return Residual(inverse.T @ (inverse @ values), inverse, spread)
+    spreads = _SPREADS * typical / _TYPICAL_SPREAD
+    grown = 1 + spreads[:, None] ** 2 * spectrum[None, :]
+    likelihood = -np.sum(projected**2 / grown, axis=1) / 2 - np.sum(np.log(grown), axis=1) / 2
+    best = int(np.argmax(share * likelihood - np.log(spreads / typical) ** 2 / 2))
+    factor = turned / np.sqrt(grown[best])[:, None]
+    return Residual(factor.T @ (factor @ values), factor, float(spreads[best]))
 
 
 def kernel(a: Array, b: Array) -> Array:
@@ -69,7 +67,3 @@ def prior_variance(features: Array) -> Array:
     """The kernel of each point with itself."""
     result: Array = 1.25 + 0.1 * np.einsum("ij,ij->i", features, features)
     return result
-
-
-def _lower(matrix: Array) -> Array:
-    return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
