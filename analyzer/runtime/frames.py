@@ -46,6 +46,18 @@ class Code:
     ENHANCE_YOUR_CALM = 11
 
 
+class WholeAnswer:
+    """The header and trailer blocks of an answer, as frames that only lack their stream's number."""
+
+    __slots__ = ("headers", "headers_start", "trailers", "trailers_start")
+
+    def __init__(self, headers: bytes, trailers: bytes) -> None:
+        end = Flag.END_HEADERS | Flag.END_STREAM
+        self.headers, self.trailers = headers, trailers
+        self.headers_start = frame_head(len(headers), Kind.HEADERS, Flag.END_HEADERS, 0)[:5]
+        self.trailers_start = frame_head(len(trailers), Kind.HEADERS, end, 0)[:5]
+
+
 class ConnectionFault(Exception):
     """The connection can't go on: GOAWAY with ``code``, then close."""
 

@@ -16,10 +16,10 @@ from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import ErrorKind, InferError, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.wire import invalid
-from analyzer.runtime.wire_proto import ResponseEncoder, decode_request
+from analyzer.runtime.wire_proto import RequestDecoder, ResponseEncoder
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _M = TypeVar("_M", bound=Message)
@@ -34,6 +34,7 @@ class GrpcSite:
         self._store = store
         self._control = control
         self._limit_bytes = message_limit_bytes
+        self._decode = RequestDecoder().decode
         self._encode = ResponseEncoder().encode
         self._tasks: set[asyncio.Task[None]] = set()
         pb = service_pb2
@@ -120,8 +121,14 @@ class GrpcSite:
 
     def _infer(self, call: GrpcCall, message: bytes) -> None:
         arrival_ns = time.monotonic_ns()
-        request = decode_request(_parsed(service_pb2.ModelInferRequest, message), arrival_ns)
+        request = self._decoded(message, arrival_ns)
         self._store.submit(request, partial(self._answer_infer, call))
+
+    def _decoded(self, message: bytes, arrival_ns: int) -> InferRequest:
+        try:
+            return self._decode(message, arrival_ns)
+        except DecodeError:
+            raise invalid("the message is not a valid ModelInferRequest") from None
 
     def _answer_infer(self, call: GrpcCall, response: InferResponse | InferError) -> None:
         try:
@@ -135,7 +142,7 @@ class GrpcSite:
         arrival_ns = time.monotonic_ns()
         request_id = ""
         try:
-            request = decode_request(_parsed(service_pb2.ModelInferRequest, message), arrival_ns)
+            request = self._decoded(message, arrival_ns)
             request_id = request.id
             self._store.submit(request, partial(self._answer_stream, call, request_id))
         except InferError as error:

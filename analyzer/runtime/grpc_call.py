@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from analyzer.runtime.frames import Flag, Kind, frame_head
+from analyzer.runtime.frames import Flag, Kind, WholeAnswer, frame_head
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
 from analyzer.runtime.http_message import decompressed
@@ -39,18 +39,18 @@ _HEADERS_BLOCK = _STATUS_200 + _literal("content-type", "application/grpc")
 _OK_BLOCK = _literal("grpc-status", "0")
 
 
+_ANSWER = WholeAnswer(_HEADERS_BLOCK, _OK_BLOCK)
+_MESSAGE_LIMIT_BYTES = 2500  # three times that when escaped, which fits any peer's limit on headers
+
+
 def answer_headers(stream_id: int) -> bytes:
     return frame_head(len(_HEADERS_BLOCK), Kind.HEADERS, Flag.END_HEADERS, stream_id) + _HEADERS_BLOCK
 
 
-def ok_trailers(stream_id: int) -> bytes:
-    flags = Flag.END_HEADERS | Flag.END_STREAM
-    return frame_head(len(_OK_BLOCK), Kind.HEADERS, flags, stream_id) + _OK_BLOCK
-
-
 def status_trailers(stream_id: int, status: int, message: str, *, with_headers: bool) -> bytes:
     """``with_headers``: nothing was sent before, so this one block is the whole answer."""
-    text = quote(message[:4096], safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~")
+    message = message.encode()[:_MESSAGE_LIMIT_BYTES].decode(errors="ignore")
+    text = quote(message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~")
     block = _literal("grpc-status", str(status)) + (_literal("grpc-message", text) if text else b"")
     if with_headers:
         block = _HEADERS_BLOCK + block
@@ -125,13 +125,13 @@ class GrpcCall:
 
     def respond(self, message: list[Buffer]) -> None:
         """The one answer of a unary call."""
-        stream_id = self._stream_id
-        prefix = b"\x00" + sum(map(len, message)).to_bytes(4, "big")
-        self._connection.respond(stream_id, answer_headers(stream_id), [prefix, *message], ok_trailers(stream_id))
+        length = sum(map(len, message))
+        prefix = length.to_bytes(_PREFIX_BYTES, "big")  # its first byte: not compressed
+        self._connection.respond(self._stream_id, _ANSWER, _PREFIX_BYTES + length, [prefix, *message])
 
     def send(self, message: list[Buffer]) -> None:
         """One answer of a stream. Each message that came in is answered once, see ``_end_if_done``."""
-        prefix = b"\x00" + sum(map(len, message)).to_bytes(4, "big")
+        prefix = sum(map(len, message)).to_bytes(_PREFIX_BYTES, "big")
         headers = b"" if self._headers_sent else answer_headers(self._stream_id)
         self._headers_sent = True
         self._connection.send(self._stream_id, headers, [prefix, *message])
@@ -205,11 +205,8 @@ class GrpcCall:
 
     def _end_if_done(self) -> None:
         if self._remote_done and not self._outstanding:
-            if self._headers_sent:
-                self._connection.finish(self._stream_id, ok_trailers(self._stream_id))
-            else:
-                block = status_trailers(self._stream_id, OK, "", with_headers=True)
-                self._connection.finish(self._stream_id, block)
+            block = status_trailers(self._stream_id, OK, "", with_headers=not self._headers_sent)
+            self._connection.finish(self._stream_id, block)
 
 
 def _no_method(call: GrpcCall, _message: bytes) -> None:

@@ -32,13 +32,13 @@ class HeaderMemo(Generic[_T]):
         found = self._known.get(block)
         if found is not None:
             return found
-        before = self._table_mark()
+        numbers, newest = self._table_numbers(), self._newest_entry()
         try:
             headers: Headers = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as error:
             raise HeaderBlockError(str(error)) from None
         value = self._read(headers)
-        if self._table_mark() != before:
+        if self._table_numbers() != numbers or self._newest_entry() is not newest:
             self._known.clear()
         elif len(block) <= _BLOCK_BYTES:
             if len(self._known) >= _ENTRIES:
@@ -46,8 +46,12 @@ class HeaderMemo(Generic[_T]):
             self._known[block] = value
         return value
 
-    def _table_mark(self) -> tuple[Any, ...]:
-        """Differs after every change: additions put a new object first, evictions and resizing change the numbers."""
+    def _table_numbers(self) -> tuple[int, int, int]:
+        """Evictions and resizing change one of these."""
         table = self._decoder.header_table
-        entries = table.dynamic_entries
-        return table.maxsize, len(entries), id(entries[0]) if entries else None, table._current_size
+        return table.maxsize, len(table.dynamic_entries), table._current_size
+
+    def _newest_entry(self) -> Any:
+        """An addition puts a new object first. Compared by identity, since an equal entry may be added again."""
+        entries = self._decoder.header_table.dynamic_entries
+        return entries[0] if entries else None

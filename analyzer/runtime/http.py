@@ -12,15 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import numpy as np
-
 from analyzer.runtime.http_message import (
     CONTINUE,
-    HEAD_LIMIT_BYTES,
     ChunkedBody,
     Head,
     HttpError,
+    aligned_room,
     answer_head,
+    check_unfinished_head,
     parse_head,
 )
 from analyzer.runtime.request import InferError
@@ -32,7 +31,6 @@ _JOIN_LIMIT_BYTES = 64 * 1024
 _MEMO_ENTRIES = 512
 _MEMO_HEAD_BYTES = 4096
 _PIPELINE_LIMIT = 64
-_ALIGNMENT_BYTES = 64
 _LINGER_S = 2.0
 _JSON = "Content-Type: application/json\r\n"
 
@@ -111,6 +109,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         "_chunked",
         "_exchanges",
         "_filled",
+        "_is_unread",
         "_next",
         "_pending",
         "_refused",
@@ -130,7 +129,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._filled = 0
         self._chunked: ChunkedBody | None = None
         self._next: tuple[Head, Action, Exchange] | None = None
-        self._throttled = False  # the client does not read its answers, or has too many under way
+        self._is_unread = False  # the client does not read its answers
+        self._throttled = False  # nothing is read from it, for that reason or for too many requests under way
         self._stopped = False  # nothing more is read: the last request of the connection is in
         self._refused = False
         self.draining = False
@@ -164,9 +164,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         return bool(self._exchanges) and self._next is None
 
     def pause_writing(self) -> None:
+        self._is_unread = True
         self._throttle()
 
     def resume_writing(self) -> None:
+        self._is_unread = False
         self._unthrottle()
 
     def drain(self) -> None:
@@ -213,7 +215,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _unthrottle(self) -> None:
         """Reads on. What had been read already goes first, in a turn of its own: this runs inside ``flush``."""
-        if self._throttled and self._transport is not None:
+        if self._throttled and not self._is_unread and self._transport is not None:
             self._throttled = False
             self._transport.resume_reading()
             if self._pending and self._body is None:
@@ -245,7 +247,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 continue
             end = data.find(b"\r\n\r\n", offset) + 4
             if end < 4:
-                _check_unfinished_head(data, offset)
+                check_unfinished_head(data, offset)
                 break
             head, action = self._site.head(data[offset:end])
             offset = self._start(head, action, data, end)
@@ -264,7 +266,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if length is None:
             self._chunked = ChunkedBody(self._site.body_limit_bytes)
             return start
-        self._body = body = _aligned(length, head.json_length or 0)
+        self._body = body = aligned_room(length, head.json_length or 0)
         self._filled = len(data) - start
         body[: self._filled] = memoryview(data)[start:]
         return len(data)
@@ -312,17 +314,3 @@ class HttpConnection(asyncio.BufferedProtocol):
         exchange = Exchange(self, keep_alive=False)
         self._exchanges.append(exchange)
         exchange.fail(error)
-
-
-def _check_unfinished_head(data: bytes, offset: int) -> None:
-    if len(data) - offset > HEAD_LIMIT_BYTES:
-        raise HttpError(431, f"request head is larger than {HEAD_LIMIT_BYTES} bytes")
-    if data.find(b"\n\n", offset) >= 0:
-        raise HttpError(400, "malformed HTTP request: header lines must end with CR LF")
-
-
-def _aligned(length: int, json_length: int) -> memoryview:
-    """Room for a body of ``length`` bytes whose part behind the JSON begins at an aligned address."""
-    room = np.empty(length + _ALIGNMENT_BYTES, dtype=np.uint8)
-    shift = -(room.ctypes.data + json_length) % _ALIGNMENT_BYTES
-    return room.data[shift : shift + length]

@@ -14,6 +14,7 @@ from analyzer.runtime.frames import (
     Flag,
     Kind,
     Setting,
+    WholeAnswer,
     frame_head,
     go_away_frame,
     read_settings,
@@ -118,17 +119,19 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         if self._transport is not None:
             self._transport.abort()
 
-    def respond(self, stream_id: int, head: bytes, parts: list[Buffer], trailers: bytes) -> None:
-        """A whole answer: frames of headers, one message, frames of trailers."""
+    def respond(self, stream_id: int, answer: WholeAnswer, length: int, parts: list[Buffer]) -> None:
+        """All of an answer at once, ``parts`` being the ``length`` bytes of its data."""
         if self._streams.pop(stream_id, None) is None:
             return
-        length = sum(map(len, parts))
+        number = stream_id.to_bytes(4, "big")
+        opening = answer.headers_start, number, answer.headers
+        ending = answer.trailers_start, number, answer.trailers
         if length <= _JOIN_LIMIT_BYTES and self._outbox.fits(stream_id, length):
-            frame = (head, frame_head(length, Kind.DATA, 0, stream_id), *parts, trailers)
             if self._transport is not None:
-                self._transport.write(b"".join(frame))
+                data_start = (length << 16).to_bytes(5, "big")
+                self._transport.write(b"".join((*opening, data_start, number, *parts, *ending)))
         else:
-            self._write([head, *self._outbox.send(stream_id, parts, trailers)])
+            self._write([*opening, *self._outbox.send(stream_id, parts, b"".join(ending))])
         if self._draining:
             self._close_if_done()
 

@@ -3,9 +3,11 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import httptools
+import numpy as np
 
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.wire import Buffer
@@ -27,6 +29,7 @@ _REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+_ALIGNMENT_BYTES = 64
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -129,6 +132,20 @@ def _choose_encoding(value: str) -> str:
     return ""
 
 
+def check_unfinished_head(data: bytes, offset: int) -> None:
+    if len(data) - offset > HEAD_LIMIT_BYTES:
+        raise HttpError(431, f"request head is larger than {HEAD_LIMIT_BYTES} bytes")
+    if data.find(b"\n\n", offset) >= 0:
+        raise HttpError(400, "malformed HTTP request: header lines must end with CR LF")
+
+
+def aligned_room(length: int, json_length: int) -> memoryview:
+    """Room for a body of ``length`` bytes whose part behind the JSON begins at an aligned address."""
+    room = np.empty(length + _ALIGNMENT_BYTES, dtype=np.uint8)
+    shift = -(room.ctypes.data + json_length) % _ALIGNMENT_BYTES
+    return room.data[shift : shift + length]
+
+
 class ChunkedBody:
     """A chunked body as it arrives. ``feed`` returns how much it used; ``done`` says that the last chunk was seen."""
 
@@ -216,6 +233,7 @@ def compressed(parts: list[Buffer], encoding: str) -> list[Buffer]:
     return [b"".join([*(deflater.compress(part) for part in parts), deflater.flush()])]
 
 
+@lru_cache(maxsize=1024)
 def answer_head(status: int, length: int, extra: str, keep_alive: bool) -> bytes:
     close = "" if keep_alive else "Connection: close\r\n"
     return f"HTTP/1.1 {status} {_REASONS[status]}\r\n{extra}{close}Content-Length: {length}\r\n\r\n".encode("latin-1")

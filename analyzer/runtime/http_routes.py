@@ -19,7 +19,7 @@ from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.wire import Buffer
-from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_answer
+from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_infer
 
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _encode = msgspec.json.Encoder().encode
@@ -151,7 +151,7 @@ class Routes:
         try:
             if isinstance(response, InferError):
                 raise response
-            parts, json_length = encode_answer(response, form, partial(self._output_datatype, response))
+            parts, json_length = encode_infer(response, form, partial(self._output_datatype, response))
         except InferError as error:
             exchange.fail(error)
             return

@@ -280,6 +280,27 @@ def test_answer_to_a_vanished_client_is_dropped():
     play(scene, held=True)
 
 
+def test_client_that_never_reads_is_not_listened_to_without_end():
+    body, header = binary(np.zeros(20_000, np.float32), "FP32")
+    request = infer(body, header)
+
+    async def scene(client, store, site):
+        client.reader._transport.pause_reading()  # asyncio's own stream reader would read ahead
+        for _ in range(400):
+            client.send(request)
+        seen = -1
+        while seen != len(store.requests):  # until nothing moves any more
+            seen = len(store.requests)
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert 0 < seen < 300
+        client.reader._transport.resume_reading()
+        for _ in range(400):
+            assert (await client.answer())[0] == 200
+
+    play(scene)
+
+
 BROKEN = [
     (b"NONSENSE\r\n\r\n", 400, "malformed HTTP request"),
     (b"GET / HTTP/1.1\nHost: x\n\n", 400, "must end with CR LF"),
