@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
@@ -390,5 +392,33 @@ def test_failed_inference_is_told_with_its_status():
     async def scene(client, store, site):
         client.send(infer(infer_json([1, 2], parameters={"fail": True})))
         assert await client.error() == (500, "asked to fail")
+
+    play(scene)
+
+
+PIECES = [
+    b"GET /v2 HTTP/1.1\r\n",
+    b"POST /v2/models/echo/infer HTTP/1.1\r\n",
+    b"POST /v2/repository/models/echo/load HTTP/1.1\r\n",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Inference-Header-Content-Length: 3\r\n",
+    b"Content-Encoding: gzip\r\n",
+    b"Expect: 100-continue\r\n",
+    b"\r\n",
+    b'5\r\n{"in"\r\n',
+    b'{"inputs": [{"name": "INPUT0", "datatype": "BYTES", "shape": [1], "data": [""]}]}',
+    infer(infer_json([1, 2])),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=50), st.sampled_from(PIECES)), max_size=12))
+def test_any_bytes_leave_the_server_serving(pieces):
+    async def scene(client, store, site):
+        client.send(b"".join(pieces))
+        client.writer.write_eof()
+        async for line in client.reader:
+            assert b"internal error" not in line
 
     play(scene)
