@@ -23,6 +23,8 @@ from analyzer.search.task import SearchTask
 WORTH_ODDS = 0.02
 """While nothing keeps the limits: the chance to do so below which a candidate is given up."""
 
+_USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
+
 _EAGER_POINTS = 30
 """After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
 
@@ -81,12 +83,15 @@ class CapacityPlanner:
 
     def expected_remaining(self) -> int:
         """Openings not yet made, candidates that may still win, and what it usually takes to settle."""
-        seen = self._asked | self._outcomes.keys()
-        open_points = sum(config.key not in seen for config in self._proposals(finish=False))
-        if open_points == 0:
-            return int(any(config.key not in seen for config in self._proposals()))
-        left = open_points + 3
-        return left if self._options.max_points is None else min(left, max(0, self._options.max_points - len(seen)))
+        look, seen = self._look(), self._asked | self._outcomes.keys()
+        opening = sum(config.key not in seen for config in self._opening(look))
+        exploring = sum(config.key not in seen for config in self._exploring(look))
+        if opening + exploring == 0:
+            left = int(any(config.key not in seen for config in self._proposals()))
+        else:
+            left = opening + min(exploring, _USUAL_EXPLORING) + _USUAL_SETTLING
+        most = self._options.max_points
+        return left if most is None else min(left, max(0, most - len(seen)))
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return account.ledger(self._look(), self._roster.skipped, self._reused)
@@ -97,14 +102,13 @@ class CapacityPlanner:
             self._outlook = Outlook(self._problem, evidence)
         return self._outlook
 
-    def _proposals(self, finish: bool = True) -> Iterator[RunConfig]:
+    def _proposals(self) -> Iterator[RunConfig]:
         """Everything worth measuring now, the most useful first."""
         look = self._look()
         yield from self._opening(look)
         yield from self._exploring(look)
-        if finish:
-            yield from self._checking(look)
-            yield from self._settling(look)
+        yield from self._checking(look)
+        yield from self._settling(look)
 
     def _opening(self, look: Outlook) -> Iterator[RunConfig]:
         """The default alone and at its best, then far corners: a decent answer early, and what the forecast needs."""

@@ -12,6 +12,7 @@ from analyzer.stats import pool
 from perf_client.profile import RequestRate
 
 _CLEARLY_OVER = 1.15
+_CLEARLY_OVER_UNSUPPORTED = 1.5
 """A figure without an interval counts as beyond doubt above a limit when it misses it by this factor."""
 
 
@@ -126,7 +127,8 @@ def _over(estimate: Estimate | None, budget: Budget, side: str) -> float:
         case "far":
             bound = estimate.value if high is None else high
         case "near" if low is None:
-            bound = estimate.value / _CLEARLY_OVER if budget.at_most else estimate.value * _CLEARLY_OVER
+            factor = _CLEARLY_OVER if estimate.supported else _CLEARLY_OVER_UNSUPPORTED
+            bound = estimate.value / factor if budget.at_most else estimate.value * factor
         case "near":
             bound = estimate.value if low is None else low
         case _:

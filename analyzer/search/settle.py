@@ -17,7 +17,8 @@ MOST_LEADERS = 3
 _WORTH_RATIO = 0.01
 """Differences of the objective below this do not earn another measurement."""
 
-_PRECISE_RATIO = 0.005
+_PRECISE_RATIO = 0.02
+"""Leaders known this well, and still not told apart, are a tie worth reporting, not worth more measurements."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from analyzer.stats import Z95, half_width
 MOST_LEVELS = 100
 """Levels that a fit looks at: beyond that they cost time and teach little."""
 
-_COARSE_LOADS = 13
+_COARSE_CELLS = 2000
+_FEWEST_COARSE, _MOST_COARSE = 6, 13
 _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
+_UNSUPPORTED_NOISE = 0.1
 _TINY = 1e-9
 _OTHER_SPREAD = 0.3
 
@@ -113,7 +115,8 @@ class Surrogate:
 
     def _coarse(self, slots: Sequence[Slots], in_flight: Array) -> Coarse:
         row = in_flight[0]
-        wanted = np.geomspace(row[0], row[-1], _COARSE_LOADS)
+        count = min(max(_COARSE_CELLS // len(slots), _FEWEST_COARSE), _MOST_COARSE)
+        wanted = np.geomspace(row[0], row[-1], count)
         columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
         repeated = [slot for slot in slots for _ in columns]
         features = _features(repeated, _points(repeated, in_flight[:, columns].ravel()))
@@ -193,10 +196,13 @@ def _line(line: tuple[float, float], mean_ms: Array) -> Array:
 
 def _noise(estimate: Estimate | None) -> float:
     """Standard deviation of the logarithm."""
-    half = None if estimate is None else half_width(estimate)
-    if estimate is None or half is None or not estimate.value:
+    if estimate is None:
         return _UNKNOWN_NOISE
-    return min(max(half / Z95 / abs(estimate.value), _FLOOR), 0.5)
+    least = _FLOOR if estimate.supported else _UNSUPPORTED_NOISE
+    half = half_width(estimate)
+    if half is None or not estimate.value:
+        return max(least, _UNKNOWN_NOISE)
+    return min(max(half / Z95 / abs(estimate.value), least), 0.5)
 
 
 def _points(slots: Sequence[Slots], in_flight: Array) -> Points:
