@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _SPREADS = np.array([0.004, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32])
-_TYPICAL_SPREAD = 0.06
+TYPICAL_SPREAD = 0.06
 """Before anything is known a model is taken to be off by so much, relative, within a factor e."""
 
 
@@ -30,7 +30,7 @@ class Residual:
         return variance * (cross @ self.weights), np.sqrt(np.maximum(left, 1e-10))
 
 
-def fit(features: Array, values: Array, noise: Array, explained: int = 0, typical: float = _TYPICAL_SPREAD) -> Residual:
+def fit(features: Array, values: Array, noise: Array, explained: int = 0, typical: float = TYPICAL_SPREAD) -> Residual:
     """``noise`` holds standard deviations; ``explained`` counts the parameters that the model before it has used up.
 
     The spread maximizes the marginal likelihood, discounted for those parameters: residuals of few points are small
@@ -44,7 +44,7 @@ def fit(features: Array, values: Array, noise: Array, explained: int = 0, typica
     turned: Array = decomposed.eigenvectors.T / noise
     projected = turned @ values
     share = max(len(values) - explained, 0) / len(values)
-    spreads = _SPREADS * typical / _TYPICAL_SPREAD
+    spreads = _SPREADS * typical / TYPICAL_SPREAD
     grown = 1 + spreads[:, None] ** 2 * spectrum[None, :]
     likelihood = -np.sum(projected**2 / grown, axis=1) / 2 - np.sum(np.log(grown), axis=1) / 2
     best = int(np.argmax(share * likelihood - np.log(spreads / typical) ** 2 / 2))

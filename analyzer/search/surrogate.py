@@ -26,7 +26,7 @@ _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
 _UNSUPPORTED_NOISE = 0.1
 _TINY = 1e-9
-_OTHER_SPREAD = 0.3
+_LATENCY_SPREAD, _OTHER_SPREAD = gaussian.TYPICAL_SPREAD, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +146,15 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
         if name == "throughput" or not len(rows):
             continue
         values = np.array([seen[i].figures[name].value for i in rows])
-        sd = np.array([_noise(seen[i].figures[name]) for i in rows])
         if name.endswith("_ms"):
             lines[name] = _fit_line(mean_ms[rows], values)
-            unexplained = np.log(values) - np.log(_line(lines[name], mean_ms[rows]))
-            processes[name] = Process(gaussian.fit(features[rows], unexplained, sd, explained=2), rows)
+            expected, explained, typical = np.log(_line(lines[name], mean_ms[rows])), 2, _LATENCY_SPREAD
         else:
             others[name] = float(np.median(np.log(values)))
-            unexplained = np.log(values) - others[name]
-            processes[name] = Process(gaussian.fit(features[rows], unexplained, sd, typical=_OTHER_SPREAD), rows)
+            expected, explained, typical = np.full(len(rows), others[name]), 0, _OTHER_SPREAD
+        sd = np.array([_noise(seen[i].figures[name]) for i in rows])
+        process = gaussian.fit(features[rows], np.log(values) - expected, sd, explained, typical)
+        processes[name] = Process(process, rows)
     everything = Process(residual, np.arange(len(seen)))
     return Surrogate(open_loop, service, features, everything, lines, others, processes)
 
