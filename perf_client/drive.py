@@ -12,9 +12,11 @@ from math import ceil
 
 import uvloop
 
+from perf_client.closed_loop import ClosedLoop
 from perf_client.control import Control, Refused, describe_model, make_control
 from perf_client.errors import usage_error
-from perf_client.loops import ClosedLoop, Loop, OpenLoop
+from perf_client.loop import Loop
+from perf_client.open_loop import OpenLoop
 from perf_client.pacer import arrivals
 from perf_client.payload import make_requests
 from perf_client.profile import Concurrency, LoadProfile, RequestRate

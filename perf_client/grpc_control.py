@@ -13,7 +13,8 @@ from perf_client.record import Recorder
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target, TensorMetadata
 from perf_client.transports.base import Connection
 from perf_client.transports.call import CallFailed
-from perf_client.transports.grpc import GrpcConnection, GrpcTransport
+from perf_client.transports.grpc import GrpcTransport
+from perf_client.transports.grpc_connection import GrpcConnection
 from perf_client.transports.http2 import grpc_request
 from perf_client.wire import SERVICE
 

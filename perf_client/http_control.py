@@ -8,7 +8,8 @@ import msgspec
 from perf_client.control import Refused
 from perf_client.profile import ServerTimes
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target
-from perf_client.transports.http import BadAnswer, Head, parse_head
+from perf_client.transports.base import BadAnswer
+from perf_client.transports.http import Head, parse_head
 from perf_client.wire import model_path
 
 _TIMEOUT_S = 10.0

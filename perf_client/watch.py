@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from perf_client.loops import Loop
+from perf_client.loop import Loop
 from perf_client.transports.base import Clock
 
 _HEARTBEAT_S = 0.01

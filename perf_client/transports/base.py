@@ -10,6 +10,10 @@ from typing import Protocol
 from perf_client.record import Recorder
 
 
+class BadAnswer(Exception):
+    """What came is not of the protocol that was asked for."""
+
+
 class Connection(Protocol):
     """One open connection to the server."""
 

@@ -17,47 +17,47 @@ class _Waiting:
 class SendWindows:
     """``connection`` is what may be sent on all streams together, ``initial`` what a new stream may send."""
 
-    __slots__ = ("_waiting", "connection", "initial")
+    __slots__ = ("connection", "initial", "waiting")
 
     def __init__(self) -> None:
         self.connection = DEFAULT_WINDOW
         self.initial = DEFAULT_WINDOW
-        self._waiting: deque[_Waiting] = deque()
+        self.waiting: deque[_Waiting] = deque()
 
     def take(self, request: GrpcRequest) -> bool:
         """Whether the whole message may leave now. Nothing overtakes a message that waits."""
         size = request.window_bytes
-        if size > self.connection or size > self.initial or self._waiting:
+        if size > self.connection or size > self.initial or self.waiting:
             return False
         self.connection -= size
         return True
 
     def wait(self, stream: int, request: GrpcRequest) -> None:
-        self._waiting.append(_Waiting(stream, request.message(), self.initial))
+        self.waiting.append(_Waiting(stream, request.message(), self.initial))
 
     def forget(self, stream: int) -> None:
         """The stream ended before its message was sent."""
-        if self._waiting:
-            self._waiting = deque(entry for entry in self._waiting if entry.stream != stream)
+        if self.waiting:
+            self.waiting = deque(entry for entry in self.waiting if entry.stream != stream)
 
     def widen(self, stream: int, increment: int) -> None:
         """Take a WINDOW_UPDATE; stream 0 is the connection."""
         if stream == 0:
             self.connection += increment
-        for entry in self._waiting:
+        for entry in self.waiting:
             if entry.stream == stream:
                 entry.window += increment
 
     def change_initial(self, size: int) -> None:
         """Take a new SETTINGS_INITIAL_WINDOW_SIZE, which moves the windows of open streams too (RFC 9113, 6.9.2)."""
-        for entry in self._waiting:
+        for entry in self.waiting:
             entry.window += size - self.initial
         self.initial = size
 
     def release(self) -> bytes:
         """The DATA frames that may leave now."""
         frames = []
-        for entry in self._waiting:
+        for entry in self.waiting:
             while self.connection > 0 and entry.window > 0 and entry.position < len(entry.message):
                 size = min(self.connection, entry.window, FRAME_LIMIT)
                 piece = entry.message[entry.position : entry.position + size]
@@ -65,6 +65,6 @@ class SendWindows:
                 entry.window -= len(piece)
                 self.connection -= len(piece)
                 frames.append(data_frame(entry.stream, piece, last=entry.position == len(entry.message)))
-        while self._waiting and self._waiting[0].position == len(self._waiting[0].message):
-            self._waiting.popleft()
+        while self.waiting and self.waiting[0].position == len(self.waiting[0].message):
+            self.waiting.popleft()
         return b"".join(frames)

@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import cast
 
 from perf_client.record import NEVER, OK, Recorder
-from perf_client.transports.base import Clock, Owner, loss_failure
+from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HEADS_KEPT = 256
@@ -15,10 +15,6 @@ _HEAD_LIMIT_BYTES = 65536
 _EXAMPLE_BYTES = 300
 _UNTIL_CLOSE = -1
 _CHUNKED = -2
-
-
-class BadAnswer(Exception):
-    """What came is not HTTP/1.1."""
 
 
 @dataclass(frozen=True, slots=True)

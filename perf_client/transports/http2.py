@@ -217,3 +217,23 @@ def _number(value: bytes) -> int:
     if not value.isdigit():
         raise HPACKError(f"{value!r} is not a status")
     return int(value)
+
+
+class HeaderPieces:
+    """Puts together header blocks that are padded, have a priority or go on in CONTINUATION frames."""
+
+    def __init__(self) -> None:
+        self._stream = 0
+        self._end_stream = 0
+        self._block = b""
+
+    def add(self, kind: int, flags: int, stream: int, payload: bytes) -> tuple[int, bytes] | None:
+        """The END_STREAM flag and the block once it is whole."""
+        if kind == HEADERS:
+            payload = unpadded(payload, flags)
+            self._stream = stream
+            self._end_stream = flags & END_STREAM
+            self._block = payload[5:] if flags & PRIORITY else payload
+        elif stream == self._stream:
+            self._block += payload
+        return (self._end_stream, self._block) if flags & END_HEADERS and stream == self._stream else None

@@ -10,7 +10,7 @@ from perf_client.record import NEVER, Recorder
 from perf_client.transports import http2
 from perf_client.transports.base import Connection
 from perf_client.transports.call import CallFailed
-from perf_client.transports.grpc import GrpcConnection
+from perf_client.transports.grpc_connection import GrpcConnection
 
 HEADERS = b"\x88\x0f\x10\x10application/grpc"
 TRAILERS = b"\x00\x0bgrpc-status\x010"

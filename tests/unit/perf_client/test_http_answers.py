@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perf_client.transports.http import BadAnswer, ChunkedBody, Head, parse_head
+from perf_client.transports.base import BadAnswer
+from perf_client.transports.http import ChunkedBody, Head, parse_head
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from itertools import count
 
 import pytest
 
+from perf_client.closed_loop import ClosedLoop
 from perf_client.errors import LoadError
-from perf_client.loops import ClosedLoop, OpenLoop
+from perf_client.open_loop import OpenLoop
 from perf_client.record import Recorder
 from perf_client.transports.base import Owner
 
