@@ -1,7 +1,10 @@
 """ONNX models through ONNX Runtime, one session an instance, on the CPU or an NVIDIA GPU."""
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from analyzer.runtime.backends.base import Instance, ModelError, ModelFiles, OutputCheck, Placement, find_model_file
 from analyzer.runtime.backends.tensor_batch import TensorBatch
+from analyzer.runtime.devices import gpu_count
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of
 from analyzer.runtime.request import Tensors
 
@@ -58,7 +62,8 @@ class OnnxRuntimeBackend:
                     _describe(files, tensor, listed.add(), skip=int(batches))
 
     def default_kind(self) -> str:
-        return "KIND_GPU" if "CUDAExecutionProvider" in _import_onnxruntime().get_available_providers() else "KIND_CPU"
+        has_cuda = "CUDAExecutionProvider" in _import_onnxruntime().get_available_providers()
+        return "KIND_GPU" if has_cuda and gpu_count() else "KIND_CPU"
 
     def runs_inline(self, files: ModelFiles) -> bool:
         return False
@@ -66,6 +71,7 @@ class OnnxRuntimeBackend:
     def load(self, files: ModelFiles, placement: Placement) -> Instance:
         path = find_model_file(files, self.file_names)
         session = _open_session(files, path, _session_options(files, placement), _providers(placement))
+        _check_provider(placement, session)
         _check_names(files, session)
         outputs = {output.name: datatype_of(output.data_type) for output in files.config.output}
         check = OutputCheck(files.name, {name: NUMPY_DTYPES[datatype] for name, datatype in outputs.items()})
@@ -100,6 +106,15 @@ def _import_onnxruntime() -> Any:
             "the onnxruntime backend is not installed; pip install 'serving-analyzer[cpu]' (or [gpu])"
         ) from None
     return onnxruntime
+
+
+@cache
+def _load_cuda_libraries() -> None:
+    """CUDA and cuDNN as pip packages lie where the loader does not look; ONNX Runtime knows how to find them."""
+    preload = getattr(_import_onnxruntime(), "preload_dlls", None)
+    if preload is not None:
+        with redirect_stdout(sys.stderr):  # it prints what it can't find; stdout carries the ready line
+            preload()
 
 
 def _open_session(files: ModelFiles, path: Path, options: Any, providers: list[Any]) -> Any:
@@ -155,7 +170,17 @@ def _providers(placement: Placement) -> list[Any]:
             f"instance '{placement.name}' is KIND_GPU, but this ONNX Runtime has no CUDA; "
             "pip install 'serving-analyzer[gpu]' or use KIND_CPU"
         )
+    _load_cuda_libraries()
     return [("CUDAExecutionProvider", {"device_id": placement.device}), "CPUExecutionProvider"]
+
+
+def _check_provider(placement: Placement, session: Any) -> None:
+    """ONNX Runtime falls back to the CPU where CUDA can't start: that must not pass for a GPU's figures."""
+    if placement.kind == "KIND_GPU" and "CUDAExecutionProvider" not in session.get_providers():
+        raise ModelError(
+            f"instance '{placement.name}' is KIND_GPU, but ONNX Runtime could not start CUDA; install the CUDA and "
+            "cuDNN libraries it was built for, or use KIND_CPU"
+        )
 
 
 def _check_names(files: ModelFiles, session: Any) -> None:
