@@ -18,7 +18,7 @@ from analyzer.runtime.http2 import Http2Connection
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
-from analyzer.runtime.wire import invalid
+from analyzer.runtime.wire import Buffer, invalid
 from analyzer.runtime.wire_proto import RequestDecoder, ResponseEncoder
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -96,7 +96,7 @@ class GrpcSite:
         models = [model for model in self._store.index() if not request.ready or model.state == "READY"]
         return service_pb2.RepositoryIndexResponse(models=models)
 
-    def _load(self, call: GrpcCall, message: bytes) -> None:
+    def _load(self, call: GrpcCall, message: Buffer) -> None:
         request = _parsed(service_pb2.RepositoryModelLoadRequest, message)
         for name in request.parameters:
             if name != "config":
@@ -105,7 +105,7 @@ class GrpcSite:
         work = partial(self._store.load, request.model_name, config)
         self._run_control(call, work, service_pb2.RepositoryModelLoadResponse())
 
-    def _unload(self, call: GrpcCall, message: bytes) -> None:
+    def _unload(self, call: GrpcCall, message: Buffer) -> None:
         request = _parsed(service_pb2.RepositoryModelUnloadRequest, message)
         work = partial(self._store.unload, request.model_name)
         self._run_control(call, work, service_pb2.RepositoryModelUnloadResponse())
@@ -119,12 +119,12 @@ class GrpcSite:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _infer(self, call: GrpcCall, message: bytes) -> None:
+    def _infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
         request = self._decoded(message, arrival_ns)
         self._store.submit(request, partial(self._answer_infer, call))
 
-    def _decoded(self, message: bytes, arrival_ns: int) -> InferRequest:
+    def _decoded(self, message: Buffer, arrival_ns: int) -> InferRequest:
         try:
             return self._decode(message, arrival_ns)
         except DecodeError:
@@ -138,7 +138,7 @@ class GrpcSite:
         except InferError as error:
             call.fail(error)
 
-    def _stream_infer(self, call: GrpcCall, message: bytes) -> None:
+    def _stream_infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
         request_id = ""
         try:
@@ -166,15 +166,15 @@ class GrpcSite:
 
 
 def _unary(kind: type[_M], answer: Callable[[_M], Message]) -> Method:
-    def start(call: GrpcCall, message: bytes) -> None:
+    def start(call: GrpcCall, message: Buffer) -> None:
         call.respond([answer(_parsed(kind, message)).SerializeToString()])
 
     return Method(start)
 
 
-def _parsed(kind: type[_M], message: bytes) -> _M:
+def _parsed(kind: type[_M], message: Buffer) -> _M:
     try:
-        return kind.FromString(message)
+        return kind.FromString(bytes(message))
     except DecodeError:
         raise invalid(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from analyzer.runtime.frames import Flag, Kind, WholeAnswer, frame_head
+from analyzer.runtime.grpc_messages import PREFIX_BYTES, MessageReader
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
 from analyzer.runtime.http_message import decompressed
@@ -13,7 +14,6 @@ from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.wire import Buffer
 
 OK = 0
-_PREFIX_BYTES = 5
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def status_trailers(stream_id: int, status: int, message: str, *, with_headers: 
 class Method:
     """``start`` gets every message. A ``streaming`` method may get any number, another exactly one."""
 
-    start: "Callable[[GrpcCall, bytes], None]"
+    start: "Callable[[GrpcCall, Buffer], None]"
     streaming: bool = False
 
 
@@ -92,16 +92,15 @@ def read_head(methods: dict[bytes, Method], headers: Headers) -> GrpcHead:
 class GrpcCall:
     """One call: its messages as they arrive, and its answers. Answers to a call that is gone are dropped."""
 
-    __slots__ = ("_chunks", "_connection", "_head", "_headers_sent", "_limit_bytes", "_messages", "_outstanding",
-                 "_received", "_remote_done", "_stream_id", "unacknowledged_bytes")  # fmt: skip
+    __slots__ = ("_connection", "_head", "_headers_sent", "_limit_bytes", "_messages", "_outstanding", "_reader",
+                 "_remote_done", "_stream_id", "unacknowledged_bytes")  # fmt: skip
 
     def __init__(self, connection: Http2Connection[GrpcHead], stream_id: int, head: GrpcHead, limit_bytes: int) -> None:
         self._connection = connection
         self._stream_id = stream_id
         self._head = head
         self._limit_bytes = limit_bytes
-        self._chunks: list[bytes] = []
-        self._received = 0
+        self._reader = MessageReader(limit_bytes)
         self._messages = 0
         self._outstanding = 0
         self._remote_done = False
@@ -109,11 +108,17 @@ class GrpcCall:
         self.unacknowledged_bytes = 0
 
     def data(self, payload: bytes, end: bool) -> None:
-        if end and not self._received and self._head.fault is None and payload[:1] == b"\x00":
-            length = int.from_bytes(payload[1:_PREFIX_BYTES], "big")
-            if length == len(payload) - _PREFIX_BYTES and length <= self._limit_bytes:
+        if (
+            end
+            and not self._messages
+            and not self._reader.is_inside
+            and self._head.fault is None
+            and payload[:1] == b"\x00"
+        ):
+            length = int.from_bytes(payload[1:PREFIX_BYTES], "big")
+            if length == len(payload) - PREFIX_BYTES and length <= self._limit_bytes:
                 self._remote_done = True
-                self._start(payload[_PREFIX_BYTES:])
+                self._start(payload[PREFIX_BYTES:])
                 return
         try:
             self._collect(payload, end)
@@ -121,17 +126,17 @@ class GrpcCall:
             self.fail(error, reset=not end)
 
     def cancel(self) -> None:
-        self._chunks.clear()
+        """The client wants no answer any more; what was submitted runs on, and its answer is dropped."""
 
     def respond(self, message: list[Buffer]) -> None:
         """The one answer of a unary call."""
         length = sum(map(len, message))
-        prefix = length.to_bytes(_PREFIX_BYTES, "big")  # its first byte: not compressed
-        self._connection.respond(self._stream_id, _ANSWER, _PREFIX_BYTES + length, [prefix, *message])
+        prefix = length.to_bytes(PREFIX_BYTES, "big")  # its first byte: not compressed
+        self._connection.respond(self._stream_id, _ANSWER, PREFIX_BYTES + length, [prefix, *message])
 
     def send(self, message: list[Buffer]) -> None:
         """One answer of a stream. Each message that came in is answered once, see ``_end_if_done``."""
-        prefix = sum(map(len, message)).to_bytes(_PREFIX_BYTES, "big")
+        prefix = sum(map(len, message)).to_bytes(PREFIX_BYTES, "big")
         headers = b"" if self._headers_sent else answer_headers(self._stream_id)
         self._headers_sent = True
         self._connection.send(self._stream_id, headers, [prefix, *message])
@@ -143,7 +148,7 @@ class GrpcCall:
         block = status_trailers(self._stream_id, status, error.message, with_headers=not self._headers_sent)
         self._connection.finish(self._stream_id, block, reset=reset)
 
-    def _start(self, message: bytes) -> None:
+    def _start(self, message: Buffer) -> None:
         self._outstanding += 1
         self._messages += 1
         try:
@@ -157,51 +162,26 @@ class GrpcCall:
     def _collect(self, payload: bytes, end: bool) -> None:
         if self._head.fault is not None:
             raise self._head.fault
-        if payload:
-            self._chunks.append(payload)
-            self._received += len(payload)
-        for message in self._whole_messages():
+        for flag, message in self._reader.feed(payload):
             if self._messages and not self._head.method.streaming:
                 raise InferError(ErrorKind.UNIMPLEMENTED, "this call takes one message, not a stream")
-            self._start(message)
+            self._start(self._plain(flag, message))
         if not end:
             return
         self._remote_done = True
-        if self._received:
+        if self._reader.is_inside:
             raise InferError(ErrorKind.INTERNAL, "the call ended inside a message")
         if self._head.method.streaming:
             self._end_if_done()
         elif not self._messages:
             raise InferError(ErrorKind.UNIMPLEMENTED, "the call carries no message")
 
-    def _whole_messages(self) -> list[bytes]:
-        messages = []
-        while self._received >= _PREFIX_BYTES:
-            if len(self._chunks[0]) < _PREFIX_BYTES:
-                self._chunks = [b"".join(self._chunks)]
-            first = self._chunks[0]
-            length = int.from_bytes(first[1:_PREFIX_BYTES], "big")
-            if length > self._limit_bytes:
-                raise InferError(
-                    ErrorKind.RESOURCE_EXHAUSTED,
-                    f"received message larger than max ({length} vs. {self._limit_bytes})",
-                )
-            if self._received < _PREFIX_BYTES + length:
-                break
-            data = b"".join(self._chunks)
-            message = data[_PREFIX_BYTES : _PREFIX_BYTES + length]
-            rest = data[_PREFIX_BYTES + length :]
-            self._chunks = [rest] if rest else []
-            self._received = len(rest)
-            messages.append(self._plain(first[0], message))
-        return messages
-
-    def _plain(self, flag: int, message: bytes) -> bytes:
+    def _plain(self, flag: int, message: Buffer) -> Buffer:
         if not flag:
             return message
         if flag != 1 or not self._head.encoding:
             raise InferError(ErrorKind.INTERNAL, "a message is marked compressed but the call names no grpc-encoding")
-        return bytes(decompressed(message, self._head.encoding, self._limit_bytes))
+        return decompressed(message, self._head.encoding, self._limit_bytes)
 
     def _end_if_done(self) -> None:
         if self._remote_done and not self._outstanding:
@@ -209,7 +189,7 @@ class GrpcCall:
             self._connection.finish(self._stream_id, block)
 
 
-def _no_method(call: GrpcCall, _message: bytes) -> None:
+def _no_method(call: GrpcCall, _message: Buffer) -> None:
     call.fail(InferError(ErrorKind.UNIMPLEMENTED, "unknown method"))
 
 

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from typing import Generic, Protocol, TypeVar, cast
 
+from analyzer.runtime.frame_reader import FrameReader
 from analyzer.runtime.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW_BYTES,
-    PREFACE,
     WINDOW_LIMIT_BYTES,
     Code,
     ConnectionFault,
@@ -27,7 +27,7 @@ from analyzer.runtime.header_memo import HEADERS_LIMIT_BYTES, HeaderBlockError, 
 from analyzer.runtime.outbox import Outbox
 from analyzer.runtime.wire import Buffer
 
-_FRAME_LIMIT_BYTES = 128 * 1024
+_FRAME_LIMIT_BYTES = 64 * 1024  # copies of 128 KiB and more can make malloc map and unmap memory each time
 _STREAM_WINDOW_BYTES = 8 * 2**20
 _CONNECTION_WINDOW_BYTES = 64 * 2**20
 _STREAM_LIMIT = 1024
@@ -71,8 +71,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         self._transport: asyncio.Transport | None = None
         self._memo: HeaderMemo[_H] = HeaderMemo(calls.read)
         self._outbox = Outbox()
-        self._pending = b""
-        self._greeted = False
+        self._reader = FrameReader(_FRAME_LIMIT_BYTES)
         self._streams: dict[int, Call] = {}
         self._last_id = 0
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and fragments of an unfinished header block
@@ -101,11 +100,10 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self._pending:
-            data = self._pending + data
-            self._pending = b""
         try:
-            self._pending = data[self._frames(data) :]
+            for kind, flags, stream_id, payload in self._reader.feed(data):
+                if self._transport is not None:
+                    self._frame(kind, flags, stream_id, payload)
         except ConnectionFault as fault:
             self._go_away(fault)
 
@@ -167,31 +165,6 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             log.debug("HTTP/2 connection closed: %s", fault)
             self._transport.write(go_away_frame(self._last_id, fault.code, str(fault)))
             self._transport.close()
-
-    def _frames(self, data: bytes) -> int:
-        """Handles every whole frame of ``data`` and returns where the rest begins."""
-        offset, end = 0, len(data)
-        if not self._greeted:
-            if data[: len(PREFACE)] != PREFACE[:end]:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "not HTTP/2: this port speaks gRPC only")
-            if end < len(PREFACE):
-                return 0
-            self._greeted = True
-            offset = len(PREFACE)
-        while end - offset >= 9:
-            length = int.from_bytes(data[offset : offset + 3], "big")
-            start = offset + 9
-            if length > _FRAME_LIMIT_BYTES:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"frame of {length} bytes is larger than announced")
-            if start + length > end:
-                break
-            kind, flags = data[offset + 3], data[offset + 4]
-            stream_id = int.from_bytes(data[offset + 5 : start], "big") & 0x7FFFFFFF
-            offset = start + length
-            if self._transport is None:
-                return end
-            self._frame(kind, flags, stream_id, data[start:offset])
-        return offset
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is not None and (kind != Kind.CONTINUATION or stream_id != self._block[0]):

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -155,17 +155,20 @@ class Routes:
         except InferError as error:
             exchange.fail(error)
             return
-        if json_length is None:
-            extra = "Content-Type: application/json\r\n"
-        else:
-            extra = f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {json_length}\r\n"
         if accept:
             parts = compressed(parts, accept)
-            extra += f"Content-Encoding: {accept}\r\n"
-        exchange.answer(parts, extra)
+        exchange.answer(parts, _infer_headers(json_length, accept))
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype
+
+
+@lru_cache(maxsize=1024)
+def _infer_headers(json_length: int | None, encoding: str) -> str:
+    lines = f"Content-Encoding: {encoding}\r\n" if encoding else ""
+    if json_length is None:
+        return f"Content-Type: application/json\r\n{lines}"
+    return f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {json_length}\r\n{lines}"
 
 
 async def _answer_when_done(exchange: Exchange, work: Awaitable[None]) -> None:

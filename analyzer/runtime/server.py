@@ -93,8 +93,13 @@ async def _open_models(store: ModelStore, options: ServerOptions) -> None:
     wanted: tuple[str, ...] | None = options.load_models
     if "*" in options.load_models or (not options.load_models and options.model_control_mode == "none"):
         wanted = None
-    await store.open(wanted)
-    index = store.index()
+    try:
+        await store.open(wanted)
+        index = store.index()
+    except OSError as error:
+        raise StartError(
+            BAD_REPOSITORY, f"model repository '{options.model_repository}' can't be read: {error}"
+        ) from None
     if not index and wanted is None:
         raise StartError(
             BAD_REPOSITORY,

@@ -70,10 +70,10 @@ class RequestDecoder:
     def __init__(self) -> None:
         self._plans: dict[int, _Plan] = {}
 
-    def decode(self, message: bytes, arrival_ns: int) -> InferRequest:
+    def decode(self, message: Buffer, arrival_ns: int) -> InferRequest:
         """Raises InferError, and protobuf's DecodeError."""
         plan = self._plans.get(len(message))
-        if plan is not None and message.startswith(plan.prefix):
+        if plan is not None and message[: len(plan.prefix)] == plan.prefix:
             inputs = _cut(plan, message)
             if inputs is not None:
                 known = plan.request
@@ -86,19 +86,19 @@ class RequestDecoder:
                     known.requested,
                     known.parameters and dict(known.parameters),
                 )
-        parsed = service_pb2.ModelInferRequest.FromString(message)
+        parsed = service_pb2.ModelInferRequest.FromString(bytes(message))
         request = decode_request(parsed, arrival_ns)
         self._remember(message, parsed, request)
         return request
 
-    def _remember(self, message: bytes, parsed: service_pb2.ModelInferRequest, request: InferRequest) -> None:
+    def _remember(self, message: Buffer, parsed: service_pb2.ModelInferRequest, request: InferRequest) -> None:
         raw = parsed.raw_input_contents
         cuts = tuple(
             (name, array.dtype, array.shape, _RAW_INPUT_TAG + _varint(len(data)), len(data))
             for (name, array), data in zip(request.inputs.items(), raw)
         )
         tail = sum(len(key) + size for _, _, _, key, size in cuts)
-        prefix = message[: len(message) - tail]
+        prefix = bytes(message[: len(message) - tail])
         if not raw or len(prefix) > _PREFIX_LIMIT_BYTES or any(dtype.hasobject for _, dtype, _, _, _ in cuts):
             return
         plan = _Plan(prefix, cuts, replace(request, inputs={}, parameters=dict(request.parameters)))
@@ -109,14 +109,14 @@ class RequestDecoder:
         self._plans[len(message)] = plan
 
 
-def _cut(plan: _Plan, message: bytes) -> Tensors | None:
+def _cut(plan: _Plan, message: Buffer) -> Tensors | None:
     """The tensors behind the prefix; None where the bytes are not laid out as in the remembered request."""
     inputs: Tensors = {}
     position = len(plan.prefix)
     for name, dtype, shape, key, size in plan.cuts:
-        if not message.startswith(key, position):
-            return None
         start = position + len(key)
+        if message[position:start] != key:
+            return None
         position = start + size
         inputs[name] = from_raw(name, dtype, shape, message[start:position])
     return inputs

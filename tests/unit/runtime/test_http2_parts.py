@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.runtime.frames import ConnectionFault, Kind
+from analyzer.runtime.frame_reader import FrameReader
+from analyzer.runtime.frames import PREFACE, ConnectionFault, Flag, Kind, frame_head
+from analyzer.runtime.grpc_messages import MessageReader
 from analyzer.runtime.header_memo import HeaderBlockError, HeaderMemo
 from analyzer.runtime.outbox import Outbox
 
@@ -121,3 +123,37 @@ def test_block_that_leaves_the_table_alone_is_decoded_once():
 def test_broken_block_is_told():
     with pytest.raises(HeaderBlockError):
         HeaderMemo(lambda headers: headers).decode(b"\xff\xff\xff\xff\xff\xff\xff\xff")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([Kind.DATA, Kind.HEADERS, Kind.PING]), st.binary(max_size=60)), max_size=6),
+    st.lists(st.integers(1, 40), max_size=20),
+)
+def test_frames_are_the_same_however_the_bytes_are_cut(frames, cuts):
+    stream = PREFACE + b"".join(
+        frame_head(len(payload), kind, Flag.END_STREAM, 7) + payload for kind, payload in frames
+    )
+    reader, got, position = FrameReader(100), [], 0
+    for size in [*cuts, len(stream)]:
+        got += list(reader.feed(stream[position : position + size]))
+        position += size
+    whole: list[tuple[int, bytes]] = []
+    joined = b""
+    for kind, flags, stream_id, payload in got:
+        assert stream_id == 7
+        joined += payload
+        if flags:  # else a piece of DATA that goes on
+            whole.append((kind, joined))
+            joined = b""
+    assert whole == frames
+
+
+@given(st.lists(st.binary(max_size=50), max_size=6), st.lists(st.integers(0, 30), max_size=30))
+def test_messages_are_the_same_however_the_bytes_are_cut(messages, cuts):
+    stream = b"".join(bytes([n % 2]) + len(body).to_bytes(4, "big") + body for n, body in enumerate(messages))
+    reader, got, position = MessageReader(50), [], 0
+    for size in [*cuts, len(stream)]:
+        got += [(flag, bytes(body)) for flag, body in reader.feed(stream[position : position + size])]
+        position += size
+    assert got == [(n % 2, body) for n, body in enumerate(messages)]
+    assert not reader.is_inside
