@@ -26,7 +26,7 @@ from perf_client.target import ModelDescription, Step, Target
 from perf_client.transports.base import Clock, Transport
 from perf_client.watch import Watch
 from perf_client.window import Window, scheduled_times
-from perf_client.wire import grpc_infer_request, http_infer_request
+from perf_client.wire import Envelope, grpc_infer_request, http_infer_request
 
 STREAMS_PER_CONNECTION = 8
 """gRPC streams that share a connection."""
@@ -118,17 +118,17 @@ def _check(profile: LoadProfile) -> None:
 def make_transport(profile: LoadProfile, target: Target, model: ModelDescription, clock: Clock) -> Transport:
     """Encode all requests and choose what carries them."""
     requests = make_requests(profile, model)
-    name, version = profile.model, profile.version
+    envelope = Envelope.of(profile, target.authority)
     match target.protocol:
         case "http":
             from perf_client.transports.http import HttpTransport
 
-            encoded = [http_infer_request(target.authority, name, version, request) for request in requests]
+            encoded = [http_infer_request(envelope, request) for request in requests]
             return HttpTransport(target.host, target.port, encoded, clock)
         case "grpc":
             from perf_client.transports.grpc import GrpcTransport
 
-            calls = [grpc_infer_request(target.authority, name, version, request) for request in requests]
+            calls = [grpc_infer_request(envelope, request) for request in requests]
             return GrpcTransport(target.host, target.port, calls, clock, STREAMS_PER_CONNECTION)
 
 

@@ -42,10 +42,8 @@ class GrpcControl:
         answer = await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse)
         return ModelMetadata(
             name=answer.name,
-            inputs=tuple(
-                TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
-                for tensor in answer.inputs
-            ),
+            inputs=tuple(_tensor(tensor) for tensor in answer.inputs),
+            outputs=tuple(_tensor(tensor) for tensor in answer.outputs),
         )
 
     async def config(self, model: str, version: str) -> ModelConfig:
@@ -85,6 +83,10 @@ class GrpcControl:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _tensor(tensor: Any) -> TensorMetadata:
+    return TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
 
 
 def _server_times(entry: Any) -> ServerTimes:

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from struct import unpack_from
 from typing import Any
 
 import msgspec
 
 from perf_client.errors import LoadError, data_error
 from perf_client.target import VARIABLE, ModelDescription, TensorSpec
-from perf_client.tensors import SIZES, encode_bytes, encode_numbers
+from perf_client.tensors import SIZES, bytes_elements, encode_bytes, encode_numbers
 
 Shape = tuple[int, ...]
 _NOT_YET = ("parameters", "timestamp", "model")
@@ -186,12 +185,4 @@ def _element_count(data: bytes, datatype: str) -> int:
         if len(data) % SIZES[datatype]:
             raise data_error(f"{len(data)} bytes are not a whole number of {datatype} values")
         return len(data) // SIZES[datatype]
-    count = position = 0
-    while position < len(data):
-        if position + 4 > len(data):
-            raise data_error("BYTES data ends within an element's length")
-        position += 4 + unpack_from("<I", data, position)[0]
-        count += 1
-    if position != len(data):
-        raise data_error("BYTES data ends within an element")
-    return count
+    return len(bytes_elements(data))

@@ -1,5 +1,6 @@
 """What is sent: a pool of distinct requests, batches already assembled, made before the clock starts."""
 
+from dataclasses import dataclass, field
 from math import gcd, prod
 from pathlib import Path
 
@@ -7,15 +8,24 @@ import numpy as np
 
 from perf_client.errors import data_error, usage_error
 from perf_client.input_data import Sample, Tensor, check_shape, load_samples
-from perf_client.profile import LoadProfile
+from perf_client.profile import LoadProfile, Parameter
 from perf_client.target import ModelDescription, TensorSpec
 from perf_client.tensors import known, random_bytes_elements, random_numbers, zeros
 
 _RANDOM_POOL_BYTES = 16 << 20
 _RANDOM_POOL_REQUESTS = 512
 
-Request = dict[str, Tensor]
-"""The inputs of one request, batch dimension included where the model has one."""
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, batch dimension included where the model has one.
+
+    ``expected`` are the outputs that its answer is compared with, where the user gave any.
+    """
+
+    inputs: dict[str, Tensor]
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    expected: dict[str, Tensor] = field(default_factory=dict)
 
 
 def make_requests(profile: LoadProfile, model: ModelDescription) -> list[Request]:
@@ -25,10 +35,10 @@ def make_requests(profile: LoadProfile, model: ModelDescription) -> list[Request
         case "random":
             return _random_requests(profile, model)
         case "zero":
-            return [_batch([_zero_sample(profile, model)] * profile.batch_size, model)]
+            return [Request(_batch([_zero_sample(profile, model)] * profile.batch_size, model), profile.parameters)]
         case path:
             samples = load_samples(Path(path), model, profile.shapes)
-            return _batches(samples, profile.batch_size, model)
+            return _batches(samples, profile, model)
 
 
 def _check(profile: LoadProfile, model: ModelDescription) -> None:
@@ -72,14 +82,14 @@ def _random_requests(profile: LoadProfile, model: ModelDescription) -> list[Requ
     """As many different ones as fit in a fixed memory, so that no cache sees the same bytes again soon."""
     rng = np.random.default_rng([profile.seed, len("random data")])
     requests = [_random_request(profile, model, rng)]
-    size = sum(len(tensor.data) for tensor in requests[0].values())
+    size = sum(len(tensor.data) for tensor in requests[0].inputs.values())
     count = max(2, min(_RANDOM_POOL_REQUESTS, _RANDOM_POOL_BYTES // max(size, 1)))
     requests += [_random_request(profile, model, rng) for _ in range(count - 1)]
     return requests
 
 
 def _random_request(profile: LoadProfile, model: ModelDescription, rng: np.random.Generator) -> Request:
-    request: Request = {}
+    inputs: dict[str, Tensor] = {}
     for spec in model.inputs:
         if spec.optional:
             continue
@@ -91,21 +101,19 @@ def _random_request(profile: LoadProfile, model: ModelDescription, rng: np.rando
             data = random_bytes_elements(count, profile.string_length, rng)
         else:
             data = random_numbers(spec.datatype, count, rng)
-        request[spec.name] = Tensor(spec.datatype, shape, data)
-    return request
+        inputs[spec.name] = Tensor(spec.datatype, shape, data)
+    return Request(inputs, profile.parameters)
 
 
-def _batches(samples: list[Sample], batch_size: int, model: ModelDescription) -> list[Request]:
+def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescription) -> list[Request]:
     """Samples in order, around and around, until every combination that arises has been made once."""
-    count = len(samples) // gcd(len(samples), batch_size)
-    total = len(samples)
-    return [
-        _batch([samples[(first * batch_size + offset) % total] for offset in range(batch_size)], model)
-        for first in range(count)
-    ]
+    size, total = profile.batch_size, len(samples)
+    count = total // gcd(total, size)
+    rows = [[samples[(first * size + offset) % total] for offset in range(size)] for first in range(count)]
+    return [Request(_batch(row, model), profile.parameters) for row in rows]
 
 
-def _batch(samples: list[Sample], model: ModelDescription) -> Request:
+def _batch(samples: list[Sample], model: ModelDescription) -> dict[str, Tensor]:
     if not model.max_batch_size:
         return samples[0]
     first = samples[0]

@@ -13,6 +13,11 @@ FORMAT_VERSION = 1
 
 Protocol = Literal["http", "grpc"]
 Arrival = Literal["constant", "poisson", "gamma"]
+TensorFormat = Literal["binary", "json"]
+Parameter = bool | int | float | str
+Compression = Literal["none", "gzip", "deflate"]
+SharedMemory = Literal["none", "system", "cuda"]
+Service = Literal["triton", "openai", "in_process"]
 Verdict = Literal["steady", "drifting", "overloaded", "too short"]
 
 
@@ -45,11 +50,19 @@ Load = Concurrency | RequestRate
 class LoadProfile(Record, frozen=True):
     """One level of load on one model.
 
-    ``input_data`` is ``random``, ``zero``, or a path: JSON in perf_analyzer's format, or a folder of raw tensors.
-    ``shapes`` fixes variable dimensions, without the batch; ``string_length`` is that of random BYTES elements.
+    ``input_data`` is ``random``, ``zero``, or a path: JSON in perf_analyzer's format, or a folder of raw tensors;
+    ``more_input_data`` are further paths, played after it. ``shapes`` fixes variable dimensions, without the batch.
+    BYTES elements are made up of ``string_length`` random characters, or are ``string_data`` where that is given.
+    ``outputs`` are those asked for; empty means all. ``parameters`` go with every request, ``headers`` too (gRPC's
+    metadata). Tensors travel in binary or, over HTTP, as JSON.
     ``warmup_s`` is cut from the front; ``None`` lets MSER-5 choose the cut. After the cut everything counts.
     The run ends after ``duration_s`` (warm-up apart) or after ``request_count`` requests, whichever is given; a request
     that has no answer after ``timeout_s`` is a failure of class ``timeout``.
+
+    ``compression`` is that of requests, and asked for in answers. ``streaming``: requests go over streams that may bring
+    several answers each. ``shared_memory`` holds inputs and outputs, ``output_shared_memory_bytes`` each output whose size
+    the model doesn't say. ``endpoint`` is the path of an ``openai`` service, or the model repository of an
+    ``in_process`` one. ``workers`` processes share the load.
     """
 
     model: str
@@ -58,13 +71,27 @@ class LoadProfile(Record, frozen=True):
     protocol: Protocol = "http"
     batch_size: int = 1
     input_data: str = "random"
+    more_input_data: tuple[str, ...] = ()
     shapes: dict[str, tuple[int, ...]] = {}
     string_length: int = 128
+    string_data: str | None = None
+    parameters: dict[str, Parameter] = {}
+    headers: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ()
+    input_format: TensorFormat = "binary"
+    output_format: TensorFormat = "binary"
     warmup_s: float | None = None
     duration_s: float = 5.0
     request_count: int | None = None
     timeout_s: float = 60.0
     seed: int = 0
+    compression: Compression = "none"
+    streaming: bool = False
+    shared_memory: SharedMemory = "none"
+    output_shared_memory_bytes: int = 102_400
+    service: Service = "triton"
+    endpoint: str = ""
+    workers: int = 1
 
 
 class Percentile(Record, frozen=True):

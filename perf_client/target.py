@@ -6,6 +6,7 @@ import msgspec
 
 from perf_client.errors import usage_error
 from perf_client.profile import Protocol
+from perf_client.tls import Tls
 
 DEFAULT_PORTS: dict[Protocol, int] = {"http": 8000, "grpc": 8001}
 
@@ -15,29 +16,44 @@ VARIABLE = -1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A KServe v2 server."""
+    """A server. ``tls`` None: in the clear."""
 
     host: str
     port: int
     protocol: Protocol
+    tls: Tls | None = None
 
     @property
     def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @property
+    def scheme(self) -> str:
+        """As HTTP/1.1 and HTTP/2 name it; gRPC is no scheme there."""
+        return "http" if self.tls is None else "https"
+
     @staticmethod
-    def parse(url: str, protocol: Protocol) -> "Target":
-        """``host``, ``host:port``, ``[v6]:port``, with or without ``http://`` or ``grpc://`` before it."""
-        rest = url.strip()
-        for scheme in ("http://", "grpc://"):
-            rest = rest.removeprefix(scheme)
-        if "://" in rest:
-            raise usage_error(f"url {url!r}: only http:// and grpc:// are spoken; leave TLS off or the scheme out")
+    def parse(url: str, protocol: Protocol, tls: Tls | None = None) -> "Target":
+        """``host``, ``host:port``, ``[v6]:port``, with or without a scheme; ``https`` and ``grpcs`` ask for TLS."""
+        scheme, separator, rest = url.strip().rpartition("://")
+        match scheme:
+            case "" if not separator:
+                pass
+            case "https" | "grpcs":
+                tls = tls or Tls()
+            case "http" | "grpc" if tls is None:
+                pass
+            case "http" | "grpc":
+                raise usage_error(
+                    f"url {url!r} is in the clear, but TLS was asked for; write {scheme}s:// or no scheme"
+                )
+            case _:
+                raise usage_error(f"url {url!r}: only http, https, grpc and grpcs are spoken; leave the scheme out")
         host, port = _split_port(rest.rstrip("/"), DEFAULT_PORTS[protocol])
         if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise usage_error(f"url {url!r} is not of the form HOST:PORT")
-        return Target(host=host, port=int(port), protocol=protocol)
+        return Target(host=host, port=int(port), protocol=protocol, tls=tls)
 
 
 def _split_port(rest: str, default: int) -> tuple[str, str]:
@@ -51,7 +67,7 @@ def _split_port(rest: str, default: int) -> tuple[str, str]:
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """One input as the model wants it. ``shape`` leaves the batch dimension out."""
+    """One input as the model wants it, or one output as it gives it. ``shape`` leaves the batch dimension out."""
 
     name: str
     datatype: str
@@ -75,10 +91,11 @@ class ModelDescription(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
     decoupled: bool = False
     sequential: bool = False
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):
-    """An input in the answer to a KServe v2 model metadata request, batch dimension included."""
+    """An input or output in the answer to a KServe v2 model metadata request, batch dimension included."""
 
     name: str
     datatype: str
@@ -88,6 +105,7 @@ class TensorMetadata(msgspec.Struct, frozen=True):
 class ModelMetadata(msgspec.Struct, frozen=True):
     name: str
     inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...] = ()
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -121,4 +139,5 @@ def describe(metadata: ModelMetadata, config: ModelConfig | None) -> ModelDescri
         steps=config.steps,
         decoupled=config.decoupled,
         sequential=config.sequential,
+        outputs=tuple(TensorSpec(spec.name, spec.datatype, spec.shape[skip:]) for spec in metadata.outputs),
     )

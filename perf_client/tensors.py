@@ -1,13 +1,14 @@
 """Tensor data types of KServe v2: their size on the wire, their raw bytes, and made-up values in their valid range."""
 
 from collections.abc import Sequence
-from struct import pack
+from struct import pack, unpack_from
 from typing import Any
 
 import numpy as np
+from msgspec import json
 from numpy.typing import NDArray
 
-from perf_client.errors import data_error
+from perf_client.errors import data_error, usage_error
 
 NUMPY_TYPES: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
@@ -44,18 +45,62 @@ def encode_bytes(values: Sequence[bytes]) -> bytes:
 
 def encode_numbers(values: Sequence[object], datatype: str) -> bytes:
     """Numbers from JSON. Raises LoadError where one isn't of the type or doesn't fit it."""
+    kind = NUMPY_TYPES.get(datatype, np.dtype("<f4"))
+    _check_kinds(values, datatype, kind)
     try:
-        if datatype == "BF16":
-            return _bf16(np.array(values, dtype=np.float32))
-        kind = NUMPY_TYPES[datatype]
-        array = np.array(values)
-        if kind.kind in "iu" and array.dtype.kind == "f":
-            raise ValueError("a fraction where a whole number is wanted")
-        if kind.kind in "iu" and array.size and not _fits(array, kind):
-            raise ValueError("a number out of range")
-        return array.astype(kind).tobytes()
-    except (ValueError, TypeError, OverflowError) as error:
-        raise data_error(f"values don't fit {datatype}: {error}") from None
+        # A float beyond the type's range would silently become infinite.
+        with np.errstate(over="raise"):
+            array = np.array(values, dtype=kind if kind.kind == "f" else None)
+            if kind.kind in "iu" and array.size and not _fits(array, kind):
+                raise OverflowError
+            return bf16(array) if datatype == "BF16" else array.astype(kind).tobytes()
+    except (OverflowError, FloatingPointError):
+        raise data_error(f"values don't fit {datatype}: a number out of range") from None
+
+
+def _check_kinds(values: Sequence[object], datatype: str, kind: np.dtype[np.generic]) -> None:
+    """Left to itself, numpy takes "1" for 1 and null for not-a-number."""
+    allowed: dict[str, tuple[set[type], str]] = {
+        "b": ({bool}, "true or false"),
+        "f": ({int, float}, "numbers"),
+    }
+    kinds, wanted = allowed.get(kind.kind, ({int}, "whole numbers"))
+    if set(map(type, values)) <= kinds or (kind.kind == "b" and all(value in (0, 1) for value in values)):
+        return
+    wrong = next(value for value in values if type(value) not in kinds)
+    raise data_error(f"values of {datatype} are {wanted}, not {json.encode(wrong).decode()}")
+
+
+def json_values(data: bytes, datatype: str, name: str) -> list[Any]:
+    """The values of a tensor for JSON, in row-major order. Raises LoadError for a type that has no such form."""
+    if datatype in ("FP16", "BF16"):
+        raise usage_error(
+            f"input {name} is of type {datatype}, which KServe v2 has only in binary; use --input-tensor-format binary"
+        )
+    if datatype != "BYTES":
+        values: list[Any] = np.frombuffer(data, NUMPY_TYPES[datatype]).tolist()
+        return values
+    try:
+        return [element.decode() for element in bytes_elements(data)]
+    except UnicodeDecodeError:
+        raise usage_error(
+            f"input {name} holds bytes that are no UTF-8 text, so not JSON; use --input-tensor-format binary"
+        ) from None
+
+
+def bytes_elements(data: bytes) -> list[bytes]:
+    """The elements of a BYTES tensor. Raises LoadError where a length leads past the end."""
+    elements = []
+    position = 0
+    while position < len(data):
+        if position + 4 > len(data):
+            raise data_error("BYTES data ends within an element's length")
+        start = position + 4
+        position = start + int(unpack_from("<I", data, position)[0])
+        elements.append(data[start:position])
+    if position != len(data):
+        raise data_error("BYTES data ends within an element")
+    return elements
 
 
 def zeros(datatype: str, count: int) -> bytes:
@@ -82,7 +127,7 @@ def random_numbers(datatype: str, count: int, rng: np.random.Generator) -> bytes
         case "FP16" | "FP32" | "FP64":
             return rng.random(count, dtype=np.float32).astype(NUMPY_TYPES[datatype]).tobytes()
         case "BF16":
-            return _bf16(rng.random(count, dtype=np.float32))
+            return bf16(rng.random(count, dtype=np.float32))
         case _:
             return rng.integers(0, _SMALL_INTEGERS, size=count).astype(NUMPY_TYPES[datatype]).tobytes()
 
@@ -92,6 +137,7 @@ def _fits(array: NDArray[Any], kind: np.dtype[np.generic]) -> bool:
     return int(array.min()) >= limits.min and int(array.max()) <= limits.max
 
 
-def _bf16(values: NDArray[np.float32]) -> bytes:
-    """The upper half of each float32: BF16 by truncation."""
-    return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+def bf16(values: NDArray[np.float32]) -> bytes:
+    """The upper half of each float32, rounded to the nearest and to even between two."""
+    bits = values.view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()

@@ -1,17 +1,49 @@
-"""Requests to the bytes that go over the socket: KServe v2 over HTTP/1.1 with binary tensors, and over gRPC.
+"""Requests to the bytes that go over the socket: KServe v2 over HTTP/1.1, with binary or JSON tensors, and over gRPC.
 
 Everything is encoded before the clock starts, headers included; while the load runs nothing is left but to write.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import pack
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from perf_client.input_data import Tensor
 from perf_client.payload import Request
+from perf_client.profile import LoadProfile, Parameter, TensorFormat
+from perf_client.tensors import json_values
 from perf_client.transports.http2 import GrpcRequest, grpc_request
 
 SERVICE = "inference.GRPCInferenceService"
 INFER_PATH = f"/{SERVICE}/ModelInfer"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What all requests of a run have in common on the wire. No ``outputs`` means all of them."""
+
+    authority: str
+    model: str
+    version: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ()
+    input_format: TensorFormat = "binary"
+    output_format: TensorFormat = "binary"
+
+    @staticmethod
+    def of(profile: LoadProfile, authority: str) -> "Envelope":
+        return Envelope(
+            authority=authority,
+            model=profile.model,
+            version=profile.version,
+            headers=profile.headers,
+            outputs=profile.outputs,
+            input_format=profile.input_format,
+            output_format=profile.output_format,
+        )
 
 
 def model_path(model: str, version: str) -> str:
@@ -19,43 +51,76 @@ def model_path(model: str, version: str) -> str:
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
-def http_infer_request(authority: str, model: str, version: str, request: Request) -> bytes:
-    """A whole HTTP/1.1 request; answers are asked for as binary tensors too."""
-    document = {
-        "inputs": [
-            {
-                "name": name,
-                "shape": tensor.shape,
-                "datatype": tensor.datatype,
-                "parameters": {"binary_data_size": len(tensor.data)},
-            }
-            for name, tensor in request.items()
-        ],
-        "parameters": {"binary_data_output": True},
+def http_infer_request(envelope: Envelope, request: Request) -> bytes:
+    """A whole HTTP/1.1 request."""
+    header = msgspec.json.encode(_document(envelope, request))
+    binary = envelope.input_format == "binary"
+    body = header + b"".join(tensor.data for tensor in request.inputs.values()) if binary else header
+    fields = [
+        ("Host", envelope.authority),
+        ("Content-Type", "application/octet-stream" if binary else "application/json"),
+        *([("Inference-Header-Content-Length", str(len(header)))] if binary else ()),
+        ("Content-Length", str(len(body))),
+        *envelope.headers,
+    ]
+    lines = [f"POST {model_path(envelope.model, envelope.version)}/infer HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in fields]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _document(envelope: Envelope, request: Request) -> dict[str, Any]:
+    binary = envelope.output_format == "binary"
+    document: dict[str, Any] = {
+        "inputs": [_json_input(envelope, name, tensor) for name, tensor in request.inputs.items()]
     }
-    header = msgspec.json.encode(document)
-    body = header + b"".join(tensor.data for tensor in request.values())
-    head = (
-        f"POST {model_path(model, version)}/infer HTTP/1.1\r\n"
-        f"Host: {authority}\r\n"
-        "Content-Type: application/octet-stream\r\n"
-        f"Inference-Header-Content-Length: {len(header)}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    if envelope.outputs:
+        document["outputs"] = [{"name": name, "parameters": {"binary_data": binary}} for name in envelope.outputs]
+    elif binary:
+        document["parameters"] = {"binary_data_output": True}
+    if request.parameters:
+        document["parameters"] = {**request.parameters, **document.get("parameters", {})}
+    return document
 
 
-def grpc_infer_request(authority: str, model: str, version: str, request: Request) -> GrpcRequest:
-    return grpc_request(authority, INFER_PATH, infer_message(model, version, request))
+def _json_input(envelope: Envelope, name: str, tensor: Tensor) -> dict[str, Any]:
+    described = {"name": name, "shape": tensor.shape, "datatype": tensor.datatype}
+    if envelope.input_format == "json":
+        return {**described, "data": json_values(tensor.data, tensor.datatype, name)}
+    return {**described, "parameters": {"binary_data_size": len(tensor.data)}}
 
 
-def infer_message(model: str, version: str, request: Request) -> bytes:
-    """A ``ModelInferRequest``: model_name 1, model_version 2, inputs 5, raw_input_contents 7."""
-    parts = [_field(1, model.encode()), _field(2, version.encode()) if version else b""]
-    for name, tensor in request.items():
+def grpc_infer_request(envelope: Envelope, request: Request) -> GrpcRequest:
+    return grpc_request(envelope.authority, INFER_PATH, infer_message(envelope, request), envelope.headers)
+
+
+def infer_message(envelope: Envelope, request: Request) -> bytes:
+    """A ``ModelInferRequest``: model_name 1, model_version 2, parameters 4, inputs 5, outputs 6, raw contents 7."""
+    parts = [_field(1, envelope.model.encode())]
+    if envelope.version:
+        parts.append(_field(2, envelope.version.encode()))
+    parts.append(parameters_message(4, request.parameters))
+    for name, tensor in request.inputs.items():
         shape = b"".join(varint(size) for size in tensor.shape)
         parts.append(_field(5, _field(1, name.encode()) + _field(2, tensor.datatype.encode()) + _field(3, shape)))
-    parts += [_field(7, tensor.data) for tensor in request.values()]
+    parts += [_field(6, _field(1, name.encode())) for name in envelope.outputs]
+    parts += [_field(7, tensor.data) for tensor in request.inputs.values()]
+    return b"".join(parts)
+
+
+def parameters_message(number: int, parameters: Mapping[str, Parameter]) -> bytes:
+    """A ``map<string, InferParameter>`` field: bool_param 1, int64_param 2, string_param 3, double_param 4."""
+    parts = []
+    for name, value in parameters.items():
+        match value:
+            case bool():
+                choice = b"\x08" + varint(value)
+            case int():
+                choice = b"\x10" + varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+            case float():
+                choice = b"\x21" + pack("<d", value)
+            case str():
+                choice = _field(3, value.encode())
+        parts.append(_field(number, _field(1, name.encode()) + _field(2, choice)))
     return b"".join(parts)
 
 

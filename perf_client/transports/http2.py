@@ -3,6 +3,7 @@
 A request is kept as byte strings that are joined by the stream id, so that sending it is one ``bytes.join``.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct, pack
 from typing import Final
@@ -103,9 +104,9 @@ class GrpcRequest:
         return b"".join(pieces) + self.parts[-1]
 
 
-def grpc_request(authority: str, path: str, message: bytes) -> GrpcRequest:
+def grpc_request(authority: str, path: str, message: bytes, metadata: Iterable[tuple[str, str]] = ()) -> GrpcRequest:
     """Encode HEADERS and DATA frames. Nothing is added to the peer's HPACK table, so the bytes are always the same."""
-    block = _header_block(authority, path)
+    block = _header_block(authority, path, metadata)
     data = pack(">BI", 0, len(message)) + message
     pieces = [data[start : start + FRAME_LIMIT] for start in range(0, len(data), FRAME_LIMIT)]
     starts = [_frame_prefix(len(piece), DATA, 0) for piece in pieces]
@@ -120,7 +121,7 @@ def data_frame(stream: int, payload: bytes, last: bool) -> bytes:
     return frame(DATA, END_STREAM if last else 0, stream, payload)
 
 
-def _header_block(authority: str, path: str) -> bytes:
+def _header_block(authority: str, path: str, metadata: Iterable[tuple[str, str]]) -> bytes:
     indexed_post_http = b"\x83\x86"  # :method POST and :scheme http of the static table
     return (
         indexed_post_http
@@ -128,6 +129,7 @@ def _header_block(authority: str, path: str) -> bytes:
         + b"\x01" + _string(authority)  # :authority
         + b"\x0f\x10" + _string("application/grpc")  # content-type, static entry 31
         + b"\x00" + _string("te") + _string("trailers")
+        + b"".join(b"\x00" + _string(name.lower()) + _string(value) for name, value in metadata)
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from perf_client.input_data import load_samples
 from perf_client.payload import make_requests
 from perf_client.profile import Concurrency, LoadProfile
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, TensorMetadata, TensorSpec, describe
-from perf_client.tensors import NUMPY_TYPES
+from perf_client.tensors import NUMPY_TYPES, encode_numbers
 
 NUMBERS = ModelDescription("m", (TensorSpec("X", "FP32", (2, 2)),), max_batch_size=8)
 TEXT = ModelDescription("m", (TensorSpec("T", "BYTES", (2,)),), max_batch_size=0)
@@ -77,7 +77,7 @@ def test_a_folder_holds_a_file_an_input(tmp_path: Path):
     [
         (NUMBERS, {"data": [{"X": [1, 2, 3]}]}, r"data\[0\], input X: it has 3 values, but shape \[2, 2\] needs 4"),
         (NUMBERS, {"data": [{"X": {"content": [1, 2], "shape": [2]}}]}, r"shape \[2\] of input X doesn't fit"),
-        (NUMBERS, {"data": [{"X": ["a", "b", "c", "d"]}]}, "don't fit FP32"),
+        (NUMBERS, {"data": [{"X": ["a", "b", "c", "d"]}]}, 'values of FP32 are numbers, not "a"'),
         (NUMBERS, {"data": [{"X": 5}]}, "a tensor is a list of values"),
         (NUMBERS, {"data": [{"X": {"b64": "%%%"}}]}, "b64 can't be decoded"),
         (NUMBERS, {"data": [{"X": {"b64": "AAAA"}}]}, "3 bytes are not a whole number of FP32"),
@@ -94,7 +94,7 @@ def test_a_folder_holds_a_file_an_input(tmp_path: Path):
         (TEXT, {"data": [{"T": {"b64": b64encode(b"\x09\0\0\0x").decode()}}]}, "ends within an element"),
         (TEXT, {"data": [{"T": {"b64": b64encode(b"\x09\0").decode()}}]}, "ends within an element's length"),
         (VARIABLE, {"data": [{"V": [1, 2, 3]}]}, r"give its sizes with --shape V:"),
-        (VARIABLE, {"data": [{"V": [1.5, 2]}]}, "a fraction where a whole number"),
+        (VARIABLE, {"data": [{"V": [1.5, 2]}]}, "values of INT64 are whole numbers, not 1.5"),
         (VARIABLE, {"data": [{"V": [2**70, 2]}]}, "don't fit INT64"),
     ],
 )
@@ -118,9 +118,9 @@ def test_files_that_can_not_be_read_are_named(tmp_path: Path):
 def test_samples_are_batched_in_order_around_the_end(tmp_path: Path):
     path = write(tmp_path, {"data": [{"X": [number] * 4} for number in range(3)]})
     requests = make_requests(profile(input_data=str(path), batch_size=2), NUMBERS)
-    firsts = [np.frombuffer(request["X"].data, "<f4").reshape(2, 4)[:, 0].tolist() for request in requests]
+    firsts = [np.frombuffer(request.inputs["X"].data, "<f4").reshape(2, 4)[:, 0].tolist() for request in requests]
     assert firsts == [[0, 1], [2, 0], [1, 2]]
-    assert {request["X"].shape for request in requests} == {(2, 2, 2)}
+    assert {request.inputs["X"].shape for request in requests} == {(2, 2, 2)}
 
 
 def test_samples_of_different_shapes_share_no_batch(tmp_path: Path):
@@ -133,13 +133,13 @@ def test_samples_of_different_shapes_share_no_batch(tmp_path: Path):
 def test_random_requests_differ_fit_and_repeat_with_the_seed(datatype: str):
     model = ModelDescription("m", (TensorSpec("X", datatype, (64,)),), max_batch_size=8)
     made = make_requests(profile(batch_size=2, string_length=5), model)
-    assert len({request["X"].data for request in made}) == len(made) == 512
+    assert len({request.inputs["X"].data for request in made}) == len(made) == 512
     assert made == make_requests(profile(batch_size=2, string_length=5), model)
     assert made != make_requests(profile(batch_size=2, string_length=5, seed=1), model)
     width = {"BYTES": 9, "BF16": 2}.get(datatype) or NUMPY_TYPES[datatype].itemsize
-    assert {(request["X"].shape, len(request["X"].data)) for request in made} == {((2, 64), 128 * width)}
+    assert {(request.inputs["X"].shape, len(request.inputs["X"].data)) for request in made} == {((2, 64), 128 * width)}
     if datatype in NUMPY_TYPES:
-        values = np.frombuffer(made[0]["X"].data, NUMPY_TYPES[datatype])
+        values = np.frombuffer(made[0].inputs["X"].data, NUMPY_TYPES[datatype])
         assert np.isfinite(values.astype(float)).all()
         assert np.abs(values.astype(float)).max() < 256
 
@@ -154,7 +154,7 @@ def test_zeros_are_zero_and_optional_inputs_are_left_out():
         "m", (TensorSpec("X", "INT8", (3,)), TensorSpec("S", "BYTES", (2,)), TensorSpec("O", "FP32", (1,), True)), 4
     )
     (request,) = make_requests(profile(input_data="zero", batch_size=2), model)
-    assert {name: (tensor.shape, tensor.data) for name, tensor in request.items()} == {
+    assert {name: (tensor.shape, tensor.data) for name, tensor in request.inputs.items()} == {
         "X": ((2, 3), bytes(6)),
         "S": ((2, 2), bytes(16)),
     }
@@ -186,3 +186,41 @@ def test_the_batch_dimension_is_taken_off_where_the_model_has_one():
     assert describe(metadata, None).inputs[0].shape == (4,)
     fixed = ModelMetadata("m", (TensorMetadata("X", "FP32", (4,)),))
     assert describe(fixed, None).inputs[0].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values", "message"),
+    [
+        ("FP32", ["1"], 'values of FP32 are numbers, not "1"'),
+        ("FP32", [None], "values of FP32 are numbers, not null"),
+        ("FP32", [1e300], "a number out of range"),
+        ("FP16", [70000], "a number out of range"),
+        ("FP64", [10**400], "a number out of range"),
+        ("INT32", [True], "values of INT32 are whole numbers, not true"),
+        ("INT32", [{"a": 1}], "values of INT32 are whole numbers"),
+        ("UINT8", [256], "a number out of range"),
+        ("UINT8", [-1], "a number out of range"),
+        ("UINT64", [2**64], "a number out of range"),
+        ("BOOL", [2], "values of BOOL are true or false, not 2"),
+        ("BOOL", ["true"], 'values of BOOL are true or false, not "true"'),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(datatype: str, values: list[object], message: str):
+    with pytest.raises(LoadError, match=message) as caught:
+        encode_numbers(values, datatype)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values", "expected"),
+    [
+        ("BOOL", [True, False, 1, 0], b"\1\0\1\0"),
+        ("UINT64", [2**64 - 1], b"\xff" * 8),
+        ("INT64", [-(2**63)], bytes(7) + b"\x80"),
+        ("FP16", [1, 0.5], b"\x00\x3c\x00\x38"),
+        ("BF16", [1.0, 3.140625, 1.01171875, 1.00390625], b"\x80\x3f\x49\x40\x82\x3f\x80\x3f"),
+        ("FP32", [], b""),
+    ],
+)
+def test_values_become_the_bytes_of_their_type(datatype: str, values: list[object], expected: bytes):
+    assert encode_numbers(values, datatype) == expected

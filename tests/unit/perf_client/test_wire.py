@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from perf_client.input_data import Tensor
+from perf_client.payload import Request
 from perf_client.transports import http2
-from perf_client.wire import http_infer_request, infer_message, model_path, varint
+from perf_client.wire import Envelope, http_infer_request, infer_message, model_path, varint
 
-REQUEST = {"A": Tensor("INT32", (2, 3), bytes(range(24))), "ä": Tensor("BYTES", (1,), b"\x02\0\0\0hi")}
+INPUTS = {"A": Tensor("INT32", (2, 3), bytes(range(24))), "ä": Tensor("BYTES", (1,), b"\x02\0\0\0hi")}
+REQUEST = Request(INPUTS)
 
 
 def test_http_request_has_headers_json_and_raw_tensors():
-    head, _, body = http_infer_request("h:1", "m x/y", "2", REQUEST).partition(b"\r\n\r\n")
+    head, _, body = http_infer_request(Envelope("h:1", "m x/y", "2"), REQUEST).partition(b"\r\n\r\n")
     line, *fields = head.decode().split("\r\n")
     headers = dict(field.split(": ") for field in fields)
     assert line == "POST /v2/models/m%20x%2Fy/versions/2/infer HTTP/1.1"
@@ -38,13 +40,13 @@ def test_the_version_is_left_out_where_none_was_asked_for():
 
 
 def test_grpc_message_is_what_protobuf_reads():
-    message = pb.ModelInferRequest.FromString(infer_message("m", "3", REQUEST))
+    message = pb.ModelInferRequest.FromString(infer_message(Envelope("h:1", "m", "3"), REQUEST))
     assert (message.model_name, message.model_version) == ("m", "3")
     assert [(each.name, each.datatype, list(each.shape)) for each in message.inputs] == [
         ("A", "INT32", [2, 3]),
         ("ä", "BYTES", [1]),
     ]
-    assert list(message.raw_input_contents) == [tensor.data for tensor in REQUEST.values()]
+    assert list(message.raw_input_contents) == [tensor.data for tensor in INPUTS.values()]
 
 
 @given(st.integers(0, 2**63 - 1))
