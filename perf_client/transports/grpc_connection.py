@@ -1,7 +1,7 @@
 """One HTTP/2 connection that carries gRPC calls: encoded beforehand, several at a time, answers only counted."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import iter_unpack, unpack_from
 from typing import cast
 
@@ -13,21 +13,13 @@ from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
 from perf_client.transports.call import Call, CallFailed, ReadCall
 from perf_client.transports.flow import SendWindows
 from perf_client.transports.http2 import (
-    ACK,
-    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER,
     FRAME_LIMIT,
     HEADERS,
-    PADDED,
-    PING,
-    PRIORITY,
-    REFUSED_STREAM,
-    SETTINGS,
-    SETTINGS_INITIAL_WINDOW_SIZE,
-    SETTINGS_MAX_CONCURRENT_STREAMS,
+    WINDOW_UPDATE,
     GrpcRequest,
     HeaderBlocks,
     HeaderPieces,
@@ -42,7 +34,7 @@ _unpack_frame_header = FRAME_HEADER.unpack_from
 _REFUSALS_TAKEN = 100
 """In a row, without an answer between them: more than that is no passing shortage of streams."""
 
-_BLOCK_FLAGS = END_HEADERS | PADDED | PRIORITY
+_BLOCK_FLAGS = END_HEADERS | http2.PADDED | http2.PRIORITY
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -77,10 +69,8 @@ class GrpcConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         self._transport = transport
         self._open = True
-        self._write = transport.write
+        self._write: Callable[[bytes], object] = transport.write
         self._write(http2.client_start())
-
-    # Sending
 
     def send(self, scheduled_ns: int = 0) -> None:
         sent_ns = self._clock()
@@ -107,44 +97,32 @@ class GrpcConnection(asyncio.Protocol):
         if self._next_stream > _LAST_STREAM:
             self.usable = False
 
-    # Receiving
-
     def data_received(self, data: bytes) -> None:
         now_ns = self._clock()
         if self._rest:
             data = self._rest + data
-        position = 0 if self._known_answer is None else self._known_answers(self._known_answer, data, now_ns)
-        if position < len(data):
-            try:
-                position = self._frames(data, position, now_ns)
-            except (BadAnswer, HPACKError) as error:
-                self._fail_all("bad answer", str(error), now_ns)
-                return
+        # What the answers let leave goes out in one write: the loop would make a system call of each.
+        outgoing: list[bytes] = []
+        self._write = outgoing.append
+        try:
+            position = self._frames(data, now_ns)
+        except (BadAnswer, HPACKError) as error:
+            self._fail_all("bad answer", str(error), now_ns)
+            return
         self._rest = data[position:]
         if self._consumed >= _REPLENISH_BYTES:
-            self._write(http2.window_update(0, self._consumed))
+            outgoing.append(http2.window_update(0, self._consumed))
             self._consumed = 0
+        if self._open and self._transport is not None:
+            self._write = self._transport.write
+            if outgoing:
+                self._write(b"".join(outgoing))
 
-    def _known_answers(self, known: KnownAnswer, data: bytes, now_ns: int) -> int:
-        """Take answers from the front as long as they are like the last ones; where they end."""
-        position = 0
-        while len(data) - position >= known.size:
-            stream = known.stream_at(data, position)
-            if stream is None:
-                break
-            call = self._calls.get(stream)
-            if call.__class__ is not Call:  # one that is read, or given up before
-                break
-            position += known.size
-            self._consumed += known.message_bytes
-            call.first_byte_ns = now_ns
-            self._succeed(stream, call, now_ns)
-        return position
-
-    def _frames(self, data: bytes, position: int, now_ns: int) -> int:
-        """Take all whole frames from there on; where they end."""
+    def _frames(self, data: bytes, now_ns: int) -> int:
+        """Take all whole frames; where they end."""
         size = len(data)
-        calls = self._calls
+        position = 0
+        known = self._known_answer
         while size - position >= 9:
             high, low, kind, flags, stream = _unpack_frame_header(data, position)
             begin = position + 9
@@ -153,25 +131,54 @@ class GrpcConnection(asyncio.Protocol):
                 if end - begin > FRAME_LIMIT:
                     raise BadAnswer("not HTTP/2: a frame larger than was allowed")
                 break
-            position = end
-            if kind == DATA:
-                self._consumed += end - begin
-                call = calls.get(stream)
-                if call is not None:
-                    call.message_bytes += end - begin
-                    if isinstance(call, ReadCall):
-                        call.body += http2.unpadded(data[begin:end], flags)
-                    if flags & END_STREAM:
-                        self._fail(stream, call, "bad answer", "the answer has no trailers", now_ns)
-            elif kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS:
+            if kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS:
+                if known is not None and known.lies_at(data, position) and self._take_known(known, stream, now_ns):
+                    position += known.size
+                    continue
                 self._header_block(stream, flags, data[begin:end], now_ns)
+                known = self._known_answer
+                if known is None and not flags & END_STREAM:
+                    self._known_answer = learn(data, position, self._known_headers)
+            elif kind == DATA:
+                self._data(stream, flags, data[begin:end], now_ns)
+            elif kind == WINDOW_UPDATE and end - begin == 4:
+                self._window_update(stream, data[begin:end])
             else:
                 self._rare_frame(kind, flags, stream, data[begin:end], now_ns)
-        self._known_answer = learn(data, self._known_headers)
+            position = end
         return position
 
+    def _take_known(self, known: KnownAnswer, stream: int, now_ns: int) -> bool:
+        """Count an answer like the last ones, unless its call is one that is read, or given up."""
+        call = self._calls.get(stream)
+        if call.__class__ is not Call:
+            return False
+        self._consumed += known.message_bytes
+        call.first_byte_ns = now_ns
+        self._succeed(stream, call, now_ns)
+        return True
+
+    def _data(self, stream: int, flags: int, payload: bytes, now_ns: int) -> None:
+        self._consumed += len(payload)
+        call = self._calls.get(stream)
+        if call is None:
+            return
+        call.message_bytes += len(payload)
+        if isinstance(call, ReadCall):
+            call.body += http2.unpadded(payload, flags)
+        if flags & END_STREAM:
+            self._fail(stream, call, "bad answer", "the answer has no trailers", now_ns)
+
+    def _window_update(self, stream: int, payload: bytes) -> None:
+        self._windows.widen(stream, unpack_from(">I", payload)[0] & _LAST_STREAM)
+        if self._windows.waiting:
+            self._write(self._windows.release())
+
     def _header_block(self, stream: int, flags: int, block: bytes, now_ns: int) -> None:
-        headers = self._known_headers.get(block) or self._headers.decode(block)
+        headers = self._known_headers.get(block)
+        if headers is None:
+            headers = self._headers.decode(block)
+            self._known_answer = None  # the table that its blocks refer to may have changed
         call = self._calls.get(stream)
         if call is None:
             return
@@ -184,7 +191,7 @@ class GrpcConnection(asyncio.Protocol):
             else:
                 self._fail(stream, call, *http2.failure_of(headers), now_ns)
         elif headers.http_status is not None and headers.http_status != 200:
-            self._write(http2.reset(stream, CANCEL))
+            self._write(http2.reset(stream, http2.CANCEL))
             self._fail(stream, call, f"http {headers.http_status}", "", now_ns)
 
     def _rare_frame(self, kind: int, flags: int, stream: int, payload: bytes, now_ns: int) -> None:
@@ -192,10 +199,7 @@ class GrpcConnection(asyncio.Protocol):
             case http2.SETTINGS if not flags & http2.ACK:
                 self._settings(payload)
             case http2.PING if not flags & http2.ACK:
-                self._write(http2.frame(PING, ACK, 0, payload))
-            case http2.WINDOW_UPDATE if len(payload) == 4:
-                self._windows.widen(stream, unpack_from(">I", payload)[0] & _LAST_STREAM)
-                self._write(self._windows.release())
+                self._write(http2.frame(http2.PING, http2.ACK, 0, payload))
             case http2.RST_STREAM if len(payload) == 4:
                 self._reset(stream, unpack_from(">I", payload)[0], now_ns)
             case http2.GOAWAY if len(payload) >= 8:
@@ -209,11 +213,11 @@ class GrpcConnection(asyncio.Protocol):
         if len(payload) % 6:
             raise BadAnswer("not HTTP/2: torn settings")
         for name, value in iter_unpack(">HI", payload):
-            if name == SETTINGS_INITIAL_WINDOW_SIZE:
+            if name == http2.SETTINGS_INITIAL_WINDOW_SIZE:
                 self._windows.change_initial(value)
-            elif name == SETTINGS_MAX_CONCURRENT_STREAMS and not self.settled.done():
+            elif name == http2.SETTINGS_MAX_CONCURRENT_STREAMS and not self.settled.done():
                 self.capacity = max(1, min(self.capacity, value))
-        self._write(http2.frame(SETTINGS, ACK, 0) + self._windows.release())
+        self._write(http2.frame(http2.SETTINGS, http2.ACK, 0) + self._windows.release())
         if not self.settled.done():
             self.usable = True
             self.settled.set_result(None)
@@ -223,7 +227,7 @@ class GrpcConnection(asyncio.Protocol):
         call = self._calls.get(stream)
         if call is None:
             return
-        if error_code == REFUSED_STREAM and self.usable and self._refusals < _REFUSALS_TAKEN:
+        if error_code == http2.REFUSED_STREAM and self.usable and self._refusals < _REFUSALS_TAKEN:
             self._refusals += 1
             del self._calls[stream]
             self.in_flight -= 1
@@ -238,8 +242,6 @@ class GrpcConnection(asyncio.Protocol):
             self._fail(stream, call, "connection closed", "the server goes away", now_ns)
         if not self.in_flight:
             self._leave()
-
-    # Ends of calls
 
     def _succeed(self, stream: int, call: Call, now_ns: int) -> None:
         del self._calls[stream]
@@ -292,7 +294,7 @@ class GrpcConnection(asyncio.Protocol):
     def expire(self, sent_before_ns: int, now_ns: int) -> None:
         late = [(stream, call) for stream, call in self._calls.items() if call.sent_ns < sent_before_ns]
         for stream, call in late:
-            self._write(http2.reset(stream, CANCEL))
+            self._write(http2.reset(stream, http2.CANCEL))
             self._fail(stream, call, "timeout", "", now_ns)
 
     def close(self) -> None:

@@ -7,7 +7,9 @@ from itertools import cycle
 from typing import cast
 
 from perf_client.record import NEVER, OK, Recorder
+from perf_client.target import Target
 from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
+from perf_client.transports.dial import Dial
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HEADS_KEPT = 256
@@ -250,17 +252,14 @@ class HttpTransport:
 
     slots_per_connection = 1
 
-    def __init__(self, host: str, port: int, requests: Sequence[bytes], clock: Clock) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, target: Target, requests: Sequence[bytes], clock: Clock) -> None:
+        self._dial = Dial(target)
         self._requests = cycle(requests)
         self._heads: dict[bytes, Head] = {}
         self._clock = clock
 
     async def connect(self, capacity: int, owner: Owner, recorder: Recorder) -> HttpConnection:
         assert capacity == 1
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: HttpConnection(self._requests, self._heads, owner, recorder, self._clock), self._host, self._port
+        return await self._dial.connect(
+            lambda: HttpConnection(self._requests, self._heads, owner, recorder, self._clock)
         )
-        return connection

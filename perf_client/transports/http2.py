@@ -104,10 +104,21 @@ class GrpcRequest:
         return b"".join(pieces) + self.parts[-1]
 
 
-def grpc_request(authority: str, path: str, message: bytes, metadata: Iterable[tuple[str, str]] = ()) -> GrpcRequest:
-    """Encode HEADERS and DATA frames. Nothing is added to the peer's HPACK table, so the bytes are always the same."""
-    block = _header_block(authority, path, metadata)
-    data = pack(">BI", 0, len(message)) + message
+def grpc_request(
+    authority: str,
+    path: str,
+    message: bytes,
+    metadata: Iterable[tuple[str, str]] = (),
+    *,
+    scheme: str = "http",
+    compressed: bool = False,
+) -> GrpcRequest:
+    """Encode HEADERS and DATA frames. Nothing is added to the peer's HPACK table, so the bytes are always the same.
+
+    ``compressed`` says that ``message`` is, by the ``grpc-encoding`` in the metadata.
+    """
+    block = header_block(authority, path, metadata, scheme)
+    data = pack(">BI", compressed, len(message)) + message
     pieces = [data[start : start + FRAME_LIMIT] for start in range(0, len(data), FRAME_LIMIT)]
     starts = [_frame_prefix(len(piece), DATA, 0) for piece in pieces]
     starts[-1] = _frame_prefix(len(pieces[-1]), DATA, END_STREAM)
@@ -121,10 +132,12 @@ def data_frame(stream: int, payload: bytes, last: bool) -> bytes:
     return frame(DATA, END_STREAM if last else 0, stream, payload)
 
 
-def _header_block(authority: str, path: str, metadata: Iterable[tuple[str, str]]) -> bytes:
-    indexed_post_http = b"\x83\x86"  # :method POST and :scheme http of the static table
+def header_block(authority: str, path: str, metadata: Iterable[tuple[str, str]] = (), scheme: str = "http") -> bytes:
+    indexed_post = b"\x83"  # :method POST of the static table; so are both schemes
+    indexed_scheme = b"\x87" if scheme == "https" else b"\x86"
     return (
-        indexed_post_http
+        indexed_post
+        + indexed_scheme
         + b"\x04" + _string(path)  # :path, name from the static table
         + b"\x01" + _string(authority)  # :authority
         + b"\x0f\x10" + _string("application/grpc")  # content-type, static entry 31

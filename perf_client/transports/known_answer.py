@@ -28,20 +28,18 @@ class KnownAnswer:
         self.message_bytes = message_bytes
         self.size = self._tail_offset + len(trailers)
 
-    def stream_at(self, data: bytes, position: int) -> int | None:
-        """The stream whose answer lies whole at that position; None where something else does."""
+    def lies_at(self, data: bytes, position: int) -> bool:
+        """Whether such an answer lies whole at that position."""
         stream = data[position + 5 : position + 9]
-        if data.startswith(stream.join(self._head), position) and data.startswith(
+        return data.startswith(stream.join(self._head), position) and data.startswith(
             stream.join(self._tail), position + self._tail_offset
-        ):
-            return int.from_bytes(stream, "big")
-        return None
+        )
 
 
-def learn(data: bytes, known_blocks: Container[bytes]) -> KnownAnswer | None:
-    """The answer at the start of ``data``, where it is whole and its header blocks mean the same each time."""
+def learn(data: bytes, start: int, known_blocks: Container[bytes]) -> KnownAnswer | None:
+    """The answer that starts there, where it is whole and its header blocks mean the same each time."""
     frames = []
-    position = 0
+    position = start
     for _ in range(3):
         if len(data) - position < FRAME_HEADER.size:
             return None
@@ -55,7 +53,7 @@ def learn(data: bytes, known_blocks: Container[bytes]) -> KnownAnswer | None:
         return None
     if any(frame[2] != stream for frame in frames) or data_end - head_end - FRAME_HEADER.size < _SMALLEST_MESSAGE_BYTES:
         return None
-    if data[9:head_end] not in known_blocks or data[data_end + 9 : end] not in known_blocks:
+    if data[start + 9 : head_end] not in known_blocks or data[data_end + 9 : end] not in known_blocks:
         return None
     message_start = head_end + FRAME_HEADER.size
-    return KnownAnswer(data[:message_start], data_end - message_start, data[data_end:end])
+    return KnownAnswer(data[start:message_start], data_end - message_start, data[data_end:end])
