@@ -1,9 +1,9 @@
 """The server's own counters, sampled along a run, and their growth over the counted window.
 
 Which window counts is known only after the run (warm-up may be cut automatically). So the counters are read at a low
-rate all along, at the start, at the end and where an explicit warm-up ends; the growth is that between the two samples
-nearest to the window's bounds. Its counts may therefore differ from the client's by what passes in half an interval;
-its times for a request don't.
+rate all along, at the start, at the end and where an explicit warm-up ends; the growth is that from the first sample
+within the window, so that nothing of the warm-up is in it, to the sample nearest to its end. Its counts may therefore
+differ from the client's by what passes in an interval; its times for a request don't.
 """
 
 import asyncio
@@ -23,20 +23,32 @@ _COUNTERS = tuple(name for name in ServerTimes.__struct_fields__ if name not in 
 
 
 def between(samples: Sequence[ServerSample], from_ns: int, to_ns: int) -> tuple[ServerTimes, ...]:
-    """Growth from the sample nearest to ``from_ns`` to the one nearest to ``to_ns``; empty where they are one.
+    """Growth over the window as near as the samples tell it; empty where they don't.
 
     Of a model with several versions those are left out that did nothing, unless none did anything.
     """
-    if not samples:
+    bounds = _bounds(samples, from_ns, to_ns)
+    if bounds is None:
         return ()
-    first = min(samples, key=lambda sample: abs(sample.at_ns - from_ns))
-    last = min(samples, key=lambda sample: abs(sample.at_ns - to_ns))
-    if last.at_ns <= first.at_ns:
-        return ()
+    first, last = bounds
     before = {(entry.model, entry.version): entry for entry in first.times}
     grown = [_growth(before.get((entry.model, entry.version)), entry) for entry in last.times]
     busy = {entry.model for entry in grown if entry.success_count or entry.fail_count}
     return tuple(entry for entry in grown if entry.model not in busy or entry.success_count or entry.fail_count)
+
+
+def _bounds(samples: Sequence[ServerSample], from_ns: int, to_ns: int) -> tuple[ServerSample, ServerSample] | None:
+    """Where nothing was cut the first sample is the one before the load; where no sample fits it is the nearest."""
+    if not samples:
+        return None
+    last = min(samples, key=lambda sample: abs(sample.at_ns - to_ns))
+    earlier = [sample for sample in samples if sample.at_ns < last.at_ns]
+    if not earlier:
+        return None
+    within = [sample for sample in earlier if sample.at_ns >= from_ns]
+    if from_ns <= 0 or not within:
+        return min(earlier, key=lambda sample: abs(sample.at_ns - from_ns)), last
+    return within[0], last
 
 
 def _growth(before: ServerTimes | None, after: ServerTimes) -> ServerTimes:

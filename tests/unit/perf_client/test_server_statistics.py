@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from perf_client.control import Refused
 from perf_client.profile import ServerTimes
 from perf_client.record import ServerSample
@@ -24,16 +26,24 @@ def times(count: int, model: str = "m", version: str = "1") -> ServerTimes:
     )
 
 
-def test_growth_is_between_the_samples_nearest_to_the_bounds():
-    samples = [ServerSample(at_ns, (times(at_ns),)) for at_ns in (0, 100, 200, 300)]
-    assert between(samples, 90, 220) == (times(100),)
-    assert between(samples, 160, 1_000) == (times(100),)
+def sampled(*at_ns: int) -> list[ServerSample]:
+    return [ServerSample(each, (times(each + 1_000),)) for each in at_ns]
 
 
-def test_one_sample_tells_nothing():
-    assert between([], 0, 1) == ()
-    assert between([ServerSample(0, (times(1),))], 0, 1) == ()
-    assert between([ServerSample(0, (times(1),)), ServerSample(100, (times(2),))], 80, 100) == ()
+@pytest.mark.parametrize(
+    ("samples_at_ns", "from_ns", "to_ns", "growth"),
+    [
+        ((0, 100, 200, 300), 90, 220, 100),  # from the first sample within, to the nearest of the end
+        ((0, 100, 200, 300), 20, 1_000, 200),  # warm-up was cut: the sample before it is not used
+        ((-5, 100, 200), 0, 200, 205),  # nothing was cut: the sample before the load
+        ((0, 100), 80, 100, 100),  # none within: the nearest
+        ((0,), 0, 100, None),
+        ((), 0, 100, None),
+    ],
+)
+def test_growth_is_that_of_the_window(samples_at_ns, from_ns: int, to_ns: int, growth: int | None):
+    expected = () if growth is None else (times(growth),)
+    assert between(sampled(*samples_at_ns), from_ns, to_ns) == expected
 
 
 def test_a_model_loaded_again_in_between_counts_from_zero():
