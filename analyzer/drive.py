@@ -34,8 +34,9 @@ class _Answer(msgspec.Struct, frozen=True):
 class Driver:
     """Sends jobs to a running load generator, one JSON line each way."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", log_path: Path) -> None:
         self._process = process
+        self._log_path = log_path
 
     def run(self, profile: LoadProfile, url: str, columns: Path | None) -> LoadResult:
         """Apply ``profile`` to the server at ``url`` (``host:port``); request times go to ``columns``.
@@ -54,7 +55,10 @@ class Driver:
             line = self._process.stdout.readline()
             answer = msgspec.json.decode(line, type=_Answer)
         except (OSError, msgspec.DecodeError) as error:
-            raise ChildError(f"the load generator died (exit code {self._process.poll()}): {error}") from error
+            words = child.last_words(self._log_path)
+            raise ChildError(
+                "the load generator died: " + (words.splitlines() or ["no word why"])[-1], words
+            ) from error
         if answer.result is None:
             raise LoadRefusedError(answer.error) if answer.kind == "server" else InputError(answer.error)
         return answer.result
@@ -65,6 +69,6 @@ def driver(log_path: Path) -> Iterator[Driver]:
     """A load generator for as long as the context lasts; its stderr goes to ``log_path``."""
     process = child.start("perf_client", ["--jobs"], log_path)
     try:
-        yield Driver(process)
+        yield Driver(process, log_path)
     finally:
         child.stop(process, STOP_TIMEOUT_S)

@@ -4,10 +4,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer.collect.host import HostProbe, HostReading, host_usage
@@ -20,9 +22,17 @@ from analyzer.errors import ChildError
 from analyzer.launch import Server, launch
 from analyzer.repository import write_variants
 from analyzer.store import RunFolder
-from perf_client.profile import LoadResult
+from perf_client.profile import LoadProfile, LoadResult
 
 Reading = tuple[HostReading, tuple[GpuReading, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchTimes:
+    """``server_warmup_s`` of load go to each fresh server before anything counts."""
+
+    sample_interval_s: float
+    server_warmup_s: float
 
 
 class Bench:
@@ -32,17 +42,18 @@ class Bench:
     """
 
     def __init__(
-        self, repository: Path, configs: Mapping[str, ModelConfig], nvml: Nvml, sample_interval_s: float, run: RunFolder
+        self, repository: Path, configs: Mapping[str, ModelConfig], nvml: Nvml, times: BenchTimes, run: RunFolder
     ) -> None:
         self._repository = repository
         self._configs = configs
         self._nvml = nvml
-        self._interval_s = sample_interval_s
+        self._times = times
         self._run = run
         self._whole = ExitStack()
         self._serving = ExitStack()
         self._server: Server | None = None
         self._served: ServerConfig | None = None
+        self._is_warm = False
         self._driver: Driver | None = None
 
     def __enter__(self) -> "Bench":
@@ -61,19 +72,19 @@ class Bench:
             server = self._serve(config.server)
         except ChildError as error:
             return _failure(config, "load", str(error), error.log_tail)
-        began_s = time.monotonic()
         try:
+            self._warm_up(config.load, server)
+            began_s = time.monotonic()
             load, samples = self._drive(config, server)
         except LoadRefusedError as error:
             return _failure(config, "drive", str(error), server.log_tail())
         except ChildError as error:
             self._driver = None
-            return _failure(config, "drive", str(error), server.log_tail())
+            return _failure(config, "drive", str(error), error.log_tail)
         if not server.is_alive():
             self._stop_serving()
             return _failure(config, "serve", "the server died under this load", server.log_tail())
-        spent_s = time.monotonic() - began_s
-        return self._measurement(config, load, samples, server.pid, spent_s)
+        return self._measurement(config, load, samples, server.pid, time.monotonic() - began_s)
 
     def _serve(self, wanted: ServerConfig) -> Server:
         if self._server is not None and self._served == wanted and self._server.is_alive():
@@ -85,18 +96,31 @@ class Bench:
                 self._run.keep_config_text(wanted, model, text)
         self._server = self._serving.enter_context(launch(folder, list(self._configs), self._scratch / "server.log"))
         self._served = wanted
+        self._is_warm = False
         return self._server
 
     def _stop_serving(self) -> None:
         self._serving.close()
         self._server = self._served = None
 
-    def _drive(self, config: RunConfig, server: Server) -> tuple[LoadResult, Samples[Reading]]:
+    def _warm_up(self, load: LoadProfile, server: Server) -> None:
+        """Load on a fresh server that is not counted: first runs allocate, compile and choose kernels."""
+        if self._is_warm or self._times.server_warmup_s == 0:
+            return
+        short = msgspec.structs.replace(load, warmup_s=0.0, duration_s=self._times.server_warmup_s, request_count=None)
+        self._client().run(short, server.url(load.protocol), None)
+        self._is_warm = True
+
+    def _client(self) -> Driver:
         if self._driver is None:
             self._driver = self._whole.enter_context(driver(self._scratch / "client.log"))
+        return self._driver
+
+    def _drive(self, config: RunConfig, server: Server) -> tuple[LoadResult, Samples[Reading]]:
+        client = self._client()
         probe = HostProbe(server.pid)
-        with sampling(lambda: (probe.read(), self._nvml.read()), self._interval_s) as samples:
-            load = self._driver.run(config.load, server.url(config.load.protocol), self._run.latencies_path(config))
+        with sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples:
+            load = client.run(config.load, server.url(config.load.protocol), self._run.latencies_path(config))
         return load, samples
 
     def _measurement(

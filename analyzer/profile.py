@@ -10,7 +10,7 @@ from analyzer.collect.environment import environment
 from analyzer.collect.nvml import nvml
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
-from analyzer.measure import Bench
+from analyzer.measure import Bench, BenchTimes
 from analyzer.prepare import check_measurable, header_of, inspect, open_run, planner_of
 from analyzer.settings.declared import ProfileSettings
 from analyzer.store import RunFolder, locked
@@ -49,7 +49,8 @@ def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolde
             planner.tell(outcome)
         progress.started(reused, planner.expected_remaining())
         stack.callback(progress.closed)
-        bench = stack.enter_context(Bench(repository, configs, gpus, settings.sample_interval_s, folder))
+        times = BenchTimes(settings.sample_interval_s, settings.server_warmup_s)
+        bench = stack.enter_context(Bench(repository, configs, gpus, times, folder))
         deadline_s = float("inf") if settings.time_limit_s is None else began_s + settings.time_limit_s
         longest_s = 0.0
         while (config := planner.ask()) is not None:

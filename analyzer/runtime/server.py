@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import uvloop
 
@@ -47,14 +49,15 @@ def run(options: ServerOptions) -> int:
     if options.exit_with_parent:
         _end_with_parent()
     try:
-        uvloop.run(_serve(options))
+        with _own_stdout() as stdout:
+            uvloop.run(_serve(options, stdout))
     except StartError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return 0
 
 
-async def _serve(options: ServerOptions) -> None:
+async def _serve(options: ServerOptions, stdout: TextIO) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,8 +69,8 @@ async def _serve(options: ServerOptions) -> None:
             return
         front = await _listen(store, options)
         _settle_memory()
-        sys.stdout.write(front.ready_line(_ready_count(store)) + "\n")
-        sys.stdout.flush()
+        stdout.write(front.ready_line(_ready_count(store)) + "\n")
+        stdout.flush()
         await stop.wait()
         log.info("stopping: requests under way have %g s to finish", options.exit_timeout_s)
         deadline_s = time.monotonic() + options.exit_timeout_s
@@ -76,6 +79,20 @@ async def _serve(options: ServerOptions) -> None:
         front.close()
     finally:
         await store.close(0.0)
+
+
+@contextmanager
+def _own_stdout() -> Iterator[TextIO]:
+    """Stdout for the ready line alone: what models and libraries print there goes to stderr meanwhile."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w") as stdout:
+            yield stdout
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _repository(options: ServerOptions) -> Path:

@@ -164,6 +164,10 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
     warmup_s: Annotated[
         float | None, option(at_least(0, seconds), "Cut from the front.  [found by MSER-5]", "1s", key="warmup")
     ] = None
+    server_warmup_s: Annotated[
+        float,
+        option(at_least(0, seconds), "Load on a fresh server before anything counts.", "1s", key="server_warmup"),
+    ] = 0.5
     timeout_s: Annotated[
         float, option(positive(seconds), "A request without an answer by then failed.", "30s", key="timeout")
     ] = 30.0

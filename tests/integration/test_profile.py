@@ -18,6 +18,8 @@ QUICK = [
     "100ms",
     "--warmup",
     "0",
+    "--server-warmup",
+    "50ms",
     "--concurrency",
     "1:4",
     "--sample-interval",

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from tests.fakes.repositories import write_add_sub, write_simulated
-from tests.fakes.running_server import running_server, server_command
+from tests.fakes.repositories import IDENTITY, write_add_sub, write_python, write_simulated
+from tests.fakes.running_server import RunningServer, running_server, server_command
 
 
 def start(command: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -89,14 +89,16 @@ def test_wrong_flags_are_wrong_usage(tmp_path, flags):
 def test_front_ends_that_are_off_are_not_in_the_ready_line(tmp_path):
     write_simulated(tmp_path)
     command = server_command(tmp_path, "--grpc-port", "off", "--metrics-port", "off")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        words = process.stdout.readline().split()
-        assert [word.split("=")[0] for word in words] == ["ready", "http", "models"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-        assert process.stdout.read() == ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            words = process.stdout.readline().split()
+            assert [word.split("=")[0] for word in words] == ["ready", "http", "models"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            assert process.stdout.read() == ""
+        finally:
+            process.kill()
 
 
 def infer_body() -> bytes:
@@ -104,17 +106,22 @@ def infer_body() -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def wait_until_taken(address: str, count: int) -> None:
-    """Until the model's queue and instance hold ``count`` requests: told by the statistics of the page, not by time."""
+def write_patient(repository: Path) -> None:
+    """A model whose batcher holds requests back for a while: time enough for all of them to be under way."""
+    write_simulated(repository, "slow", extra="dynamic_batching { max_queue_delay_microseconds: 2000000 }")
+
+
+def wait_until_queued(server: RunningServer, count: int) -> None:
+    """Told by the server's own gauge, not by time."""
+    line = f'nv_inference_pending_request_count{{model="slow",version="1"}} {count}'
     while True:
-        with urllib.request.urlopen(f"http://{address}/v2/models/slow/stats", timeout=10) as answer:
-            entry = json.load(answer)["model_stats"][0]
-        if entry["inference_stats"]["success"]["count"] >= count:
-            return
+        with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as answer:
+            if line in answer.read().decode().splitlines():
+                return
 
 
 def test_sigterm_lets_requests_under_way_finish(tmp_path):
-    write_simulated(tmp_path, "slow", parameters={"service_us": 300_000})
+    write_patient(tmp_path)
     answers: list[int] = []
 
     def ask(address: str) -> None:
@@ -126,7 +133,7 @@ def test_sigterm_lets_requests_under_way_finish(tmp_path):
         askers = [threading.Thread(target=ask, args=(server.http,)) for _ in range(5)]
         for asker in askers:
             asker.start()
-        wait_until_taken(server.http, 1)  # the others stand in the queue: there is one instance
+        wait_until_queued(server, 5)
         assert server.end() == 0
         for asker in askers:
             asker.join()
@@ -134,7 +141,7 @@ def test_sigterm_lets_requests_under_way_finish(tmp_path):
 
 
 def test_sigterm_answers_grpc_calls_under_way_first(tmp_path):
-    write_simulated(tmp_path, "slow", parameters={"service_us": 300_000})
+    write_patient(tmp_path)
     results: list[object] = []
     arrived = threading.Semaphore(0)
 
@@ -148,7 +155,7 @@ def test_sigterm_answers_grpc_calls_under_way_first(tmp_path):
         tensor.set_data_from_numpy(np.zeros((1, 4), np.float32))
         for _ in range(4):
             client.async_infer("slow", [tensor], done)
-        wait_until_taken(server.http, 1)
+        wait_until_queued(server, 4)
         assert server.end() == 0
         for _ in range(4):
             assert arrived.acquire(timeout=30)
@@ -188,3 +195,11 @@ def test_server_ends_with_the_process_that_started_it(tmp_path: Path):
         assert ready, "the server outlived its parent"
     finally:
         os.close(watch)
+
+
+def test_what_a_model_prints_does_not_get_between_the_server_and_its_ready_line(tmp_path: Path):
+    code = 'import sys\nprint("ready http=nowhere:1 grpc=nowhere:2")\nsys.stdout.flush()\n'
+    write_python(tmp_path, "talkative", code + IDENTITY)
+    with running_server(tmp_path) as server:
+        assert server.http.startswith("127.0.0.1:")
+        assert "http=nowhere:1" in server.log.read_text()

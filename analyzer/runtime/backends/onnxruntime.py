@@ -1,9 +1,7 @@
 """ONNX models through ONNX Runtime, one session an instance, on the CPU or an NVIDIA GPU."""
 
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +68,7 @@ class OnnxRuntimeBackend:
 
     def load(self, files: ModelFiles, placement: Placement) -> Instance:
         path = find_model_file(files, self.file_names)
-        session = _open_session(files, path, _session_options(files, placement), _providers(placement))
+        session = _open_session(files, path, _session_options(files, placement), _providers(files, placement))
         _check_provider(placement, session)
         _check_names(files, session)
         outputs = {output.name: datatype_of(output.data_type) for output in files.config.output}
@@ -113,8 +111,7 @@ def _load_cuda_libraries() -> None:
     """CUDA and cuDNN as pip packages lie where the loader does not look; ONNX Runtime knows how to find them."""
     preload = getattr(_import_onnxruntime(), "preload_dlls", None)
     if preload is not None:
-        with redirect_stdout(sys.stderr):  # it prints what it can't find; stdout carries the ready line
-            preload()
+        preload()
 
 
 def _open_session(files: ModelFiles, path: Path, options: Any, providers: list[Any]) -> Any:
@@ -162,7 +159,7 @@ def _thread_count(files: ModelFiles, key: str, default: int) -> int:
     return int(text)
 
 
-def _providers(placement: Placement) -> list[Any]:
+def _providers(files: ModelFiles, placement: Placement) -> list[Any]:
     if placement.kind != "KIND_GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in _import_onnxruntime().get_available_providers():
@@ -171,7 +168,21 @@ def _providers(placement: Placement) -> list[Any]:
             "pip install 'serving-analyzer[gpu]' or use KIND_CPU"
         )
     _load_cuda_libraries()
-    return [("CUDAExecutionProvider", {"device_id": placement.device}), "CPUExecutionProvider"]
+    options = {"device_id": placement.device, "cudnn_conv_algo_search": _algorithm_search(files)}
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def _algorithm_search(files: ModelFiles) -> str:
+    """How cuDNN picks a convolution, by Triton's parameter ``cudnn_conv_algo_search``: 0, 1 or 2.
+
+    Where nothing is said: HEURISTIC. An exhaustive search, ONNX Runtime's own choice, stops an instance for about a
+    second at every batch size that it has not seen, and dynamic batching makes many.
+    """
+    searches = {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"}
+    text = files.parameter("cudnn_conv_algo_search") or "1"
+    if text not in searches:
+        raise ModelError(f"model '{files.name}' has cudnn_conv_algo_search '{text}'; it takes 0, 1 or 2")
+    return searches[text]
 
 
 def _check_provider(placement: Placement, session: Any) -> None:
