@@ -7,25 +7,30 @@ from pathlib import Path
 import numpy as np
 
 from perf_client.errors import data_error, usage_error
-from perf_client.input_data import Sample, Tensor, check_shape, load_samples
+from perf_client.fitting import check_shape
+from perf_client.input_data import load_samples
 from perf_client.profile import LoadProfile, Parameter
-from perf_client.target import ModelDescription, TensorSpec
-from perf_client.tensors import known, random_bytes_elements, random_numbers, zeros
+from perf_client.sample import Sample
+from perf_client.target import ModelDescription
+from perf_client.tensors import Shape, Tensor, encode_bytes, known, random_tensors, zeros
 
 _RANDOM_POOL_BYTES = 16 << 20
-_RANDOM_POOL_REQUESTS = 512
+_RANDOM_POOL_REQUESTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, batch dimension included where the model has one.
 
-    ``expected`` are the outputs that its answer is compared with, where the user gave any.
+    ``expected`` are the outputs that its answer is compared with, where the user gave any; ``stream`` and
+    ``timestamp_ms`` are those of its first sample.
     """
 
     inputs: dict[str, Tensor]
     parameters: dict[str, Parameter] = field(default_factory=dict)
     expected: dict[str, Tensor] = field(default_factory=dict)
+    stream: int = 0
+    timestamp_ms: float | None = None
 
 
 def make_requests(profile: LoadProfile, model: ModelDescription) -> list[Request]:
@@ -35,10 +40,10 @@ def make_requests(profile: LoadProfile, model: ModelDescription) -> list[Request
         case "random":
             return _random_requests(profile, model)
         case "zero":
-            return [Request(_batch([_zero_sample(profile, model)] * profile.batch_size, model), profile.parameters)]
+            return [_zero_request(profile, model)]
         case path:
-            samples = load_samples(Path(path), model, profile.shapes)
-            return _batches(samples, profile, model)
+            paths = [Path(each) for each in (path, *profile.more_input_data)]
+            return _batches(load_samples(paths, model, profile.shapes), profile, model)
 
 
 def _check(profile: LoadProfile, model: ModelDescription) -> None:
@@ -58,51 +63,57 @@ def _check(profile: LoadProfile, model: ModelDescription) -> None:
             raise usage_error(
                 f"--shape {name}: model {model.name} has no such input; it has {', '.join(sorted(names))}"
             )
+    outputs = {spec.name for spec in model.outputs}
+    for name in profile.outputs:
+        if outputs and name not in outputs:
+            raise usage_error(
+                f"--output {name}: model {model.name} has no such output; it has {', '.join(sorted(outputs))}"
+            )
     for spec in model.inputs:
         if not known(spec.datatype):
             raise data_error(f"input {spec.name} of model {model.name} has the unknown type {spec.datatype!r}")
 
 
-def _shape(spec: TensorSpec, profile: LoadProfile) -> tuple[int, ...]:
-    shape = profile.shapes.get(spec.name, spec.shape)
-    check_shape(spec, shape)
-    return shape
-
-
-def _zero_sample(profile: LoadProfile, model: ModelDescription) -> Sample:
-    sample = {}
+def _shapes(profile: LoadProfile, model: ModelDescription) -> dict[str, Shape]:
+    """Of the inputs that data has to be made up for, batch dimension included."""
+    shapes = {}
     for spec in model.inputs:
-        if not spec.optional:
-            shape = _shape(spec, profile)
-            sample[spec.name] = Tensor(spec.datatype, shape, zeros(spec.datatype, prod(shape)))
-    return sample
+        if not spec.optional or spec.name in profile.shapes:
+            shape = profile.shapes.get(spec.name, spec.shape)
+            check_shape(spec, shape)
+            shapes[spec.name] = (profile.batch_size, *shape) if model.max_batch_size else shape
+    return shapes
+
+
+def _zero_request(profile: LoadProfile, model: ModelDescription) -> Request:
+    datatypes = {spec.name: spec.datatype for spec in model.inputs}
+    inputs = {}
+    for name, shape in _shapes(profile, model).items():
+        text = profile.string_data if datatypes[name] == "BYTES" else None
+        data = zeros(datatypes[name], prod(shape)) if text is None else encode_bytes([text.encode()] * prod(shape))
+        inputs[name] = Tensor(datatypes[name], shape, data)
+    return Request(inputs, profile.parameters)
 
 
 def _random_requests(profile: LoadProfile, model: ModelDescription) -> list[Request]:
     """As many different ones as fit in a fixed memory, so that no cache sees the same bytes again soon."""
     rng = np.random.default_rng([profile.seed, len("random data")])
-    requests = [_random_request(profile, model, rng)]
-    size = sum(len(tensor.data) for tensor in requests[0].inputs.values())
+    shapes = _shapes(profile, model)
+    size = sum(len(tensor.data) for tensor in _zero_request(profile, model).inputs.values())
+    size += sum(profile.string_length * prod(shapes[s.name]) for s in model.inputs if s.datatype == "BYTES")
     count = max(2, min(_RANDOM_POOL_REQUESTS, _RANDOM_POOL_BYTES // max(size, 1)))
-    requests += [_random_request(profile, model, rng) for _ in range(count - 1)]
-    return requests
-
-
-def _random_request(profile: LoadProfile, model: ModelDescription, rng: np.random.Generator) -> Request:
-    inputs: dict[str, Tensor] = {}
+    pools = {}
     for spec in model.inputs:
-        if spec.optional:
+        if (shape := shapes.get(spec.name)) is None:
             continue
-        shape = _shape(spec, profile)
-        if model.max_batch_size:
-            shape = (profile.batch_size, *shape)
-        count = prod(shape)
-        if spec.datatype == "BYTES":
-            data = random_bytes_elements(count, profile.string_length, rng)
+        if spec.datatype == "BYTES" and profile.string_data is not None:
+            data = [encode_bytes([profile.string_data.encode()] * prod(shape))] * count
         else:
-            data = random_numbers(spec.datatype, count, rng)
-        inputs[spec.name] = Tensor(spec.datatype, shape, data)
-    return Request(inputs, profile.parameters)
+            data = random_tensors(spec.datatype, shape, count, profile.string_length, rng)
+        pools[spec.name] = [Tensor(spec.datatype, shape, each) for each in data]
+    return [
+        Request({name: pool[number] for name, pool in pools.items()}, profile.parameters) for number in range(count)
+    ]
 
 
 def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescription) -> list[Request]:
@@ -110,19 +121,35 @@ def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescriptio
     size, total = profile.batch_size, len(samples)
     count = total // gcd(total, size)
     rows = [[samples[(first * size + offset) % total] for offset in range(size)] for first in range(count)]
-    return [Request(_batch(row, model), profile.parameters) for row in rows]
+    return [_batch(row, profile, model) for row in rows]
 
 
-def _batch(samples: list[Sample], model: ModelDescription) -> dict[str, Tensor]:
-    if not model.max_batch_size:
-        return samples[0]
+def _batch(samples: list[Sample], profile: LoadProfile, model: ModelDescription) -> Request:
     first = samples[0]
-    for sample in samples[1:]:
-        if sample.keys() != first.keys() or any(sample[name].shape != first[name].shape for name in first):
-            raise data_error(
-                f"samples of different shapes can't share a batch of {len(samples)}; use batch size 1 or equal shapes"
-            )
+    if any(_form(sample) != _form(first) for sample in samples):
+        raise data_error(
+            f"samples of different inputs, shapes or parameters can't share a batch of {len(samples)}; use batch size 1"
+        )
+    batched = model.max_batch_size > 0
+    return Request(
+        inputs=_joined([sample.inputs for sample in samples]) if batched else first.inputs,
+        parameters=profile.parameters | first.parameters,
+        expected=_joined([sample.expected for sample in samples]) if batched else first.expected,
+        stream=first.stream,
+        timestamp_ms=first.timestamp_ms,
+    )
+
+
+def _form(sample: Sample) -> object:
+    return (
+        {name: tensor.shape for name, tensor in sample.inputs.items()},
+        {name: tensor.shape for name, tensor in sample.expected.items()},
+        sample.parameters,
+    )
+
+
+def _joined(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {
-        name: Tensor(tensor.datatype, (len(samples), *tensor.shape), b"".join(sample[name].data for sample in samples))
-        for name, tensor in first.items()
+        name: Tensor(tensor.datatype, (len(rows), *tensor.shape), b"".join(row[name].data for row in rows))
+        for name, tensor in rows[0].items()
     }

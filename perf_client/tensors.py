@@ -1,6 +1,8 @@
 """Tensor data types of KServe v2: their size on the wire, their raw bytes, and made-up values in their valid range."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from struct import pack, unpack_from
 from typing import Any
 
@@ -9,6 +11,18 @@ from msgspec import json
 from numpy.typing import NDArray
 
 from perf_client.errors import data_error, usage_error
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """The raw bytes of one tensor, BYTES elements with their length before each."""
+
+    datatype: str
+    shape: Shape
+    data: bytes
+
 
 NUMPY_TYPES: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
@@ -109,27 +123,32 @@ def zeros(datatype: str, count: int) -> bytes:
     return bytes(SIZES[datatype] * count)
 
 
-def random_bytes_elements(count: int, length: int, rng: np.random.Generator) -> bytes:
-    """BYTES elements of ``length`` letters and digits."""
-    letters = _TEXT[rng.integers(0, len(_TEXT), size=(count, length))]
-    return encode_bytes([row.tobytes() for row in letters])
+def random_tensors(datatype: str, shape: Shape, count: int, length: int, rng: np.random.Generator) -> list[bytes]:
+    """The raw bytes of so many tensors, ``length`` being that of BYTES elements, which are letters and digits.
+
+    Floats are even in [0, 1), integers of a byte take their full range, wider ones are 0 to 127.
+    """
+    rows = (count, prod(shape))
+    if datatype == "BYTES":
+        letters = _TEXT[rng.integers(0, len(_TEXT), size=(*rows, length), dtype=np.uint8)]
+        return [encode_bytes([element.tobytes() for element in row]) for row in letters]
+    if datatype == "BF16":
+        return [bf16(row) for row in rng.random(rows, dtype=np.float32)]
+    return [row.tobytes() for row in _random_array(NUMPY_TYPES[datatype], rows, rng)]
 
 
-def random_numbers(datatype: str, count: int, rng: np.random.Generator) -> bytes:
-    """Floats are even in [0, 1), bytes take their full range, wider integers are 0 to 127."""
-    match datatype:
-        case "BOOL":
-            return rng.integers(0, 2, size=count, dtype=np.uint8).tobytes()
-        case "UINT8":
-            return rng.integers(0, 256, size=count, dtype=np.uint8).tobytes()
-        case "INT8":
-            return rng.integers(-128, 128, size=count, dtype=np.int8).tobytes()
-        case "FP16" | "FP32" | "FP64":
-            return rng.random(count, dtype=np.float32).astype(NUMPY_TYPES[datatype]).tobytes()
-        case "BF16":
-            return bf16(rng.random(count, dtype=np.float32))
+def _random_array(kind: np.dtype[np.generic], rows: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
+    match kind.kind, kind.itemsize:
+        case "f", _:
+            return rng.random(rows, dtype=np.float32).astype(kind)
+        case "b", _:
+            return rng.integers(0, 2, size=rows, dtype=np.uint8)
+        case "i", 1:
+            return rng.integers(-128, 128, size=rows, dtype=np.int8)
+        case "u", 1:
+            return rng.integers(0, 256, size=rows, dtype=np.uint8)
         case _:
-            return rng.integers(0, _SMALL_INTEGERS, size=count).astype(NUMPY_TYPES[datatype]).tobytes()
+            return rng.integers(0, _SMALL_INTEGERS, size=rows, dtype=np.uint8).astype(kind)
 
 
 def _fits(array: NDArray[Any], kind: np.dtype[np.generic]) -> bool:

@@ -42,55 +42,57 @@ def profile(**changes) -> LoadProfile:
 def test_each_form_of_a_tensor_gives_the_same_bytes(tmp_path: Path, tensor: object):
     if isinstance(tensor, dict) and isinstance(tensor.get("content"), dict):
         tensor = tensor["content"]
-    (sample,) = load_samples(write(tmp_path, {"data": [{"X": tensor}]}), NUMBERS, {})
-    assert np.frombuffer(sample["X"].data, "<f4").tolist() == [1, 2, 3, 4]
-    assert sample["X"].shape == (2, 2)
+    (sample,) = load_samples([write(tmp_path, {"data": [{"X": tensor}]})], NUMBERS, {})
+    assert np.frombuffer(sample.inputs["X"].data, "<f4").tolist() == [1, 2, 3, 4]
+    assert sample.inputs["X"].shape == (2, 2)
 
 
 def test_streams_are_played_one_after_the_other(tmp_path: Path):
     document = {"data": [[{"X": [1] * 4}, {"X": [2] * 4}], [{"X": [3] * 4}]]}
-    samples = load_samples(write(tmp_path, document), NUMBERS, {})
-    assert [np.frombuffer(sample["X"].data, "<f4")[0] for sample in samples] == [1, 2, 3]
+    samples = load_samples([write(tmp_path, document)], NUMBERS, {})
+    assert [np.frombuffer(sample.inputs["X"].data, "<f4")[0] for sample in samples] == [1, 2, 3]
 
 
 def test_strings_carry_their_length(tmp_path: Path):
-    (sample,) = load_samples(write(tmp_path, {"data": [{"T": ["é", ""]}]}), TEXT, {})
-    assert sample["T"].data == b"\x02\0\0\0\xc3\xa9\0\0\0\0"
+    (sample,) = load_samples([write(tmp_path, {"data": [{"T": ["é", ""]}]})], TEXT, {})
+    assert sample.inputs["T"].data == b"\x02\0\0\0\xc3\xa9\0\0\0\0"
 
 
 def test_one_variable_dimension_is_found_from_the_values(tmp_path: Path):
-    (sample,) = load_samples(write(tmp_path, {"data": [{"V": [1, 2, 3, 4, 5, 6]}]}), VARIABLE, {})
-    assert sample["V"].shape == (3, 2)
+    (sample,) = load_samples([write(tmp_path, {"data": [{"V": [1, 2, 3, 4, 5, 6]}]})], VARIABLE, {})
+    assert sample.inputs["V"].shape == (3, 2)
 
 
 def test_a_folder_holds_a_file_an_input(tmp_path: Path):
     (tmp_path / "X").write_bytes(np.arange(4, dtype="<f4").tobytes())
-    (sample,) = load_samples(tmp_path, NUMBERS, {})
-    assert np.frombuffer(sample["X"].data, "<f4").tolist() == [0, 1, 2, 3]
+    (sample,) = load_samples([tmp_path], NUMBERS, {})
+    assert np.frombuffer(sample.inputs["X"].data, "<f4").tolist() == [0, 1, 2, 3]
     (tmp_path / "T").write_text("first\nsecond\n")
-    (sample,) = load_samples(tmp_path, TEXT, {})
-    assert sample["T"].data == b"\x05\0\0\0first\x06\0\0\0second"
+    (sample,) = load_samples([tmp_path], TEXT, {})
+    assert sample.inputs["T"].data == b"\x05\0\0\0first\x06\0\0\0second"
 
 
 @pytest.mark.parametrize(
     ("model", "document", "message"),
     [
-        (NUMBERS, {"data": [{"X": [1, 2, 3]}]}, r"data\[0\], input X: it has 3 values, but shape \[2, 2\] needs 4"),
-        (NUMBERS, {"data": [{"X": {"content": [1, 2], "shape": [2]}}]}, r"shape \[2\] of input X doesn't fit"),
+        (NUMBERS, {"data": [{"X": [1, 2, 3]}]}, r"data\[0\].X: it has 3 values, but shape \[2, 2\] needs 4"),
+        (NUMBERS, {"data": [{"X": {"content": [1, 2], "shape": [2]}}]}, r"shape \[2\] of X doesn't fit"),
         (NUMBERS, {"data": [{"X": ["a", "b", "c", "d"]}]}, 'values of FP32 are numbers, not "a"'),
         (NUMBERS, {"data": [{"X": 5}]}, "a tensor is a list of values"),
         (NUMBERS, {"data": [{"X": {"b64": "%%%"}}]}, "b64 can't be decoded"),
         (NUMBERS, {"data": [{"X": {"b64": "AAAA"}}]}, "3 bytes are not a whole number of FP32"),
         (NUMBERS, {"data": [{"X": {"content": [1], "shape": ["a"]}}]}, "not a list of whole numbers"),
         (NUMBERS, {"data": [{"Y": [1]}]}, r"data\[0\] has 'Y', not an input of model m; its inputs are X"),
-        (NUMBERS, {"data": [{"X": [1] * 4, "timestamp": 3}]}, "not supported yet"),
+        (NUMBERS, {"data": [{"X": [1] * 4, "timestamp": "x"}]}, r"data\[0\].timestamp is not a number of millis"),
+        (NUMBERS, {"data": [{"X": [1] * 4, "parameters": {"a": []}}]}, r"data\[0\].parameters is not an object"),
         (NUMBERS, {"data": [[{}]]}, r"data\[0\]\[0\] lacks input X"),
         (NUMBERS, {"data": []}, "holds no sample"),
         (NUMBERS, {"data": [3]}, r"data\[0\] is not an object"),
-        (NUMBERS, {"data": {}}, "must hold an object with a list under 'data'"),
-        (NUMBERS, {"data": [], "validation_data": []}, "validation_data is not supported"),
+        (NUMBERS, {"data": {}}, "'data' must be a list"),
+        (NUMBERS, {"data": [], "validate": []}, "validate is not known; leave only"),
+        (NUMBERS, {}, "must hold an object with a list under 'data'"),
         (NUMBERS, [], "must hold an object"),
-        (TEXT, {"data": [{"T": [1, 2]}]}, "BYTES input must be strings"),
+        (TEXT, {"data": [{"T": [1, 2]}]}, "values of BYTES are strings, not 1"),
         (TEXT, {"data": [{"T": {"b64": b64encode(b"\x09\0\0\0x").decode()}}]}, "ends within an element"),
         (TEXT, {"data": [{"T": {"b64": b64encode(b"\x09\0").decode()}}]}, "ends within an element's length"),
         (VARIABLE, {"data": [{"V": [1, 2, 3]}]}, r"give its sizes with --shape V:"),
@@ -100,19 +102,19 @@ def test_a_folder_holds_a_file_an_input(tmp_path: Path):
 )
 def test_data_that_does_not_fit_is_named_with_its_place(tmp_path: Path, model, document, message: str):
     with pytest.raises(LoadError, match=message) as caught:
-        load_samples(write(tmp_path, document), model, {})
+        load_samples([write(tmp_path, document)], model, {})
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_can_not_be_read_are_named(tmp_path: Path):
     with pytest.raises(LoadError, match=r"nothing\.json can't be read: No such file"):
-        load_samples(tmp_path / "nothing.json", NUMBERS, {})
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(LoadError, match=r"broken\.json is not JSON"):
-        load_samples(tmp_path / "broken.json", NUMBERS, {})
+        load_samples([tmp_path / "nothing.json"], NUMBERS, {})
+    (tmp_path / "broken.json").write_text('{"data":\n [1 2]}')
+    with pytest.raises(LoadError, match=r"broken\.json: it is not JSON: .*line 2, byte 5"):
+        load_samples([tmp_path / "broken.json"], NUMBERS, {})
     with pytest.raises(LoadError, match="lacks a file named X"):
-        load_samples(tmp_path, NUMBERS, {})
+        load_samples([tmp_path], NUMBERS, {})
 
 
 def test_samples_are_batched_in_order_around_the_end(tmp_path: Path):
@@ -133,7 +135,8 @@ def test_samples_of_different_shapes_share_no_batch(tmp_path: Path):
 def test_random_requests_differ_fit_and_repeat_with_the_seed(datatype: str):
     model = ModelDescription("m", (TensorSpec("X", datatype, (64,)),), max_batch_size=8)
     made = make_requests(profile(batch_size=2, string_length=5), model)
-    assert len({request.inputs["X"].data for request in made}) == len(made) == 512
+    count = 4096
+    assert len({request.inputs["X"].data for request in made}) == len(made) == count
     assert made == make_requests(profile(batch_size=2, string_length=5), model)
     assert made != make_requests(profile(batch_size=2, string_length=5, seed=1), model)
     width = {"BYTES": 9, "BF16": 2}.get(datatype) or NUMPY_TYPES[datatype].itemsize
@@ -167,7 +170,7 @@ def test_zeros_are_zero_and_optional_inputs_are_left_out():
         (NUMBERS, {"batch_size": 9}, "batch size 9 is not within 1 to 8"),
         (NUMBERS, {"batch_size": 0}, "batch size 0 is not within"),
         (VARIABLE, {}, r"variable shape \[-1, 2\]; give its sizes with --shape V:D1,D2"),
-        (VARIABLE, {"shapes": {"V": (3, 3)}}, r"shape \[3, 3\] of input V doesn't fit"),
+        (VARIABLE, {"shapes": {"V": (3, 3)}}, r"shape \[3, 3\] of V doesn't fit"),
         (VARIABLE, {"shapes": {"W": (3, 2)}}, "no such input; it has V"),
         (ModelDescription("m", (TensorSpec("X", "FP7", (1,)),), 0), {}, "unknown type 'FP7'"),
         (ModelDescription("m", (), 0, decoupled=True), {}, "decoupled"),
@@ -224,3 +227,104 @@ def test_values_of_the_wrong_kind_are_named(datatype: str, values: list[object],
 )
 def test_values_become_the_bytes_of_their_type(datatype: str, values: list[object], expected: bytes):
     assert encode_numbers(values, datatype) == expected
+
+
+def test_an_empty_file_is_not_json(tmp_path: Path):
+    (tmp_path / "empty.json").write_text("")
+    with pytest.raises(LoadError, match=r"empty\.json: it is not JSON"):
+        load_samples([tmp_path / "empty.json"], NUMBERS, {})
+
+
+ECHO = ModelDescription(
+    "m", (TensorSpec("X", "INT32", (2,)),), 4, outputs=(TensorSpec("Y", "INT32", (2,)), TensorSpec("Z", "BYTES", (-1,)))
+)
+
+
+def test_expected_outputs_go_with_their_sample_and_into_its_batch(tmp_path: Path):
+    document = {
+        "data": [{"X": [1, 2]}, {"X": [3, 4]}],
+        "validation_data": [{"Y": [1, 2]}, {"Y": {"content": [3, 4], "shape": [2]}}],
+    }
+    path = write(tmp_path, document)
+    singles = make_requests(profile(input_data=str(path)), ECHO)
+    assert [np.frombuffer(request.expected["Y"].data, "<i4").tolist() for request in singles] == [[1, 2], [3, 4]]
+    (pair,) = make_requests(profile(input_data=str(path), batch_size=2), ECHO)
+    assert pair.expected["Y"].shape == (2, 2)
+    assert np.frombuffer(pair.expected["Y"].data, "<i4").tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"data": [{"X": [1, 2]}], "validation_data": [{"N": [1]}]}, r"validation_data\[0\] has 'N', not an output of"),
+        ({"data": [{"X": [1, 2]}], "validation_data": [{"Y": [1]}]}, r"validation_data\[0\]\.Y: it has 1 values"),
+        ({"data": [{"X": [1, 2]}] * 2, "validation_data": [{"Y": [1, 2]}]}, r"validation_data\[1\] is missing"),
+        ({"data": [{"X": [1, 2]}], "validation_data": [{"Y": [1, 2]}] * 2}, r"data\[1\] is missing, but there is"),
+        ({"data": [[{"X": [1, 2]}]], "validation_data": [{"Y": [1, 2]}]}, r"validation_data\[0\]\[0\] is missing"),
+        ({"data": [{"X": [1, 2]}], "validation_data": 3}, "'validation_data' must be a list"),
+    ],
+)
+def test_expected_outputs_that_do_not_fit_are_named_with_their_place(tmp_path: Path, document, message: str):
+    with pytest.raises(LoadError, match=message):
+        load_samples([write(tmp_path, document)], ECHO, {})
+
+
+def test_files_are_played_one_after_the_other_and_streams_numbered_over_all(tmp_path: Path):
+    document = {
+        "data": [[{"X": [1, 1]}, {"X": [2, 2]}], [{"X": [3, 3], "timestamp": 40}], {"X": [4, 4]}, {"X": [5, 5]}]
+    }
+    path = write(tmp_path, document)
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "X").write_bytes(np.array([6, 6], "<i4").tobytes())
+    samples = load_samples([path, folder, path], ECHO, {})
+    assert [int(np.frombuffer(sample.inputs["X"].data, "<i4")[0]) for sample in samples] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert [sample.stream for sample in samples] == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6]
+    assert [sample.timestamp_ms for sample in samples[:3]] == [None, None, 40]
+    assert len(make_requests(profile(input_data=str(path), more_input_data=(str(folder),)), ECHO)) == 6
+
+
+def test_parameters_of_an_entry_go_before_those_of_the_run(tmp_path: Path):
+    document = {"data": [{"X": [1, 2], "parameters": {"a": 1, "b": "x"}}, {"X": [1, 2]}]}
+    path = write(tmp_path, document)
+    made = make_requests(profile(input_data=str(path), parameters={"a": 2, "c": True}), ECHO)
+    assert [request.parameters for request in made] == [{"a": 1, "c": True, "b": "x"}, {"a": 2, "c": True}]
+    with pytest.raises(LoadError, match="can't share a batch of 2"):
+        make_requests(profile(input_data=str(path), batch_size=2), ECHO)
+
+
+def test_an_input_named_like_what_may_stand_beside_it_is_an_input(tmp_path: Path):
+    model = ModelDescription("m", (TensorSpec("timestamp", "INT64", (1,)),), 0)
+    (sample,) = load_samples([write(tmp_path, {"data": [{"timestamp": [7]}]})], model, {})
+    assert sample.inputs["timestamp"].data == b"\7" + bytes(7)
+    assert sample.timestamp_ms is None
+
+
+@pytest.mark.parametrize("data", ["random", "zero"])
+def test_given_text_fills_every_bytes_element(data: str):
+    made = make_requests(profile(input_data=data, string_data="ab"), TEXT)
+    assert {request.inputs["T"].data for request in made} == {b"\2\0\0\0ab" * 2}
+
+
+def test_optional_inputs_are_used_where_they_are_given(tmp_path: Path):
+    model = ModelDescription("m", (TensorSpec("X", "INT8", (1,)), TensorSpec("O", "INT8", (-1,), optional=True)), 0)
+    samples = load_samples([write(tmp_path, {"data": [{"X": [1]}, {"X": [1], "O": [2, 3]}]})], model, {})
+    assert [sorted(sample.inputs) for sample in samples] == [["X"], ["O", "X"]]
+    assert sorted(make_requests(profile(shapes={"O": (4,)}), model)[0].inputs) == ["O", "X"]
+
+
+def test_an_output_that_the_model_lacks_is_refused():
+    with pytest.raises(LoadError, match="--output W: model m has no such output; it has Y, Z"):
+        make_requests(profile(outputs=("W",)), ECHO)

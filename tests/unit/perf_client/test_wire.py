@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
-from perf_client.input_data import Tensor
 from perf_client.payload import Request
+from perf_client.tensors import Tensor
 from perf_client.transports import http2
 from perf_client.wire import Envelope, http_infer_request, infer_message, model_path, varint
 

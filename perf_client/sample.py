@@ -1,0 +1,21 @@
+"""One row of a batch as the user gave it."""
+
+from dataclasses import dataclass, field
+
+from perf_client.profile import Parameter
+from perf_client.tensors import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Tensors have no batch dimension here. ``expected`` are the outputs that the answer should have.
+
+    ``stream`` numbers the list of samples that it stands in, over all files; ``timestamp_ms`` is when a recorded
+    request was due.
+    """
+
+    inputs: dict[str, Tensor]
+    expected: dict[str, Tensor] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    stream: int = 0
+    timestamp_ms: float | None = None
