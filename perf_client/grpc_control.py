@@ -34,7 +34,7 @@ class _NoOwner:
 class GrpcControl:
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._transport = GrpcTransport(target.host, target.port, [], time.monotonic_ns, slots_per_connection=1)
+        self._transport = GrpcTransport(target, [], time.monotonic_ns, slots_per_connection=1)
         self._connection: GrpcConnection | None = None
 
     async def metadata(self, model: str, version: str) -> ModelMetadata:
@@ -66,7 +66,8 @@ class GrpcControl:
         return tuple(_server_times(entry) for entry in answer.model_stats)
 
     async def _call(self, method: str, request: Any, answer_type: Any) -> Any:
-        call = grpc_request(self._target.authority, f"/{SERVICE}/{method}", request.SerializeToString())
+        path = f"/{SERVICE}/{method}"
+        call = grpc_request(self._target.authority, path, request.SerializeToString(), scheme=self._target.scheme)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 if self._connection is None or not self._connection.usable:

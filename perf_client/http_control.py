@@ -9,6 +9,7 @@ from perf_client.control import Refused
 from perf_client.profile import ServerTimes
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target
 from perf_client.transports.base import BadAnswer
+from perf_client.transports.dial import Dial
 from perf_client.transports.http import Head, parse_head
 from perf_client.wire import model_path
 
@@ -77,6 +78,7 @@ class HttpControl:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self._dial = Dial(target)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def metadata(self, model: str, version: str) -> ModelMetadata:
@@ -123,7 +125,7 @@ class HttpControl:
                 return await self._exchange(*self._streams, path)
             except (OSError, EOFError):
                 self.close()
-        self._streams = await asyncio.open_connection(self._target.host, self._target.port)
+        self._streams = await self._dial.open_streams()
         return await self._exchange(*self._streams, path)
 
     async def _exchange(

@@ -15,6 +15,7 @@ from perf_client.drive import run_load
 from perf_client.errors import LoadError, data_error, usage_error
 from perf_client.profile import LoadProfile, LoadResult
 from perf_client.summarize import summarize
+from perf_client.tls import Tls
 
 INTERRUPTED = 130
 
@@ -27,6 +28,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: LoadProfile
     url: str
     columns: str | None = None
+    tls: Tls | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -72,7 +74,7 @@ def _measure(line: bytes) -> LoadResult:
         job = msgspec.json.decode(line, type=Job)
     except msgspec.DecodeError as error:
         raise usage_error(f"a job that is not one: {error}") from None
-    run = run_load(job.profile, job.url)
+    run = run_load(job.profile, job.url, job.tls)
     if job.columns is not None:
         try:
             run.columns.save(Path(job.columns))

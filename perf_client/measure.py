@@ -30,7 +30,7 @@ def measure(command: Command, out: TextIO, terminal: TextIO) -> int:
     def measured(profile: LoadProfile) -> LoadResult:
         progress.begin(profile)
         try:
-            run = run_load(profile, command.url)
+            run = run_load(profile, command.url, command.tls)
         finally:
             progress.end()
         result = summarize(profile, run.columns, run.facts, percents)

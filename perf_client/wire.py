@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from perf_client.input_data import Tensor
+from perf_client.compression import compress
 from perf_client.payload import Request
-from perf_client.profile import LoadProfile, Parameter, TensorFormat
-from perf_client.tensors import json_values
+from perf_client.profile import Compression, LoadProfile, Parameter, TensorFormat
+from perf_client.target import Target
+from perf_client.tensors import Tensor, json_values
 from perf_client.transports.http2 import GrpcRequest, grpc_request
 
 SERVICE = "inference.GRPCInferenceService"
@@ -32,11 +33,15 @@ class Envelope:
     outputs: tuple[str, ...] = ()
     input_format: TensorFormat = "binary"
     output_format: TensorFormat = "binary"
+    scheme: str = "http"
+    compression: Compression = "none"
 
     @staticmethod
-    def of(profile: LoadProfile, authority: str) -> "Envelope":
+    def of(profile: LoadProfile, target: Target) -> "Envelope":
         return Envelope(
-            authority=authority,
+            authority=target.authority,
+            scheme=target.scheme,
+            compression=profile.compression,
             model=profile.model,
             version=profile.version,
             headers=profile.headers,
@@ -56,10 +61,12 @@ def http_infer_request(envelope: Envelope, request: Request) -> bytes:
     header = msgspec.json.encode(_document(envelope, request))
     binary = envelope.input_format == "binary"
     body = header + b"".join(tensor.data for tensor in request.inputs.values()) if binary else header
+    body = compress(body, envelope.compression)
     fields = [
         ("Host", envelope.authority),
         ("Content-Type", "application/octet-stream" if binary else "application/json"),
         *([("Inference-Header-Content-Length", str(len(header)))] if binary else ()),
+        *_encodings(envelope.compression, "Content-Encoding", "Accept-Encoding"),
         ("Content-Length", str(len(body))),
         *envelope.headers,
     ]
@@ -90,7 +97,17 @@ def _json_input(envelope: Envelope, name: str, tensor: Tensor) -> dict[str, Any]
 
 
 def grpc_infer_request(envelope: Envelope, request: Request) -> GrpcRequest:
-    return grpc_request(envelope.authority, INFER_PATH, infer_message(envelope, request), envelope.headers)
+    message = compress(infer_message(envelope, request), envelope.compression)
+    metadata = (*_encodings(envelope.compression, "grpc-encoding", "grpc-accept-encoding"), *envelope.headers)
+    compressed = envelope.compression != "none"
+    return grpc_request(
+        envelope.authority, INFER_PATH, message, metadata, scheme=envelope.scheme, compressed=compressed
+    )
+
+
+def _encodings(compression: Compression, *names: str) -> list[tuple[str, str]]:
+    """Fields that say how a request is compressed, and how its answer may be."""
+    return [] if compression == "none" else [(name, compression) for name in names]
 
 
 def infer_message(envelope: Envelope, request: Request) -> bytes:

@@ -2,8 +2,9 @@
 
 import asyncio
 
+from perf_client.compression import BadCompression
 from perf_client.record import NEVER
-from perf_client.transports.http2 import GrpcRequest
+from perf_client.transports.http2 import GrpcRequest, message_of
 
 
 class CallFailed(Exception):
@@ -36,3 +37,16 @@ class ReadCall(Call):
         super().__init__(request, now_ns, now_ns)
         self.body = bytearray()
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def succeed(self) -> None:
+        try:
+            message = message_of(self.body)
+        except BadCompression as error:
+            self.fail("bad answer", str(error))
+        else:
+            if not self.done.done():
+                self.done.set_result(message)
+
+    def fail(self, failure: str, message: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(CallFailed(failure, message))

@@ -10,7 +10,7 @@ from hpack import HPACKError
 from perf_client.record import NEVER, OK, Recorder
 from perf_client.transports import http2
 from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
-from perf_client.transports.call import Call, CallFailed, ReadCall
+from perf_client.transports.call import Call, ReadCall
 from perf_client.transports.flow import SendWindows
 from perf_client.transports.http2 import (
     DATA,
@@ -250,8 +250,8 @@ class GrpcConnection(asyncio.Protocol):
             self._windows.forget(stream)
         if not isinstance(call, ReadCall):
             self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, OK)
-        elif not call.done.done():
-            call.done.set_result(bytes(call.body[_PREFIX_BYTES:]))
+        else:
+            call.succeed()
         if self.usable:
             self._owner.ready(self, now_ns)
         elif not self.in_flight:
@@ -271,8 +271,8 @@ class GrpcConnection(asyncio.Protocol):
         if not isinstance(call, ReadCall):
             code = self._recorder.code(failure, example)
             self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, code)
-        elif not call.done.done():
-            call.done.set_exception(CallFailed(failure, example))
+        else:
+            call.fail(failure, example)
 
     def _fail_all(self, failure: str, example: str, now_ns: int) -> None:
         """The connection is of no more use: everything in flight has failed."""

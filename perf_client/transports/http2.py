@@ -10,6 +10,8 @@ from typing import Final
 
 from hpack import Decoder, HPACKError
 
+from perf_client.compression import decompress
+
 DATA: Final = 0
 HEADERS: Final = 1
 RST_STREAM: Final = 3
@@ -126,6 +128,11 @@ def grpc_request(
     parts += [piece + start for piece, start in zip(pieces, starts[1:])]
     parts.append(pieces[-1])
     return GrpcRequest(parts=tuple(parts), window_bytes=len(data), header_bytes=len(block))
+
+
+def message_of(framed: bytes | bytearray) -> bytes:
+    """A message without its prefix, decompressed where that says so: gzip or zlib, told by the data itself."""
+    return decompress(bytes(framed[5:]), "gzip" if framed[0] else "identity")
 
 
 def data_frame(stream: int, payload: bytes, last: bool) -> bytes:

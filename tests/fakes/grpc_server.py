@@ -58,8 +58,14 @@ class Counted:
 
 
 @contextmanager
-def grpc_server(infer: Infer = echo, options: tuple[tuple[str, int], ...] = ()) -> Iterator[int]:
-    """The port of a server with these options of grpc core."""
+def grpc_server(
+    infer: Infer = echo,
+    options: tuple[tuple[str, int], ...] = (),
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    compression: grpc.Compression | None = None,
+) -> Iterator[int]:
+    """The port of a server with these options of grpc core; over TLS where it has credentials."""
     counted = Counted(infer)
     methods = {
         "ModelInfer": (counted.infer, pb.ModelInferRequest),
@@ -76,9 +82,13 @@ def grpc_server(infer: Infer = echo, options: tuple[tuple[str, int], ...] = ()) 
         for name, (method, kind) in methods.items()
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
-        server = grpc.server(pool, options=(("grpc.so_reuseport", 0), *options))
+        server = grpc.server(pool, options=(("grpc.so_reuseport", 0), *options), compression=compression)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = (
+            server.add_secure_port("127.0.0.1:0", credentials)
+            if credentials
+            else server.add_insecure_port("127.0.0.1:0")
+        )
         server.start()
         try:
             yield port

@@ -6,6 +6,7 @@ to write; it may wait before, and returning None closes the connection without a
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -97,8 +98,10 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted_server(server: ScriptedServer, port: int = 0) -> AsyncIterator[ScriptedServer]:
-    listener = await asyncio.start_server(server._serve, "127.0.0.1", port, backlog=1024)
+async def scripted_server(
+    server: ScriptedServer, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedServer]:
+    listener = await asyncio.start_server(server._serve, "127.0.0.1", port, backlog=1024, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -11,6 +11,7 @@ from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile
 from perf_client.target import Target
 from perf_client.timer import PreciseTimer
+from perf_client.tls import Tls
 from perf_client.window import Window, scheduled_times
 
 
@@ -44,9 +45,21 @@ def test_what_is_no_address_is_a_sentence(url: str):
     assert caught.value.exit_code == 2
 
 
-def test_tls_is_refused_not_ignored():
-    with pytest.raises(LoadError, match="leave TLS off"):
-        Target.parse("https://host:1", "http")
+@pytest.mark.parametrize("url", ["https://h:1", "grpcs://h:1"])
+def test_a_scheme_asks_for_tls(url: str):
+    assert Target.parse(url, "http").tls == Tls()
+    assert Target.parse("h:1", "http").tls is None
+
+
+def test_a_scheme_in_the_clear_contradicts_tls_settings():
+    with pytest.raises(LoadError, match="write https://"):
+        Target.parse("http://h:1", "http", Tls())
+    assert Target.parse("h:1", "grpc", Tls(ca_file="ca")).tls == Tls(ca_file="ca")
+
+
+def test_other_schemes_are_not_spoken():
+    with pytest.raises(LoadError, match="only http, https, grpc and grpcs"):
+        Target.parse("ftp://h", "http")
 
 
 def blocks(*parts: list[int]):
