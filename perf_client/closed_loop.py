@@ -15,14 +15,18 @@ class ClosedLoop(Loop):
         super().__init__(transport, recorder, clock)
         self._until_ns = _NEVER_NS
         self._requests_left: int | None = None
+        self._started = False
+        self._lost_early: list[int] = []
         self._retry_s = RETRY_FIRST_S
 
     def start(self, until_ns: int | None) -> None:
         """Fill all slots and keep them full until that time, or until ``limit`` is used up."""
-        self._sending = True
+        self._sending = self._started = True
         self._until_ns = _NEVER_NS if until_ns is None else until_ns
         for connection in list(self._connections):
             self._fill(connection)
+        for capacity in self._lost_early:
+            self._open_more(capacity)
 
     def limit(self, request_count: int | None) -> None:
         """From now on so many requests more, without a limit where None."""
@@ -52,6 +56,8 @@ class ClosedLoop(Loop):
     def _gone(self, connection: Connection) -> None:
         if self._sending:
             self._open_more(connection.capacity)
+        elif not self._started:  # the server retired it while all was being prepared
+            self._lost_early.append(connection.capacity)
 
     def _opened(self, asked: int, connection: Connection) -> None:
         self._retry_s = RETRY_FIRST_S

@@ -157,6 +157,20 @@ def test_a_lost_connection_is_replaced_and_its_slots_filled_again():
     play(scene)
 
 
+def test_a_connection_lost_before_the_start_is_replaced_at_the_start():
+    async def scene() -> None:
+        rig = Rig(PlayedTransport(slots_per_connection=2, most=2))
+        loop = rig.closed()
+        await loop.open_first(4)
+        rig.transport.connections[0].lose()
+        loop.start(None)
+        await settle()
+        assert rig.transport.in_flight() == 4
+        loop.close()
+
+    play(scene)
+
+
 def test_a_refused_replacement_is_a_failure_and_tried_again():
     async def scene() -> None:
         rig = Rig(PlayedTransport())
