@@ -23,6 +23,7 @@ from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.record import Columns, Recorder, RunFacts
 from perf_client.server_statistics import StatisticsSampler
 from perf_client.target import ModelDescription, Step, Target
+from perf_client.tls import Tls
 from perf_client.transports.base import Clock, Transport
 from perf_client.watch import Watch
 from perf_client.window import Window, scheduled_times
@@ -53,9 +54,9 @@ class _Prepared:
     recorder: Recorder
 
 
-def run_load(profile: LoadProfile, url: str) -> Run:
+def run_load(profile: LoadProfile, url: str, tls: Tls | None = None) -> Run:
     """Drive a server from a program that has no event loop. SIGINT and SIGTERM end the run with a partial result."""
-    run: Run = uvloop.run(_until_signalled(profile, Target.parse(url, profile.protocol)))
+    run: Run = uvloop.run(_until_signalled(profile, Target.parse(url, profile.protocol, tls)))
     return run
 
 
@@ -118,18 +119,18 @@ def _check(profile: LoadProfile) -> None:
 def make_transport(profile: LoadProfile, target: Target, model: ModelDescription, clock: Clock) -> Transport:
     """Encode all requests and choose what carries them."""
     requests = make_requests(profile, model)
-    envelope = Envelope.of(profile, target.authority)
+    envelope = Envelope.of(profile, target)
     match target.protocol:
         case "http":
             from perf_client.transports.http import HttpTransport
 
             encoded = [http_infer_request(envelope, request) for request in requests]
-            return HttpTransport(target.host, target.port, encoded, clock)
+            return HttpTransport(target, encoded, clock)
         case "grpc":
             from perf_client.transports.grpc import GrpcTransport
 
             calls = [grpc_infer_request(envelope, request) for request in requests]
-            return GrpcTransport(target.host, target.port, calls, clock, STREAMS_PER_CONNECTION)
+            return GrpcTransport(target, calls, clock, STREAMS_PER_CONNECTION)
 
 
 def make_loop(load: Concurrency | RequestRate, transport: Transport, recorder: Recorder, clock: Clock) -> Loop:
