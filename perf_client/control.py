@@ -4,6 +4,7 @@ from typing import Protocol
 
 from perf_client.errors import server_error, usage_error
 from perf_client.profile import ServerTimes
+from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
 
 
@@ -24,6 +25,11 @@ class Control(Protocol):
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         """Cumulative counters, an entry a version."""
+
+    async def register(self, region: RegionName) -> None:
+        """Make a region of shared memory known to the server."""
+
+    async def unregister(self, region: RegionName) -> None: ...
 
     def close(self) -> None: ...
 

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2
 from perf_client.control import Refused
 from perf_client.profile import ServerTimes
 from perf_client.record import Recorder
+from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target, TensorMetadata
 from perf_client.transports.base import Connection
 from perf_client.transports.call import CallFailed
@@ -64,6 +65,26 @@ class GrpcControl:
         request = service_pb2.ModelStatisticsRequest(name=model, version=version)
         answer = await self._call("ModelStatistics", request, service_pb2.ModelStatisticsResponse)
         return tuple(_server_times(entry) for entry in answer.model_stats)
+
+    async def register(self, region: RegionName) -> None:
+        if region.kind == "system":
+            request = service_pb2.SystemSharedMemoryRegisterRequest(
+                name=region.name, key=region.key, byte_size=region.byte_size
+            )
+            await self._call("SystemSharedMemoryRegister", request, service_pb2.SystemSharedMemoryRegisterResponse)
+        else:
+            request = service_pb2.CudaSharedMemoryRegisterRequest(
+                name=region.name, raw_handle=region.handle, device_id=region.device, byte_size=region.byte_size
+            )
+            await self._call("CudaSharedMemoryRegister", request, service_pb2.CudaSharedMemoryRegisterResponse)
+
+    async def unregister(self, region: RegionName) -> None:
+        if region.kind == "system":
+            request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region.name)
+            await self._call("SystemSharedMemoryUnregister", request, service_pb2.SystemSharedMemoryUnregisterResponse)
+        else:
+            request = service_pb2.CudaSharedMemoryUnregisterRequest(name=region.name)
+            await self._call("CudaSharedMemoryUnregister", request, service_pb2.CudaSharedMemoryUnregisterResponse)
 
     async def _call(self, method: str, request: Any, answer_type: Any) -> Any:
         path = f"/{SERVICE}/{method}"

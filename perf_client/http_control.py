@@ -1,12 +1,15 @@
 """Questions over HTTP: KServe v2 metadata, Triton's configuration and statistics extensions."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from perf_client.control import Refused
 from perf_client.profile import ServerTimes
+from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target
 from perf_client.transports.base import BadAnswer
 from perf_client.transports.dial import Dial
@@ -101,10 +104,29 @@ class HttpControl:
         answer = await self._get(f"{model_path(model, version)}/stats", _Statistics)
         return tuple(_server_times(entry) for entry in answer.model_stats)
 
+    async def register(self, region: RegionName) -> None:
+        if region.kind == "system":
+            wanted: dict[str, Any] = {"key": region.key, "offset": 0, "byte_size": region.byte_size}
+        else:
+            handle = {"b64": b64encode(region.handle).decode()}
+            wanted = {"raw_handle": handle, "device_id": region.device, "byte_size": region.byte_size}
+        await self._answer(f"{_region_path(region)}/register", msgspec.json.encode(wanted))
+
+    async def unregister(self, region: RegionName) -> None:
+        await self._answer(f"{_region_path(region)}/unregister", b"")
+
     async def _get(self, path: str, kind: type[Answer]) -> Answer:
+        body = await self._answer(path, None)
+        try:
+            return msgspec.json.decode(body, type=kind, strict=False)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise OSError(f"the answer for {path} is not one of KServe v2") from None
+
+    async def _answer(self, path: str, content: bytes | None) -> bytes:
+        """The body of a good answer; ``content`` is posted, None asks by GET."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                head, body = await self._ask(path)
+                head, body = await self._ask(_request(path, self._target.authority, content))
         except (BadAnswer, EOFError, ValueError) as error:
             self.close()
             raise OSError(str(error) or "the connection was closed") from None
@@ -113,25 +135,22 @@ class HttpControl:
             raise
         if head.status != 200:
             raise Refused(_error_text(body) or f"status {head.status} for {path}", head.status in (404, 405, 501))
-        try:
-            return msgspec.json.decode(body, type=kind, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise OSError(f"the answer for {path} is not one of KServe v2") from None
+        return body
 
-    async def _ask(self, path: str) -> tuple[Head, bytes]:
+    async def _ask(self, request: bytes) -> tuple[Head, bytes]:
         """One exchange; a second attempt where the kept connection turns out to be closed."""
         if self._streams is not None:
             try:
-                return await self._exchange(*self._streams, path)
+                return await self._exchange(*self._streams, request)
             except (OSError, EOFError):
                 self.close()
         self._streams = await self._dial.open_streams()
-        return await self._exchange(*self._streams, path)
+        return await self._exchange(*self._streams, request)
 
     async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
     ) -> tuple[Head, bytes]:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._target.authority}\r\nAccept: */*\r\n\r\n".encode())
+        writer.write(request)
         head = parse_head(await reader.readuntil(b"\r\n\r\n"))
         body = await _body(reader, head.length)
         if not head.keep_alive or head.length == -1:
@@ -142,6 +161,16 @@ class HttpControl:
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
+
+
+def _request(path: str, authority: str, content: bytes | None) -> bytes:
+    method = "GET" if content is None else "POST"
+    length = "" if content is None else f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n{length}\r\n".encode() + (content or b"")
+
+
+def _region_path(region: RegionName) -> str:
+    return f"/v2/{region.kind}sharedmemory/region/{quote(region.name, safe='')}"
 
 
 async def _body(reader: asyncio.StreamReader, length: int) -> bytes:

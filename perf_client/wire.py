@@ -13,6 +13,7 @@ import msgspec
 
 from perf_client.compression import compress
 from perf_client.payload import Request
+from perf_client.placement import Placement
 from perf_client.profile import Compression, LoadProfile, Parameter, TensorFormat
 from perf_client.target import Target
 from perf_client.tensors import Tensor, json_values
@@ -56,10 +57,10 @@ def model_path(model: str, version: str) -> str:
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
-def http_infer_request(envelope: Envelope, request: Request) -> bytes:
-    """A whole HTTP/1.1 request."""
-    header = msgspec.json.encode(_document(envelope, request))
-    binary = envelope.input_format == "binary"
+def http_infer_request(envelope: Envelope, request: Request, placement: Placement | None = None) -> bytes:
+    """A whole HTTP/1.1 request; with a placement its tensors lie in shared memory."""
+    header = msgspec.json.encode(_document(envelope, request) if placement is None else _placed(request, placement))
+    binary = envelope.input_format == "binary" and placement is None
     body = header + b"".join(tensor.data for tensor in request.inputs.values()) if binary else header
     body = compress(body, envelope.compression)
     fields = [
@@ -89,6 +90,17 @@ def _document(envelope: Envelope, request: Request) -> dict[str, Any]:
     return document
 
 
+def _placed(request: Request, placement: Placement) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "inputs": [
+            {"name": name, "shape": tensor.shape, "datatype": tensor.datatype, "parameters": place.parameters}
+            for (name, tensor), place in zip(request.inputs.items(), placement.inputs.values(), strict=True)
+        ],
+        "outputs": [{"name": name, "parameters": place.parameters} for name, place in placement.outputs.items()],
+    }
+    return {**document, "parameters": request.parameters} if request.parameters else document
+
+
 def _json_input(envelope: Envelope, name: str, tensor: Tensor) -> dict[str, Any]:
     described = {"name": name, "shape": tensor.shape, "datatype": tensor.datatype}
     if envelope.input_format == "json":
@@ -96,8 +108,8 @@ def _json_input(envelope: Envelope, name: str, tensor: Tensor) -> dict[str, Any]
     return {**described, "parameters": {"binary_data_size": len(tensor.data)}}
 
 
-def grpc_infer_request(envelope: Envelope, request: Request) -> GrpcRequest:
-    message = compress(infer_message(envelope, request), envelope.compression)
+def grpc_infer_request(envelope: Envelope, request: Request, placement: Placement | None = None) -> GrpcRequest:
+    message = compress(infer_message(envelope, request, placement), envelope.compression)
     metadata = (*_encodings(envelope.compression, "grpc-encoding", "grpc-accept-encoding"), *envelope.headers)
     compressed = envelope.compression != "none"
     return grpc_request(
@@ -110,7 +122,7 @@ def _encodings(compression: Compression, *names: str) -> list[tuple[str, str]]:
     return [] if compression == "none" else [(name, compression) for name in names]
 
 
-def infer_message(envelope: Envelope, request: Request) -> bytes:
+def infer_message(envelope: Envelope, request: Request, placement: Placement | None = None) -> bytes:
     """A ``ModelInferRequest``: model_name 1, model_version 2, parameters 4, inputs 5, outputs 6, raw contents 7."""
     parts = [_field(1, envelope.model.encode())]
     if envelope.version:
@@ -118,7 +130,14 @@ def infer_message(envelope: Envelope, request: Request) -> bytes:
     parts.append(parameters_message(4, request.parameters))
     for name, tensor in request.inputs.items():
         shape = b"".join(varint(size) for size in tensor.shape)
-        parts.append(_field(5, _field(1, name.encode()) + _field(2, tensor.datatype.encode()) + _field(3, shape)))
+        described = _field(1, name.encode()) + _field(2, tensor.datatype.encode()) + _field(3, shape)
+        if placement is not None:
+            described += parameters_message(4, placement.inputs[name].parameters)
+        parts.append(_field(5, described))
+    if placement is not None:
+        for name, place in placement.outputs.items():
+            parts.append(_field(6, _field(1, name.encode()) + parameters_message(2, place.parameters)))
+        return b"".join(parts)
     parts += [_field(6, _field(1, name.encode())) for name in envelope.outputs]
     parts += [_field(7, tensor.data) for tensor in request.inputs.values()]
     return b"".join(parts)

@@ -1,8 +1,9 @@
 """A real grpcio server that speaks KServe v2, with scripted inferences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -25,6 +26,7 @@ def _metadata(request: pb.ModelMetadataRequest, context: grpc.ServicerContext) -
         context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
     response = pb.ModelMetadataResponse(name="echo")
     response.inputs.add(name="INPUT0", datatype="FP32", shape=[-1, -1])
+    response.outputs.add(name="OUTPUT0", datatype="FP32", shape=[-1, -1])
     return response
 
 
@@ -64,14 +66,19 @@ def grpc_server(
     *,
     credentials: grpc.ServerCredentials | None = None,
     compression: grpc.Compression | None = None,
+    more: Mapping[str, tuple[Callable[..., Any], Any]] | None = None,
 ) -> Iterator[int]:
-    """The port of a server with these options of grpc core; over TLS where it has credentials."""
+    """The port of a server with these options of grpc core; over TLS where it has credentials.
+
+    ``more`` are further methods by name, each with the type of its request.
+    """
     counted = Counted(infer)
     methods = {
         "ModelInfer": (counted.infer, pb.ModelInferRequest),
         "ModelMetadata": (_metadata, pb.ModelMetadataRequest),
         "ModelConfig": (_config, pb.ModelConfigRequest),
         "ModelStatistics": (counted.statistics, pb.ModelStatisticsRequest),
+        **(more or {}),
     }
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(

@@ -40,6 +40,7 @@ class ScriptedServer:
     inputs: list[dict[str, object]] = field(
         default_factory=lambda: [{"name": "INPUT0", "datatype": "FP32", "shape": [4]}]
     )
+    outputs: list[dict[str, object]] = field(default_factory=list)
     config: dict[str, object] | None = None
     statistics: Callable[[str], dict[str, object] | None] = lambda model: None
     log: list[Exchange] = field(default_factory=list)
@@ -85,7 +86,7 @@ class ScriptedServer:
         elif path.endswith("/config"):
             found = self.config
         elif model == self.model:
-            found = {"name": self.model, "inputs": self.inputs}
+            found = {"name": self.model, "inputs": self.inputs, "outputs": self.outputs}
         else:
             found = None
         if found is None:
