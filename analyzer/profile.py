@@ -44,6 +44,7 @@ def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolde
         stack.enter_context(locked(path))
         folder = open_run(path, header, environment(gpus))
         planner = planner_of(settings, header)
+        stack.callback(lambda: folder.keep_ledger(planner.ledger()))
         reused = [outcome for outcome in folder.outcomes() if outcome.config.content == header.content]
         for outcome in reused:
             planner.tell(outcome)

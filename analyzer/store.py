@@ -9,7 +9,7 @@ RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in serve
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.record import Record
@@ -101,6 +102,14 @@ class RunFolder:
             file.write(msgspec.json.encode(outcome) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def keep_ledger(self, entries: Sequence[LedgerEntry]) -> None:
+        _write(self.path / "ledger.json", entries)
+
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """Empty where the run was ended before it could be written."""
+        path = self.path / "ledger.json"
+        return _read(path, tuple[LedgerEntry, ...]) if path.is_file() else ()
 
     def latencies_path(self, config: RunConfig) -> Path:
         folder = self.path / "latencies"

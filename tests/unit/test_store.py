@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.measurement import Failure
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
 from analyzer.domain.space import LoadRange, SearchSpace
@@ -101,3 +102,11 @@ def test_a_newer_format_is_refused(tmp_path: Path):
 def test_the_identity_of_a_point_is_its_content():
     assert failure(1).config.key == failure(1).config.key
     assert failure(1).config.key != failure(2).config.key
+
+
+def test_the_ledger_is_kept_and_absent_until_then(tmp_path: Path):
+    run = RunFolder.create(tmp_path, header(), {})
+    assert run.ledger() == ()
+    entry = LedgerEntry(candidate=Candidate(server=failure(1).config.server), state="failed", rule="it did not load")
+    run.keep_ledger([entry])
+    assert RunFolder.open(tmp_path).ledger() == (entry,)
