@@ -5,9 +5,10 @@ lacks, is an array of uint16 words.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ class ErrorKind(Enum):
 
     INVALID_ARGUMENT = (400, 3)
     NOT_FOUND = (404, 5)
+    ALREADY_EXISTS = (400, 6)
     DEADLINE_EXCEEDED = (504, 4)
     RESOURCE_EXHAUSTED = (413, 8)
     UNIMPLEMENTED = (501, 12)
@@ -36,9 +38,21 @@ class InferError(Exception):
         self.message = message
 
 
-@dataclass(slots=True)
-class InferRequest:
-    """``requested`` lists the outputs wanted, in order; empty means all. ``arrival_ns`` is CLOCK_MONOTONIC."""
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How one output reaches its client, where not as it is: as its ``classes`` best classes, or in shared memory."""
+
+    classes: int = 0
+    region: str = ""
+    offset: int = 0
+    byte_size: int = 0
+
+
+class InferRequest(msgspec.Struct, eq=False):
+    """``requested`` lists the outputs wanted, in order; empty means all. ``arrival_ns`` is CLOCK_MONOTONIC.
+
+    ``deliveries`` is for the front end that answers: None where every output goes out as it is.
+    """
 
     model: str
     inputs: Tensors
@@ -46,19 +60,23 @@ class InferRequest:
     version: str = ""
     id: str = ""
     requested: tuple[str, ...] = ()
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}
+    deliveries: dict[str, Delivery] | None = None
 
 
-@dataclass(slots=True)
-class InferResponse:
-    """Outputs in the order asked for. ``final`` is false while a decoupled model has more to send."""
+class InferResponse(msgspec.Struct, eq=False):
+    """Outputs in the order asked for. ``final`` is false while a decoupled model has more to send.
+
+    ``placed`` names the outputs that were written to shared memory, with the tensor parameters that say where.
+    """
 
     model: str
     version: str
     id: str
     outputs: Tensors
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}
     final: bool = True
+    placed: dict[str, Parameters] | None = None
 
 
 Reply = Callable[[InferResponse | InferError], None]

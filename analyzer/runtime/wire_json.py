@@ -1,22 +1,18 @@
 """An HTTP infer body (JSON, with or without the binary tensor extension) to an InferRequest, and a response back."""
 
 from dataclasses import dataclass, field
-from math import prod
-from types import GenericAlias
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
+from analyzer.runtime.json_data import from_json, to_json
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Parameters, Tensors
 from analyzer.runtime.wire import (
-    Array,
     Buffer,
     DatatypeLookup,
-    bytes_array,
     datatype_dtype,
     datatype_of,
-    element_bytes,
     from_raw,
     invalid,
     to_raw,
@@ -24,7 +20,6 @@ from analyzer.runtime.wire import (
 
 _MEMO_ENTRIES = 256
 _MEMO_JSON_BYTES = 4096
-_NESTING_LIMIT = 32
 _ANSWER_ENTRIES = 16
 _UNSETTLED = (np.dtype(np.object_), np.dtype(np.uint16))  # sizes that vary; 16-bit words that may be BF16
 _UNSUPPORTED = ("shared_memory_region", "classification")
@@ -147,7 +142,7 @@ def _plan(body: _InferBody, inputs: Tensors) -> _Plan:
         size = tensor.parameters.get("binary_data_size")
         dtype = datatype_dtype(tensor.datatype, tensor.name)
         if size is None:
-            inputs[tensor.name] = _from_json(tensor, dtype)
+            inputs[tensor.name] = from_json(tensor.name, tensor.datatype, tensor.shape, bytes(tensor.data))
             continue
         if type(size) is not int or size < 0:
             raise invalid(f"binary_data_size of input '{tensor.name}' must be a whole number of bytes")
@@ -186,72 +181,6 @@ def _flag(value: object, name: str) -> bool:
     return value
 
 
-_INTEGERS: dict[str, Any] = {
-    "INT8": Annotated[int, msgspec.Meta(ge=-(2**7), lt=2**7)],
-    "INT16": Annotated[int, msgspec.Meta(ge=-(2**15), lt=2**15)],
-    "INT32": Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)],
-    "INT64": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
-    "UINT8": Annotated[int, msgspec.Meta(ge=0, lt=2**8)],
-    "UINT16": Annotated[int, msgspec.Meta(ge=0, lt=2**16)],
-    "UINT32": Annotated[int, msgspec.Meta(ge=0, lt=2**32)],
-    "UINT64": Annotated[int, msgspec.Meta(ge=0)],
-}
-_ELEMENTS: dict[str, Any] = {**_INTEGERS, "BOOL": bool, "FP32": float, "FP64": float, "BYTES": str}
-_decoders: dict[tuple[str, int], msgspec.json.Decoder[Any]] = {}
-
-
-def _data_decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
-    decoder = _decoders.get((datatype, depth))
-    if decoder is None:
-        kind: Any = _ELEMENTS[datatype]
-        for _ in range(depth):
-            kind = GenericAlias(list, (kind,))
-        decoder = _decoders[datatype, depth] = msgspec.json.Decoder(kind)
-    return decoder
-
-
-def _from_json(tensor: _Input, dtype: "np.dtype[np.generic]") -> Array:
-    """Flat or nested data; the shape comes from ``shape``, as Triton has it."""
-    name = tensor.name
-    if tensor.datatype not in _ELEMENTS:
-        raise invalid(f"input '{name}': {tensor.datatype} can't be sent as JSON; send it as binary data")
-    raw = bytes(tensor.data)
-    if not raw:
-        raise invalid(f"input '{name}' has neither 'data' nor 'binary_data_size'")
-    depth = _depth(raw)
-    if not 1 <= depth <= _NESTING_LIMIT:
-        raise invalid(f"'data' of input '{name}' must be an array, nested at most {_NESTING_LIMIT} deep")
-    try:
-        values = _data_decoder(tensor.datatype, depth).decode(raw)
-        if tensor.datatype == "BYTES":
-            return bytes_array(name, tensor.shape, [item.encode() for item in _flat(values, depth)])
-        array: Array = np.array(values, dtype=dtype)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError) as error:
-        raise invalid(f"unable to parse 'data' of input '{name}' as {tensor.datatype}: {error}") from None
-    if array.size != prod(tensor.shape):
-        raise invalid(
-            f"unable to parse 'data' of input '{name}': shape {list(tensor.shape)} needs {prod(tensor.shape)} "
-            f"elements, got {array.size}"
-        )
-    return array.reshape(tensor.shape)
-
-
-def _depth(raw: bytes) -> int:
-    depth = 0
-    for byte in raw:
-        if byte == ord("["):
-            depth += 1
-        elif byte not in b" \t\r\n":
-            break
-    return depth
-
-
-def _flat(values: list[Any], depth: int) -> list[Any]:
-    for _ in range(depth - 1):
-        values = [item for inner in values for item in inner]
-    return values
-
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -284,22 +213,10 @@ def _encode_answer(
             parts.append(raw)
             described.append(_Output(name, datatype, array.shape, {"binary_data_size": len(raw)}))
         else:
-            described.append(_Output(name, datatype, array.shape, data=_to_json(name, datatype, array)))
+            described.append(_Output(name, datatype, array.shape, data=to_json(name, datatype, array)))
     answer = _Answer(response.model, response.version, described, response.id, response.parameters)
     parts[0] = text = _encode(answer)
     return parts, len(text) if len(parts) > 1 else None
-
-
-def _to_json(name: str, datatype: str, array: Array) -> list[Any]:
-    if datatype in ("FP16", "BF16"):
-        raise invalid(f"output '{name}': {datatype} can't be sent as JSON; ask for binary data")
-    if datatype != "BYTES":
-        values: list[Any] = array.reshape(-1).tolist()
-        return values
-    try:
-        return [element_bytes(item).decode() for item in array.flat]
-    except UnicodeDecodeError:
-        raise invalid(f"output '{name}' holds bytes that are not UTF-8; ask for binary data") from None
 
 
 def error_body(error: InferError | str) -> bytes:
