@@ -19,7 +19,7 @@ from perf_client.fitting import fit
 from perf_client.profile import Parameter
 from perf_client.sample import Sample
 from perf_client.target import ModelDescription, TensorSpec
-from perf_client.tensors import Shape, Tensor, encode_bytes, encode_numbers
+from perf_client.tensors import Shape, Tensor, encode_values
 
 _PARTS = ("data", "validation_data")
 _BESIDE_INPUTS = ("timestamp", "parameters")
@@ -157,7 +157,7 @@ def _tensor(place: str, value: Any, spec: TensorSpec, shape: Shape | None) -> Te
             return fit(_decode_b64(value["b64"]), spec, shape)
         if not isinstance(value, list):
             raise data_error('a tensor is a list of values, {"content": [...], "shape": [...]} or {"b64": "..."}')
-        return fit(_encode(_flat(value), spec.datatype), spec, shape)
+        return fit(encode_values(value, spec.datatype), spec, shape)
     except LoadError as error:
         raise data_error(f"{place}: {error}") from None
 
@@ -173,19 +173,3 @@ def _decode_b64(text: str) -> bytes:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise data_error(f"b64 can't be decoded: {error}") from None
-
-
-def _encode(values: list[Any], datatype: str) -> bytes:
-    if datatype != "BYTES":
-        return encode_numbers(values, datatype)
-    for value in values:
-        if not isinstance(value, str):
-            raise data_error(f"values of BYTES are strings, not {msgspec.json.encode(value).decode()}")
-    return encode_bytes([value.encode() for value in values])
-
-
-def _flat(values: list[Any]) -> list[Any]:
-    """Nested lists are taken in row-major order."""
-    while any(isinstance(value, list) for value in values):
-        values = [inner for value in values for inner in (value if isinstance(value, list) else [value])]
-    return values

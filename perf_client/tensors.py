@@ -59,6 +59,8 @@ def encode_bytes(values: Sequence[bytes]) -> bytes:
 
 def encode_numbers(values: Sequence[object], datatype: str) -> bytes:
     """Numbers from JSON. Raises LoadError where one isn't of the type or doesn't fit it."""
+    if datatype not in SIZES:
+        raise data_error(f"the type {datatype!r} is unknown")
     kind = NUMPY_TYPES.get(datatype, np.dtype("<f4"))
     _check_kinds(values, datatype, kind)
     try:
@@ -115,6 +117,25 @@ def bytes_elements(data: bytes) -> list[bytes]:
     if position != len(data):
         raise data_error("BYTES data ends within an element")
     return elements
+
+
+def encode_values(values: list[Any], datatype: str) -> bytes:
+    """Values from JSON, nested lists in row-major order. Raises LoadError where they aren't of the type."""
+    while any(isinstance(value, list) for value in values):
+        values = [inner for value in values for inner in (value if isinstance(value, list) else [value])]
+    if datatype != "BYTES":
+        return encode_numbers(values, datatype)
+    for value in values:
+        if not isinstance(value, str):
+            raise data_error(f"values of BYTES are strings, not {json.encode(value).decode()}")
+    return encode_bytes([value.encode() for value in values])
+
+
+def numbers(data: bytes, datatype: str) -> NDArray[Any]:
+    """The values of any type but BYTES; BF16 as float32, which holds all of its values."""
+    if datatype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, NUMPY_TYPES[datatype])
 
 
 def zeros(datatype: str, count: int) -> bytes:

@@ -28,8 +28,8 @@ class Connection(Protocol):
         Only called while usable and with fewer than ``capacity`` in flight.
         """
 
-    def expire(self, sent_before_ns: int, now_ns: int) -> None:
-        """Give up what was sent before that time: failures of class ``timeout``."""
+    def expire(self, sent_before_ns: int, now_ns: int, failure: str = "timeout") -> None:
+        """Give up what was sent before that time: failures of that class."""
 
     def close(self) -> None:
         """Close without telling the owner; requests in flight are not recorded."""
@@ -69,6 +69,13 @@ def connect_failure(error: BaseException) -> str:
             return "connection failed"
 
 
-def loss_failure(error: Exception | None) -> str:
-    """The failure class of requests that were in flight when their connection went away."""
-    return "connection closed" if error is None else "connection reset"
+def loss_failure(error: Exception | None) -> tuple[str, str]:
+    """Failure class and example of requests that were in flight when their connection went away."""
+    if error is None:
+        return "connection closed", "the server closed the connection before it had answered"
+    return "connection reset", str(error) or "the connection broke before the answer was complete"
+
+
+def unanswered(sent_ns: int, now_ns: int) -> str:
+    """Example of a request that was given up."""
+    return f"no complete answer {(now_ns - sent_ns) / 1e9:.3g} s after it was sent"

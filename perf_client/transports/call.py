@@ -28,25 +28,40 @@ class Call:
         self.message_bytes = 0
 
 
-class ReadCall(Call):
+class KeptCall(Call):
+    """A call whose answer is kept and which is told how it ended."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, request: GrpcRequest, scheduled_ns: int, sent_ns: int) -> None:
+        super().__init__(request, scheduled_ns, sent_ns)
+        self.body = bytearray()
+
+    def succeed(self, now_ns: int) -> None:
+        raise NotImplementedError
+
+    def fail(self, failure: str, message: str, now_ns: int) -> None:
+        raise NotImplementedError
+
+
+class ReadCall(KeptCall):
     """A call whose answer is read: ``done`` gets its message, or CallFailed."""
 
-    __slots__ = ("body", "done")
+    __slots__ = ("done",)
 
     def __init__(self, request: GrpcRequest, now_ns: int) -> None:
         super().__init__(request, now_ns, now_ns)
-        self.body = bytearray()
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def succeed(self) -> None:
+    def succeed(self, now_ns: int) -> None:
         try:
             message = message_of(self.body)
         except BadCompression as error:
-            self.fail("bad answer", str(error))
+            self.fail("bad answer", str(error), now_ns)
         else:
             if not self.done.done():
                 self.done.set_result(message)
 
-    def fail(self, failure: str, message: str) -> None:
+    def fail(self, failure: str, message: str, now_ns: int) -> None:
         if not self.done.done():
             self.done.set_exception(CallFailed(failure, message))

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from struct import iter_unpack, unpack_from
-from typing import cast
+from typing import Any, cast
 
 from hpack import HPACKError
 
 from perf_client.record import NEVER, OK, Recorder
 from perf_client.transports import http2
-from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
-from perf_client.transports.call import Call, ReadCall
+from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure, unanswered
+from perf_client.transports.call import Call, KeptCall, ReadCall
 from perf_client.transports.flow import SendWindows
 from perf_client.transports.http2 import (
     DATA,
@@ -28,7 +28,6 @@ from perf_client.transports.known_answer import KnownAnswer, learn
 
 _LAST_STREAM = 2**31 - 1
 _REPLENISH_BYTES = 1 << 29
-_CONNECT_TIMEOUT_S = 10.0
 _PREFIX_BYTES = 5
 _unpack_frame_header = FRAME_HEADER.unpack_from
 _REFUSALS_TAKEN = 100
@@ -40,9 +39,7 @@ _BLOCK_FLAGS = END_HEADERS | http2.PADDED | http2.PRIORITY
 class GrpcConnection(asyncio.Protocol):
     """One HTTP/2 connection. It is usable once the peer's settings have come."""
 
-    def __init__(
-        self, capacity: int, requests: Iterator[GrpcRequest], owner: Owner, recorder: Recorder, clock: Clock
-    ) -> None:
+    def __init__(self, capacity: int, requests: Iterator[Any], owner: Owner, recorder: Recorder, clock: Clock) -> None:
         self.capacity = capacity
         self.in_flight = 0
         self.usable = False
@@ -164,7 +161,7 @@ class GrpcConnection(asyncio.Protocol):
         if call is None:
             return
         call.message_bytes += len(payload)
-        if isinstance(call, ReadCall):
+        if isinstance(call, KeptCall):
             call.body += http2.unpadded(payload, flags)
         if flags & END_STREAM:
             self._fail(stream, call, "bad answer", "the answer has no trailers", now_ns)
@@ -248,10 +245,10 @@ class GrpcConnection(asyncio.Protocol):
         self.in_flight -= 1
         if self._windows.waiting:  # answered before the whole message was sent
             self._windows.forget(stream)
-        if not isinstance(call, ReadCall):
+        if not isinstance(call, KeptCall):
             self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, OK)
         else:
-            call.succeed()
+            call.succeed(now_ns)
         if self.usable:
             self._owner.ready(self, now_ns)
         elif not self.in_flight:
@@ -268,11 +265,11 @@ class GrpcConnection(asyncio.Protocol):
             self._leave()
 
     def _note_failure(self, call: Call, failure: str, example: str, now_ns: int) -> None:
-        if not isinstance(call, ReadCall):
+        if not isinstance(call, KeptCall):
             code = self._recorder.code(failure, example)
             self._record(call.scheduled_ns, call.sent_ns, call.first_byte_ns, now_ns, code)
         else:
-            call.fail(failure, example)
+            call.fail(failure, example, now_ns)
 
     def _fail_all(self, failure: str, example: str, now_ns: int) -> None:
         """The connection is of no more use: everything in flight has failed."""
@@ -291,11 +288,11 @@ class GrpcConnection(asyncio.Protocol):
             if not self.settled.exception():
                 self._owner.lost(self)
 
-    def expire(self, sent_before_ns: int, now_ns: int) -> None:
+    def expire(self, sent_before_ns: int, now_ns: int, failure: str = "timeout") -> None:
         late = [(stream, call) for stream, call in self._calls.items() if call.sent_ns < sent_before_ns]
         for stream, call in late:
             self._write(http2.reset(stream, http2.CANCEL))
-            self._fail(stream, call, "timeout", "", now_ns)
+            self._fail(stream, call, failure, unanswered(call.sent_ns, now_ns), now_ns)
 
     def close(self) -> None:
         self._open = self.usable = False
@@ -304,4 +301,4 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._open:
-            self._fail_all(loss_failure(exc), "", self._clock())
+            self._fail_all(*loss_failure(exc), self._clock())

@@ -1,17 +1,16 @@
 """HTTP/1.1 as a raw protocol: one request in flight a connection, the answer read only as far as needed to count it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
-from typing import cast
+from typing import Any, cast
 
 from perf_client.record import NEVER, OK, Recorder
 from perf_client.target import Target
-from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
+from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure, unanswered
 from perf_client.transports.dial import Dial
 
-_END_OF_HEAD = b"\r\n\r\n"
+END_OF_HEAD = b"\r\n\r\n"
 _HEADS_KEPT = 256
 _HEAD_LIMIT_BYTES = 65536
 _EXAMPLE_BYTES = 300
@@ -26,6 +25,10 @@ class Head:
     status: int
     length: int
     keep_alive: bool
+
+    @property
+    def chunked(self) -> bool:
+        return self.length == _CHUNKED
 
 
 def parse_head(head: bytes) -> Head:
@@ -143,7 +146,7 @@ class HttpConnection(asyncio.Protocol):
         now_ns = self._clock()
         if self._first_byte_ns == NEVER and self.in_flight:
             self._first_byte_ns = now_ns
-            end = data.find(_END_OF_HEAD) + 4
+            end = data.find(END_OF_HEAD) + 4
             head = self._heads.get(data[:end])
             # Nearly always a known header block and the whole body arrive in one piece.
             if head is not None and len(data) - end == head.length and head.status == 200 and head.keep_alive:
@@ -151,6 +154,9 @@ class HttpConnection(asyncio.Protocol):
                 self._record(self._scheduled_ns, self._sent_ns, now_ns, now_ns, OK)
                 self._owner.ready(self, now_ns)
                 return
+        self._take(data, now_ns)
+
+    def _take(self, data: bytes, now_ns: int) -> None:
         try:
             if self._receive(data):
                 self._answered(now_ns)
@@ -163,7 +169,7 @@ class HttpConnection(asyncio.Protocol):
             raise BadAnswer("bytes that answer no request")
         if self._head is None:
             self._received += data
-            end = self._received.find(_END_OF_HEAD)
+            end = self._received.find(END_OF_HEAD)
             if end < 0:
                 if len(self._received) > _HEAD_LIMIT_BYTES:
                     raise BadAnswer(f"a header block of more than {_HEAD_LIMIT_BYTES} bytes")
@@ -174,7 +180,8 @@ class HttpConnection(asyncio.Protocol):
             if head.status < 200:  # an interim answer; the real one follows
                 return self._receive(data)
             self._begin_body(head)
-            self._received = data[:_EXAMPLE_BYTES]
+        if self._head.status != 200 and len(self._received) < _EXAMPLE_BYTES:
+            self._received += data[:_EXAMPLE_BYTES]
         if self._chunks is not None:
             return self._chunks.feed(data)
         if self._left == _UNTIL_CLOSE:
@@ -201,10 +208,7 @@ class HttpConnection(asyncio.Protocol):
     def _answered(self, now_ns: int) -> None:
         head = self._head
         assert head is not None
-        code = OK
-        if head.status != 200:
-            example = self._received.decode(errors="replace")
-            code = self._recorder.code(f"http {head.status}", example)
+        code = self._outcome(head)
         self.in_flight = 0
         self._head = None
         self._received = b""
@@ -214,6 +218,13 @@ class HttpConnection(asyncio.Protocol):
             self._owner.ready(self, now_ns)
         else:
             self._leave()
+
+    def _outcome(self, head: Head) -> int:
+        """The code of an answer that is complete."""
+        if head.status == 200:
+            return OK
+        example = self._received.decode(errors="replace").strip()
+        return self._recorder.code(f"http {head.status}", example or "its body is empty")
 
     def _give_up(self, failure: str, example: str, now_ns: int) -> None:
         """Record what is in flight as failed and leave the connection, since its state is not known any more."""
@@ -228,9 +239,9 @@ class HttpConnection(asyncio.Protocol):
             self.close()
             self._owner.lost(self)
 
-    def expire(self, sent_before_ns: int, now_ns: int) -> None:
+    def expire(self, sent_before_ns: int, now_ns: int, failure: str = "timeout") -> None:
         if self.in_flight and self._sent_ns < sent_before_ns:
-            self._give_up("timeout", "", now_ns)
+            self._give_up(failure, unanswered(self._sent_ns, now_ns), now_ns)
 
     def close(self) -> None:
         self.usable = False
@@ -244,22 +255,29 @@ class HttpConnection(asyncio.Protocol):
         if self.in_flight and self._head is not None and self._head.length == _UNTIL_CLOSE and exc is None:
             self._answered(now_ns)
         else:
-            self._give_up(loss_failure(exc), "", now_ns)
+            self._give_up(*loss_failure(exc), now_ns)
 
 
 class HttpTransport:
-    """Opens HTTP/1.1 connections that share one pool of requests and one memory of header blocks."""
+    """Opens HTTP/1.1 connections that share one row of requests and one memory of header blocks."""
 
     slots_per_connection = 1
 
-    def __init__(self, target: Target, requests: Sequence[bytes], clock: Clock) -> None:
+    def __init__(
+        self,
+        target: Target,
+        requests: Iterator[Any],
+        clock: Clock,
+        connection: type[HttpConnection] = HttpConnection,
+    ) -> None:
         self._dial = Dial(target)
-        self._requests = cycle(requests)
+        self._connection = connection
+        self._requests = requests
         self._heads: dict[bytes, Head] = {}
         self._clock = clock
 
     async def connect(self, capacity: int, owner: Owner, recorder: Recorder) -> HttpConnection:
         assert capacity == 1
         return await self._dial.connect(
-            lambda: HttpConnection(self._requests, self._heads, owner, recorder, self._clock)
+            lambda: self._connection(self._requests, self._heads, owner, recorder, self._clock)
         )

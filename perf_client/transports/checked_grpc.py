@@ -1,0 +1,58 @@
+"""gRPC calls that keep their answers and hold them against what their requests expect."""
+
+from collections.abc import Iterator
+
+from perf_client.answers import grpc_outputs
+from perf_client.compression import BadCompression
+from perf_client.record import OK, Recorder
+from perf_client.transports.base import BadAnswer, Clock, Owner
+from perf_client.transports.call import KeptCall
+from perf_client.transports.grpc_connection import GrpcConnection
+from perf_client.transports.http2 import GrpcRequest, message_of
+from perf_client.validation import WRONG_ANSWER, CheckedRequest
+
+
+class CheckedCall(KeptCall):
+    """Records itself when it has ended."""
+
+    __slots__ = ("_check", "_recorder")
+
+    def __init__(
+        self, request: CheckedRequest[GrpcRequest], scheduled_ns: int, sent_ns: int, recorder: Recorder
+    ) -> None:
+        super().__init__(request.encoded, scheduled_ns, sent_ns)
+        self._check = request.check
+        self._recorder = recorder
+
+    def succeed(self, now_ns: int) -> None:
+        body = bytes(self.body)
+        try:
+            mismatch = self._check.mismatch(body, lambda: grpc_outputs(message_of(body)))
+        except (BadAnswer, BadCompression) as error:
+            self.fail("bad answer", str(error), now_ns)
+            return
+        if mismatch is not None:
+            self.fail(WRONG_ANSWER, mismatch, now_ns)
+            return
+        self._recorder.add(self.scheduled_ns, self.sent_ns, self.first_byte_ns, now_ns, OK)
+
+    def fail(self, failure: str, message: str, now_ns: int) -> None:
+        code = self._recorder.code(failure, message)
+        self._recorder.add(self.scheduled_ns, self.sent_ns, self.first_byte_ns, now_ns, code)
+
+
+class CheckedGrpcConnection(GrpcConnection):
+    def __init__(
+        self,
+        capacity: int,
+        requests: Iterator[CheckedRequest[GrpcRequest]],
+        owner: Owner,
+        recorder: Recorder,
+        clock: Clock,
+    ) -> None:
+        super().__init__(capacity, iter(()), owner, recorder, clock)
+        self._checked = requests
+
+    def send(self, scheduled_ns: int = 0) -> None:
+        sent_ns = self._clock()
+        self._start(CheckedCall(next(self._checked), scheduled_ns or sent_ns, sent_ns, self._recorder))

@@ -1,0 +1,113 @@
+"""Whether an answer is the expected one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perf_client.answers import Outputs
+from perf_client.errors import LoadError
+from perf_client.payload import Request
+from perf_client.tensors import Tensor, bytes_elements, numbers
+
+WRONG_ANSWER = "wrong answer"
+"""The failure class of an answer that is well-formed and says something else than was expected."""
+
+_TOLERANCES = {"FP64": (1e-9, 1e-12), "FP32": (1e-5, 1e-6), "FP16": (1e-2, 1e-3), "BF16": (2e-2, 1e-2)}
+"""Relative and absolute: the same model gives other last digits on another device or in another batch."""
+
+_RIGHT_KEPT = 4
+
+Encoded = TypeVar("Encoded")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest(Generic[Encoded]):
+    """An encoded request with what its answers are held against."""
+
+    encoded: Encoded
+    check: "AnswerCheck"
+
+
+def checking(encode: Callable[..., Encoded]) -> Callable[..., CheckedRequest[Encoded]]:
+    """``encode`` takes an envelope, a request and maybe more; what is made of it goes with its expected outputs."""
+
+    def encoded(envelope: object, request: Request, *rest: object) -> CheckedRequest[Encoded]:
+        return CheckedRequest(encode(envelope, request, *rest), AnswerCheck(request.expected))
+
+    return encoded
+
+
+def filling(
+    fill: Callable[[Encoded, int], Encoded],
+) -> Callable[[CheckedRequest[Encoded], int], CheckedRequest[Encoded]]:
+    """``fill`` puts a number into what was encoded."""
+    return lambda request, number: replace(request, encoded=fill(request.encoded, number))
+
+
+class AnswerCheck:
+    """Holds the answers to one request against what is expected.
+
+    A server mostly gives the same request the same bytes back, so those that were found right are remembered: then a
+    comparison of bytes is all that a request costs.
+    """
+
+    def __init__(self, expected: Mapping[str, Tensor]) -> None:
+        self._expected = expected
+        self._right: list[bytes] = []
+
+    def mismatch(self, body: bytes, read: Callable[[], Outputs]) -> str | None:
+        """What is wrong with the answer, None where it is right. Raises BadAnswer where ``read`` does."""
+        if body in self._right or not self._expected:
+            return None
+        outputs = read()
+        for name, expected in self._expected.items():
+            if name not in outputs:
+                return f"output {name} is not in the answer"
+            if (found := difference(expected, outputs[name])) is not None:
+                return f"output {name} {found}"
+        self._right = [body, *self._right[: _RIGHT_KEPT - 1]]
+        return None
+
+
+def difference(expected: Tensor, found: Tensor) -> str | None:
+    """The first difference in words; floats may differ by a tolerance, all else is compared exactly."""
+    if found.datatype != expected.datatype:
+        return f"is of type {found.datatype}, not {expected.datatype}"
+    if found.shape != expected.shape:
+        return f"has shape {list(found.shape)}, not {list(expected.shape)}"
+    return None if found.data == expected.data else _different_values(expected, found)
+
+
+def _different_values(expected: Tensor, found: Tensor) -> str | None:
+    try:
+        wanted, got = _values(expected), _values(found)
+    except (LoadError, ValueError) as error:
+        return f"is not of its type: {error}"
+    if len(wanted) != len(got):
+        return f"has {len(got)} values, not {len(wanted)}"
+    wrong = np.flatnonzero(_unequal(expected.datatype, wanted, got))
+    if not len(wrong):
+        return None
+    first = int(wrong[0])
+    place = [int(index) for index in np.unravel_index(first, expected.shape)]
+    return f"is {got[first]} at {place}, not {wanted[first]}; {len(wrong)} of {len(wanted)} values are wrong"
+
+
+def _values(tensor: Tensor) -> NDArray[Any]:
+    if tensor.datatype != "BYTES":
+        return numbers(tensor.data, tensor.datatype)
+    elements = bytes_elements(tensor.data)
+    values = np.empty(len(elements), dtype=object)
+    values[:] = elements
+    return values
+
+
+def _unequal(datatype: str, wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
+    if datatype not in _TOLERANCES:
+        return np.asarray(wanted != got, dtype=np.bool_)
+    relative, absolute = _TOLERANCES[datatype]
+    wide = (wanted.astype(np.float64), got.astype(np.float64))
+    return ~np.isclose(wide[1], wide[0], rtol=relative, atol=absolute, equal_nan=True)
