@@ -46,19 +46,35 @@ def header_of(settings: ProfileSettings, command: str, configs: dict[str, ModelC
     """What the run is asked for, with everything that was left open filled in."""
     repository = Path(settings.model_repository)
     specs = tuple(model_spec(repository / name, config) for name, config in configs.items())
-    settings = msgspec.structs.replace(settings, input_data=_input_data(settings, repository / specs[0].name))
-    files = [Path(data) for data in [settings.input_data or ""] if data not in ("random", "zero")]
+    space = search_space(settings, specs[0], has_gpu=bool(gpus.devices), cores=len(os.sched_getaffinity(0)))
+    input_data = _input_data(settings, repository / specs[0].name)
+    files = [Path(input_data)] if input_data not in ("random", "zero") else []
     return RunHeader(
         command=command,
-        settings=msgspec.to_builtins(settings),
+        settings=_as_used(settings, space, input_data),
         model_specs=specs,
-        space=search_space(settings, specs[0], has_gpu=bool(gpus.devices), cores=len(os.sched_getaffinity(0))),
+        space=space,
         objectives=settings.objectives,
         budgets=settings.budgets,
         content=content_key([spec.digest for spec in specs], digest_of(files)),
         tool_version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _as_used(settings: ProfileSettings, space: SearchSpace, input_data: str) -> dict[str, Any]:
+    """What was set or chosen; objectives and budgets stand in the header by themselves."""
+    filled = msgspec.structs.replace(
+        settings,
+        input_data=input_data,
+        instance_counts=space.instance_counts,
+        max_batch_sizes=space.max_batch_sizes,
+        dynamic_batching=space.dynamic_batching,
+        queue_delays_us=space.queue_delays_us,
+    )
+    listed_apart = {"objectives", "constraints"}
+    values: dict[str, Any] = msgspec.to_builtins(filled)
+    return {name: value for name, value in values.items() if value not in (None, [], {}) and name not in listed_apart}
 
 
 def _input_data(settings: ProfileSettings, folder: Path) -> str:

@@ -6,7 +6,7 @@ from analyzer.domain.record import Record, content_key
 from perf_client.profile import LoadProfile
 
 
-class ModelVariant(Record, frozen=True):
+class ModelVariant(Record, frozen=True, omit_defaults=True):
     """Changes to one model's ``config.pbtxt``. ``None`` leaves a field as the repository has it.
 
     ``dynamic_batching`` switches the batcher on or off; ``preferred_batch_sizes`` and ``queue_delay_us``
@@ -43,7 +43,8 @@ class ServerConfig(Record, frozen=True):
 class RunConfig(Record, frozen=True, dict=True):
     """One point of the search. ``content`` is the digest of the models' files and of the input data.
 
-    Its ``key`` is its identity: where the server listened or how often counters were sampled has no part in it.
+    Its ``key`` is its identity: where the server listened or how often counters were sampled has no part in it, nor
+    has a field that is at its default, so that a field added later does not make old points strangers.
     """
 
     server: ServerConfig
