@@ -34,14 +34,15 @@ class Control(Protocol):
     def close(self) -> None: ...
 
 
-def make_control(target: Target) -> Control:
+def make_control(target: Target, headers: tuple[tuple[str, str], ...] = ()) -> Control:
+    """``headers`` are the user's: what lets the load in may have to let the questions in too."""
     if target.protocol == "grpc":
         from perf_client.grpc_control import GrpcControl
 
-        return GrpcControl(target)
+        return GrpcControl(target, headers)
     from perf_client.http_control import HttpControl
 
-    return HttpControl(target)
+    return HttpControl(target, headers)
 
 
 async def describe_model(control: Control, target: Target, model: str, version: str) -> ModelDescription:

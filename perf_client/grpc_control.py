@@ -33,9 +33,10 @@ class _NoOwner:
 
 
 class GrpcControl:
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._target = target
-        self._transport = GrpcTransport(target, [], time.monotonic_ns, slots_per_connection=1)
+        self._headers = headers
+        self._transport = GrpcTransport(target, iter(()), time.monotonic_ns, slots_per_connection=1)
         self._connection: GrpcConnection | None = None
 
     async def metadata(self, model: str, version: str) -> ModelMetadata:
@@ -88,7 +89,8 @@ class GrpcControl:
 
     async def _call(self, method: str, request: Any, answer_type: Any) -> Any:
         path = f"/{SERVICE}/{method}"
-        call = grpc_request(self._target.authority, path, request.SerializeToString(), scheme=self._target.scheme)
+        message = request.SerializeToString()
+        call = grpc_request(self._target.authority, path, message, self._headers, scheme=self._target.scheme)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 if self._connection is None or not self._connection.usable:

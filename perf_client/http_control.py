@@ -79,8 +79,9 @@ class _Config(msgspec.Struct, frozen=True):
 class HttpControl:
     """Keeps one connection open and opens it again when the server has closed it."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._target = target
+        self._fields = "".join(f"{name}: {value}\r\n" for name, value in headers)
         self._dial = Dial(target)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -126,7 +127,7 @@ class HttpControl:
         """The body of a good answer; ``content`` is posted, None asks by GET."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                head, body = await self._ask(_request(path, self._target.authority, content))
+                head, body = await self._ask(_request(path, self._target.authority, self._fields, content))
         except (BadAnswer, EOFError, ValueError) as error:
             self.close()
             raise OSError(str(error) or "the connection was closed") from None
@@ -152,7 +153,7 @@ class HttpControl:
     ) -> tuple[Head, bytes]:
         writer.write(request)
         head = parse_head(await reader.readuntil(b"\r\n\r\n"))
-        body = await _body(reader, head.length)
+        body = await read_body(reader, head.length)
         if not head.keep_alive or head.length == -1:
             self.close()
         return head, body
@@ -163,21 +164,22 @@ class HttpControl:
             self._streams = None
 
 
-def _request(path: str, authority: str, content: bytes | None) -> bytes:
+def _request(path: str, authority: str, fields: str, content: bytes | None) -> bytes:
     method = "GET" if content is None else "POST"
     length = "" if content is None else f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-    return f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n{length}\r\n".encode() + (content or b"")
+    head = f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: */*\r\n{fields}{length}\r\n"
+    return head.encode() + (content or b"")
 
 
 def _region_path(region: RegionName) -> str:
     return f"/v2/{region.kind}sharedmemory/region/{quote(region.name, safe='')}"
 
 
-async def _body(reader: asyncio.StreamReader, length: int) -> bytes:
+async def read_body(reader: asyncio.StreamReader, length: int) -> bytes:
     if length >= 0:
         return await reader.readexactly(min(length, _BODY_LIMIT_BYTES))
     if length == -1:
-        return await reader.read(_BODY_LIMIT_BYTES)
+        return await reader.read()
     body = bytearray()
     while size := int((await reader.readline()).split(b";")[0], 16):
         body += await reader.readexactly(size)

@@ -180,7 +180,7 @@ class HttpConnection(asyncio.Protocol):
             if head.status < 200:  # an interim answer; the real one follows
                 return self._receive(data)
             self._begin_body(head)
-        if self._head.status != 200 and len(self._received) < _EXAMPLE_BYTES:
+        if self._head is not None and self._head.status != 200 and len(self._received) < _EXAMPLE_BYTES:
             self._received += data[:_EXAMPLE_BYTES]
         if self._chunks is not None:
             return self._chunks.feed(data)
