@@ -8,6 +8,7 @@ import numpy as np
 
 from perf_client.errors import data_error, usage_error
 from perf_client.fitting import check_shape
+from perf_client.headers import check_headers
 from perf_client.input_data import load_samples
 from perf_client.profile import LoadProfile, Parameter
 from perf_client.sample import Sample
@@ -53,25 +54,30 @@ def _check(profile: LoadProfile, model: ModelDescription) -> None:
         raise usage_error(
             f"batch size {profile.batch_size} is not within 1 to {model.max_batch_size} of model {model.name}"
         )
-    if model.sequential:
-        raise usage_error(f"model {model.name} wants sequences, which are not supported yet")
-    if model.decoupled:
-        raise usage_error(f"model {model.name} is decoupled, and streamed answers are not supported yet")
+    if model.decoupled and not profile.streaming:
+        raise usage_error(f"model {model.name} is decoupled: it answers over streams; use -i grpc --streaming")
     names = {spec.name for spec in model.inputs}
     for name in profile.shapes:
         if name not in names:
             raise usage_error(
                 f"--shape {name}: model {model.name} has no such input; it has {', '.join(sorted(names))}"
             )
+    for spec in model.inputs:
+        if not known(spec.datatype):
+            raise data_error(f"input {spec.name} of model {model.name} has the unknown type {spec.datatype!r}")
+    _check_asked(profile, model)
+
+
+def _check_asked(profile: LoadProfile, model: ModelDescription) -> None:
+    check_headers(profile.headers, profile.protocol)
+    if profile.protocol == "grpc" and "json" in (profile.input_format, profile.output_format):
+        raise usage_error("tensors travel as JSON over HTTP only; use -i http or the binary format")
     outputs = {spec.name for spec in model.outputs}
     for name in profile.outputs:
         if outputs and name not in outputs:
             raise usage_error(
                 f"--output {name}: model {model.name} has no such output; it has {', '.join(sorted(outputs))}"
             )
-    for spec in model.inputs:
-        if not known(spec.datatype):
-            raise data_error(f"input {spec.name} of model {model.name} has the unknown type {spec.datatype!r}")
 
 
 def _shapes(profile: LoadProfile, model: ModelDescription) -> dict[str, Shape]:
@@ -118,6 +124,9 @@ def _random_requests(profile: LoadProfile, model: ModelDescription) -> list[Requ
 
 def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescription) -> list[Request]:
     """Samples in order, around and around, until every combination that arises has been made once."""
+    if profile.outputs:
+        for name in {name for sample in samples for name in sample.expected if name not in profile.outputs}:
+            raise usage_error(f"the validation data holds output {name}, which is not asked for; add --output {name}")
     size, total = profile.batch_size, len(samples)
     count = total // gcd(total, size)
     rows = [[samples[(first * size + offset) % total] for offset in range(size)] for first in range(count)]

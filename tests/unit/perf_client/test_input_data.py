@@ -174,7 +174,6 @@ def test_zeros_are_zero_and_optional_inputs_are_left_out():
         (VARIABLE, {"shapes": {"W": (3, 2)}}, "no such input; it has V"),
         (ModelDescription("m", (TensorSpec("X", "FP7", (1,)),), 0), {}, "unknown type 'FP7'"),
         (ModelDescription("m", (), 0, decoupled=True), {}, "decoupled"),
-        (ModelDescription("m", (), 0, sequential=True), {}, "sequences"),
     ],
 )
 def test_profiles_that_do_not_fit_the_model_are_refused(model, changes, message: str):
@@ -328,3 +327,22 @@ def test_optional_inputs_are_used_where_they_are_given(tmp_path: Path):
 def test_an_output_that_the_model_lacks_is_refused():
     with pytest.raises(LoadError, match="--output W: model m has no such output; it has Y, Z"):
         make_requests(profile(outputs=("W",)), ECHO)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "grpc", "input_format": "json"}, "as JSON over HTTP only"),
+        ({"protocol": "grpc", "output_format": "json"}, "as JSON over HTTP only"),
+        ({"headers": (("Host", "x"),)}, "Host: it is set by perf-client itself over http"),
+    ],
+)
+def test_profiles_that_ask_for_what_the_protocol_lacks_are_refused(changes: dict, message: str):
+    with pytest.raises(LoadError, match=message):
+        make_requests(profile(**changes), NUMBERS)
+
+
+def test_an_expected_output_that_is_not_asked_for_is_refused(tmp_path: Path):
+    path = write(tmp_path, {"data": [{"X": [1, 2]}], "validation_data": [{"Y": [1, 2]}]})
+    with pytest.raises(LoadError, match="holds output Y, which is not asked for; add --output Y"):
+        make_requests(profile(input_data=str(path), outputs=("Z",)), ECHO)
