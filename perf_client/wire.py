@@ -21,6 +21,10 @@ from perf_client.transports.http2 import GrpcRequest, grpc_request
 
 SERVICE = "inference.GRPCInferenceService"
 INFER_PATH = f"/{SERVICE}/ModelInfer"
+STREAM_PATH = f"/{SERVICE}/ModelStreamInfer"
+
+_TELL_THE_END: dict[str, Parameter] = {"triton_enable_empty_final_response": True}
+"""Without it the last answer of a decoupled model can't be known as the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Envelope:
     output_format: TensorFormat = "binary"
     scheme: str = "http"
     compression: Compression = "none"
+    streaming: bool = False
 
     @staticmethod
     def of(profile: LoadProfile, target: Target) -> "Envelope":
@@ -43,6 +48,7 @@ class Envelope:
             authority=target.authority,
             scheme=target.scheme,
             compression=profile.compression,
+            streaming=profile.streaming,
             model=profile.model,
             version=profile.version,
             headers=profile.headers,
@@ -112,9 +118,8 @@ def grpc_infer_request(envelope: Envelope, request: Request, placement: Placemen
     message = compress(infer_message(envelope, request, placement), envelope.compression)
     metadata = (*_encodings(envelope.compression, "grpc-encoding", "grpc-accept-encoding"), *envelope.headers)
     compressed = envelope.compression != "none"
-    return grpc_request(
-        envelope.authority, INFER_PATH, message, metadata, scheme=envelope.scheme, compressed=compressed
-    )
+    path = STREAM_PATH if envelope.streaming else INFER_PATH
+    return grpc_request(envelope.authority, path, message, metadata, scheme=envelope.scheme, compressed=compressed)
 
 
 def _encodings(compression: Compression, *names: str) -> list[tuple[str, str]]:
@@ -128,6 +133,8 @@ def infer_message(envelope: Envelope, request: Request, placement: Placement | N
     if envelope.version:
         parts.append(_field(2, envelope.version.encode()))
     parts.append(parameters_message(4, request.parameters))
+    if envelope.streaming:
+        parts.append(parameters_message(4, _TELL_THE_END))
     for name, tensor in request.inputs.items():
         shape = b"".join(varint(size) for size in tensor.shape)
         described = _field(1, name.encode()) + _field(2, tensor.datatype.encode()) + _field(3, shape)

@@ -21,7 +21,16 @@ class StreamError(Exception):
 class Conversation:
     """What is known of the request on its way, and of its answers up to now."""
 
-    __slots__ = ("answers_ns", "consumed", "first_byte_ns", "in_flight", "scheduled_ns", "sent_ns", "stream", "_pending")
+    __slots__ = (
+        "_pending",
+        "answers_ns",
+        "consumed",
+        "first_byte_ns",
+        "in_flight",
+        "scheduled_ns",
+        "sent_ns",
+        "stream",
+    )
 
     def __init__(self, stream: int) -> None:
         self.stream = stream

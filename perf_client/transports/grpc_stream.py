@@ -14,7 +14,7 @@ from hpack import HPACKError
 from perf_client.record import OK, Recorder
 from perf_client.target import Target
 from perf_client.transports import http2
-from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure
+from perf_client.transports.base import BadAnswer, Clock, Owner, loss_failure, unanswered
 from perf_client.transports.conversation import Conversation, StreamError
 from perf_client.transports.dial import Dial
 from perf_client.transports.http2 import END_STREAM, FRAME_HEADER, FRAME_LIMIT, GrpcRequest, HeaderBlocks, HeaderPieces
@@ -193,9 +193,7 @@ class StreamConnection(asyncio.Protocol):
         self.in_flight -= 1
         self._idle.append(conversation)
         self._recorder.add_answers(conversation.answers_ns)
-        self._recorder.add(
-            conversation.scheduled_ns, conversation.sent_ns, conversation.first_byte_ns, now_ns, OK
-        )
+        self._recorder.add(conversation.scheduled_ns, conversation.sent_ns, conversation.first_byte_ns, now_ns, OK)
         self._go_on(now_ns)
 
     def _end(self, conversation: Conversation, failure: str, example: str, now_ns: int, *, reset: bool = True) -> None:
@@ -215,9 +213,7 @@ class StreamConnection(asyncio.Protocol):
     def _note_failure(self, conversation: Conversation, failure: str, example: str, now_ns: int) -> None:
         code = self._recorder.code(failure, example)
         self._recorder.add_answers(conversation.answers_ns)
-        self._recorder.add(
-            conversation.scheduled_ns, conversation.sent_ns, conversation.first_byte_ns, now_ns, code
-        )
+        self._recorder.add(conversation.scheduled_ns, conversation.sent_ns, conversation.first_byte_ns, now_ns, code)
 
     def _go_on(self, now_ns: int) -> None:
         if self.usable:
@@ -243,11 +239,11 @@ class StreamConnection(asyncio.Protocol):
             if not self.settled.exception():
                 self._owner.lost(self)
 
-    def expire(self, sent_before_ns: int, now_ns: int) -> None:
+    def expire(self, sent_before_ns: int, now_ns: int, failure: str = "timeout") -> None:
         waiting = [each for each in self._conversations.values() if each.in_flight]
         for conversation in waiting:
             if conversation.sent_ns < sent_before_ns:
-                self._end(conversation, "timeout", "", now_ns)
+                self._end(conversation, failure, unanswered(conversation.sent_ns, now_ns), now_ns)
 
     def close(self) -> None:
         self._open = self.usable = False
@@ -256,7 +252,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._open:
-            self._fail_all(loss_failure(exc), "", self._clock())
+            self._fail_all(*loss_failure(exc), self._clock())
 
 
 class StreamTransport:

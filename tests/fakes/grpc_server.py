@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 SERVICE = "inference.GRPCInferenceService"
+Converse = Callable[[Iterator[pb.ModelInferRequest], grpc.ServicerContext], Iterator[pb.ModelStreamInferResponse]]
 Infer = Callable[[pb.ModelInferRequest, grpc.ServicerContext], pb.ModelInferResponse]
 
 
@@ -30,9 +32,10 @@ def _metadata(request: pb.ModelMetadataRequest, context: grpc.ServicerContext) -
     return response
 
 
-def _config(request: pb.ModelConfigRequest, context: grpc.ServicerContext) -> pb.ModelConfigResponse:
+def _config(decoupled: bool, request: pb.ModelConfigRequest, context: grpc.ServicerContext) -> pb.ModelConfigResponse:
     response = pb.ModelConfigResponse()
     response.config.max_batch_size = 8
+    response.config.model_transaction_policy.decoupled = decoupled
     return response
 
 
@@ -67,16 +70,18 @@ def grpc_server(
     credentials: grpc.ServerCredentials | None = None,
     compression: grpc.Compression | None = None,
     more: Mapping[str, tuple[Callable[..., Any], Any]] | None = None,
+    stream: Converse | None = None,
+    decoupled: bool = False,
 ) -> Iterator[int]:
     """The port of a server with these options of grpc core; over TLS where it has credentials.
 
-    ``more`` are further methods by name, each with the type of its request.
+    ``more`` are further methods by name, each with the type of its request; ``stream`` is ModelStreamInfer.
     """
     counted = Counted(infer)
     methods = {
         "ModelInfer": (counted.infer, pb.ModelInferRequest),
         "ModelMetadata": (_metadata, pb.ModelMetadataRequest),
-        "ModelConfig": (_config, pb.ModelConfigRequest),
+        "ModelConfig": (partial(_config, decoupled), pb.ModelConfigRequest),
         "ModelStatistics": (counted.statistics, pb.ModelStatisticsRequest),
         **(more or {}),
     }
@@ -88,7 +93,13 @@ def grpc_server(
         )
         for name, (method, kind) in methods.items()
     }
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    if stream is not None:
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            stream,
+            request_deserializer=pb.ModelInferRequest.FromString,
+            response_serializer=lambda message: message.SerializeToString(),
+        )
+    with ThreadPoolExecutor(max_workers=24 if stream else 4) as pool:
         server = grpc.server(pool, options=(("grpc.so_reuseport", 0), *options), compression=compression)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         port = (
