@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perf_client.errors import data_error, usage_error
+from perf_client.errors import LoadError, data_error, usage_error
 from perf_client.fitting import check_shape
 from perf_client.headers import check_headers
 from perf_client.input_data import load_samples
@@ -86,7 +86,11 @@ def _shapes(profile: LoadProfile, model: ModelDescription) -> dict[str, Shape]:
     for spec in model.inputs:
         if not spec.optional or spec.name in profile.shapes:
             shape = profile.shapes.get(spec.name, spec.shape)
-            check_shape(spec, shape)
+            try:
+                check_shape(spec, shape)
+            except LoadError as error:
+                given = f"--shape {spec.name}:{','.join(map(str, shape))}: " if spec.name in profile.shapes else ""
+                raise data_error(f"{given}{error}") from None
             shapes[spec.name] = (profile.batch_size, *shape) if model.max_batch_size else shape
     return shapes
 

@@ -29,6 +29,8 @@ def tensor(datatype: str, values: list, shape: tuple[int, ...] | None = None) ->
         (tensor("BYTES", ["a", ""]), tensor("BYTES", ["a", ""])),
         (Tensor("FP32", (1,), b"\0\0\xc0\x7f"), Tensor("FP32", (1,), b"\1\0\xc0\x7f")),
         (tensor("FP32", [0.0]), tensor("FP32", [-0.0])),
+        (Tensor("FP32", (1,), b"\0\0\x80\x7f"), Tensor("FP32", (1,), b"\0\0\x80\x7f")),
+        (Tensor("FP32", (2,), b"\0\0\x80\x7f\0\0\x80\x3f"), Tensor("FP32", (2,), b"\0\0\x80\x7f\1\0\x80\x3f")),
     ],
 )
 def test_answers_that_count_as_equal(expected: Tensor, found: Tensor):
@@ -54,6 +56,10 @@ def test_answers_that_count_as_equal(expected: Tensor, found: Tensor):
         (tensor("BYTES", ["a"]), Tensor("BYTES", (1,), b"\xff\0\0\0a"), "is not of its type: BYTES data ends within"),
         (tensor("BYTES", ["a"]), tensor("BYTES", ["a", "b"], (1,)), "has 2 values, not 1"),
         (tensor("FP32", [1.0]), Tensor("FP32", (1,), b"\0\0\xc0\x7f"), "is nan at [0], not 1.0"),
+        (Tensor("FP32", (1,), b"\0\0\xc0\x7f"), tensor("FP32", [1.0]), "is 1.0 at [0], not nan"),
+        (tensor("FP32", [3e38]), Tensor("FP32", (1,), b"\0\0\x80\xff"), "is -inf at [0], not 3"),
+        (Tensor("FP32", (1,), b"\0\0\x80\x7f"), Tensor("FP32", (1,), b"\0\0\x80\xff"), "is -inf at [0], not inf"),
+        (Tensor("FP32", (1,), b"\0\0\x80\x7f"), tensor("FP32", [1.0]), "is 1.0 at [0], not inf"),
     ],
 )
 def test_differences_are_named_with_their_place(expected: Tensor, found: Tensor, words: str):
