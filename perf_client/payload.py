@@ -1,7 +1,7 @@
 """What is sent: a pool of distinct requests, batches already assembled, made before the clock starts."""
 
 from dataclasses import dataclass, field
-from math import gcd, prod
+from math import ceil, gcd, prod
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from perf_client.tensors import Shape, Tensor, encode_bytes, known, random_tenso
 
 _RANDOM_POOL_BYTES = 16 << 20
 _RANDOM_POOL_REQUESTS = 4096
+_FILE_POOL_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,18 @@ def _random_requests(profile: LoadProfile, model: ModelDescription) -> list[Requ
 
 
 def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescription) -> list[Request]:
-    """Samples in order, around and around, until every combination that arises has been made once."""
+    """Samples in order, around and around, until every combination that arises has been made once.
+
+    With an odd number of samples that would be ``batch_size`` times the data; where that is too much memory it is
+    only until every sample has been in a batch.
+    """
     if profile.outputs:
         for name in {name for sample in samples for name in sample.expected if name not in profile.outputs}:
             raise usage_error(f"the validation data holds output {name}, which is not asked for; add --output {name}")
     size, total = profile.batch_size, len(samples)
     count = total // gcd(total, size)
+    if count * size * _sample_bytes(samples[0]) > _FILE_POOL_BYTES:
+        count = ceil(total / size)
     rows = [[samples[(first * size + offset) % total] for offset in range(size)] for first in range(count)]
     return [_batch(row, profile, model) for row in rows]
 
@@ -151,6 +158,10 @@ def _batch(samples: list[Sample], profile: LoadProfile, model: ModelDescription)
         stream=first.stream,
         timestamp_ms=first.timestamp_ms,
     )
+
+
+def _sample_bytes(sample: Sample) -> int:
+    return sum(len(tensor.data) for tensor in sample.inputs.values())
 
 
 def _form(sample: Sample) -> object:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from perf_client.errors import LoadError
 from perf_client.input_data import load_samples
+from perf_client.json_data import json_samples
 from perf_client.payload import make_requests
 from perf_client.profile import Concurrency, LoadProfile
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, TensorMetadata, TensorSpec, describe
@@ -123,6 +126,17 @@ def test_samples_are_batched_in_order_around_the_end(tmp_path: Path):
     firsts = [np.frombuffer(request.inputs["X"].data, "<f4").reshape(2, 4)[:, 0].tolist() for request in requests]
     assert firsts == [[0, 1], [2, 0], [1, 2]]
     assert {request.inputs["X"].shape for request in requests} == {(2, 2, 2)}
+
+
+def test_batches_of_large_samples_are_made_only_until_each_was_in_one(tmp_path: Path):
+    model = ModelDescription("m", (TensorSpec("X", "FP32", (1 << 20,)),), max_batch_size=64)
+    for name in range(3):
+        (tmp_path / str(name)).mkdir()
+        (tmp_path / str(name) / "X").write_bytes(bytes([name]) * (4 << 20))
+    first, *more = (str(tmp_path / str(name)) for name in range(3))
+    requests = make_requests(profile(input_data=first, more_input_data=tuple(more), batch_size=32), model)
+    assert len(requests) == 1
+    assert set(requests[0].inputs["X"].data[:: 4 << 20]) == {0, 1, 2}
 
 
 def test_samples_of_different_shapes_share_no_batch(tmp_path: Path):
@@ -346,3 +360,39 @@ def test_an_expected_output_that_is_not_asked_for_is_refused(tmp_path: Path):
     path = write(tmp_path, {"data": [{"X": [1, 2]}], "validation_data": [{"Y": [1, 2]}]})
     with pytest.raises(LoadError, match="holds output Y, which is not asked for; add --output Y"):
         make_requests(profile(input_data=str(path), outputs=("Z",)), ECHO)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+_DOCUMENTS = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["data", "validation_data", "X", "Y", "Z", "content", "shape", "b64", "timestamp", "parameters"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(st.dictionaries(st.just("data") | st.just("validation_data"), st.lists(_DOCUMENTS, max_size=3)))
+@example({"data": [{"X": [1, 2]}], "validation_data": [{"Z": ["\ud800"]}]})
+@example({"data": [{"X": [[[1]], 2], "timestamp": [5]}]})
+def test_any_document_gives_samples_or_a_sentence(document: dict[str, object]):
+    sentence, shapes = "", {(2,)}
+    try:
+        shapes = {sample.inputs["X"].shape for sample in json_samples(json.dumps(document).encode(), ECHO, {})}
+    except LoadError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    assert shapes == {(2,)}
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_give_samples_or_a_sentence(content: bytes):
+    with pytest.raises(LoadError):
+        json_samples(content, ECHO, {})
