@@ -127,6 +127,13 @@ def test_absent_statistics_are_said_to_be_not_measured():
     assert "  Server: \n    Not measured: the server keeps no statistics\n" in shown
 
 
+def test_an_example_of_several_lines_is_shown_in_one():
+    made = msgspec.structs.replace(
+        result(failures={3: "http 500"}), failure_examples={"http 500": "<html>\n  no\r\nmemory </html>"}
+    )
+    assert "Failures, http 500: 1 of 500, such as: <html> no memory </html>\n" in text(level_lines(made, COMMAND))
+
+
 def test_failures_are_listed_by_class_with_adjusted_percentiles():
     shown = text(level_lines(result(failures=dict.fromkeys(range(0, 500, 20), "http 500")), COMMAND))
     assert "Failures, http 500: 25 of 500" in shown
