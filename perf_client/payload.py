@@ -16,7 +16,7 @@ from perf_client.target import ModelDescription
 from perf_client.tensors import Shape, Tensor, encode_bytes, known, random_tensors, zeros
 
 _RANDOM_POOL_BYTES = 16 << 20
-_RANDOM_POOL_REQUESTS = 4096
+_RANDOM_POOL_REQUESTS = 2048
 _FILE_POOL_BYTES = 256 << 20
 
 

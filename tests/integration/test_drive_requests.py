@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from perf_client.drive import Run, drive
 from perf_client.errors import LoadError
-from perf_client.profile import Concurrency, LoadProfile, RequestRate
+from perf_client.profile import Concurrency, LoadProfile, ModelShare, RequestRate, Sequences
 from perf_client.summarize import summarize
 from perf_client.target import Target
 from perf_client.tensors import NUMPY_TYPES
@@ -100,6 +100,12 @@ def test_wrong_answers_over_http_are_counted_exactly(tmp_path: Path, echo_back):
 def test_right_answers_over_http_are_answers(tmp_path: Path):
     run = over_http(echoing(), profile(input_data=data_file(tmp_path, "OUTPUT0"), load=RequestRate(per_second=400.0)))
     assert failures(run) == {"": 60}
+
+
+@pytest.mark.parametrize("changes", [{"sequences": Sequences(length=3)}, {"mix": (ModelShare(model="scripted"),) * 2}])
+def test_answers_are_compared_in_sequences_and_mixes_too(tmp_path: Path, changes: dict):
+    load = profile(input_data=data_file(tmp_path, "OUTPUT0"), load=Concurrency(in_flight=1), **changes)
+    assert failures(over_http(echoing(wrong_every=3), load)) == {"": 40, "wrong answer": 20}
 
 
 def test_an_answer_that_can_not_be_compared_is_a_bad_one(tmp_path: Path):
