@@ -21,6 +21,12 @@ class AnswerTimes:
     tokens: Ints
     at_ns: Ints
 
+    @staticmethod
+    def none_of(row_count: int) -> "AnswerTimes":
+        """For rows without answers of their own."""
+        nothing = np.empty(0, dtype=np.int64)
+        return AnswerTimes(np.zeros(row_count, np.int64), np.full(row_count, NOT_SAID, np.int64), nothing)
+
     def owner(self) -> NDArray[np.intp]:
         """For each time the request that it belongs to."""
         return np.repeat(np.arange(len(self.count)), self.count)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import msgspec
 
@@ -44,7 +45,8 @@ class Script(msgspec.Struct):
     """``service_s`` is cycled over the requests. ``queue``: one after the other, else all at once.
 
     Each ``every`` counts requests from 1. At request ``signal_at`` the process named in ``pid_file`` gets
-    ``signals`` with a pause between them; at request ``die_at`` the server is gone without a word.
+    ``signals`` with a pause between them; at request ``die_at`` the server is gone without a word. Its statistics count
+    each request ``others`` times more, as if others sent some, too.
     """
 
     service_s: list[float]
@@ -57,6 +59,7 @@ class Script(msgspec.Struct):
     pause_s: float = 0.0
     pid_file: str = ""
     die_at: int = 0
+    others: int = 0
 
 
 @dataclass
@@ -125,12 +128,23 @@ class Server:
     def statistics(self) -> dict[str, object]:
         answered = [row for row, kind in enumerate(self.kind) if kind == ANSWERED and self.done[row] > 0]
         took = sum(self.done[row] - self.arrived[row] for row in answered)
-        each = {"count": len(answered), "ns": took}
-        stats = {"success": each, "fail": {"count": 0, "ns": 0}, "queue": {"count": len(answered), "ns": 0}}
+        count = len(answered) * (1 + self.script.others)
+        each = {"count": count, "ns": took}
+        stats = {"success": each, "fail": {"count": 0, "ns": 0}, "queue": {"count": count, "ns": 0}}
         stats |= {"compute_input": {}, "compute_infer": each, "compute_output": {}}
-        count = len(answered)
         model = {"name": "m", "version": "1", "inference_count": count, "execution_count": count}
         return {"model_stats": [model | {"inference_stats": stats}]}
+
+    def metrics(self) -> str:
+        under_way = sum(done < 0 for done in self.done)
+        return (
+            "# TYPE nv_inference_count counter\n"
+            f'nv_inference_count{{model="m",version="1"}} {len(self.done) - under_way}\n'
+            "# TYPE nv_gpu_power_usage gauge\n"
+            'nv_gpu_power_usage{gpu_uuid="GPU-1"} 66.5\n'
+            "# TYPE scripted_under_way gauge\n"
+            f"scripted_under_way {under_way}\n"
+        )
 
 
 class Connection(asyncio.Protocol):
@@ -165,6 +179,8 @@ class Connection(asyncio.Protocol):
             self.answer({"name": "m", "max_batch_size": 0})
         elif path.startswith("/v2/models/m"):
             self.answer(METADATA)
+        elif path == "/metrics":
+            self._send("200 OK", "text/plain", self._server.metrics().encode())
         elif path == "/v2":
             self.answer({"name": "scripted", "version": "1", "extensions": ["statistics"]})
         elif path.startswith("/v2/health"):
@@ -173,8 +189,10 @@ class Connection(asyncio.Protocol):
             self.answer({"error": f"no such page: {path}"}, "404 Not Found")
 
     def answer(self, body: object, status: str = "200 OK") -> None:
-        content = json.dumps(body).encode()
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        self._send(status, "application/json", json.dumps(body).encode())
+
+    def _send(self, status: str, kind: str, content: bytes) -> None:
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
         self.transport.write(head.encode() + content)
 
 
@@ -196,6 +214,11 @@ class Running:
     url: str
     process: subprocess.Popen[str]
     log_file: Path
+
+    def answered_count(self) -> int:
+        """Inferences up to now, by its own statistics."""
+        with urlopen(f"http://{self.url}/v2/models/m/stats", timeout=10) as answer:
+            return int(json.load(answer)["model_stats"][0]["inference_count"])
 
     def stop(self) -> Log:
         self.process.terminate()
