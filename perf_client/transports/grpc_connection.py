@@ -14,26 +14,23 @@ from perf_client.transports.call import Call, KeptCall, ReadCall
 from perf_client.transports.flow import SendWindows
 from perf_client.transports.http2 import (
     DATA,
-    END_HEADERS,
     END_STREAM,
-    FRAME_HEADER,
     FRAME_LIMIT,
     HEADERS,
     WINDOW_UPDATE,
     GrpcRequest,
-    HeaderBlocks,
-    HeaderPieces,
 )
 from perf_client.transports.known_answer import KnownAnswer, learn
 
 _LAST_STREAM = 2**31 - 1
 _REPLENISH_BYTES = 1 << 29
 _PREFIX_BYTES = 5
-_unpack_frame_header = FRAME_HEADER.unpack_from
+_unpack_frame_header = http2.FRAME_HEADER.unpack_from
 _REFUSALS_TAKEN = 100
 """In a row, without an answer between them: more than that is no passing shortage of streams."""
 
-_BLOCK_FLAGS = END_HEADERS | http2.PADDED | http2.PRIORITY
+_WHOLE_BLOCK = http2.END_HEADERS
+_BLOCK_FLAGS = _WHOLE_BLOCK | http2.PADDED | http2.PRIORITY
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -53,11 +50,11 @@ class GrpcConnection(asyncio.Protocol):
         self._open = False
         self._calls: dict[int, Call] = {}
         self._next_stream = 1
-        self._headers = HeaderBlocks()
+        self._headers = http2.HeaderBlocks()
         self._known_headers = self._headers.known
         self._known_answer: KnownAnswer | None = None
         self._rest = b""
-        self._pieces = HeaderPieces()
+        self._pieces = http2.HeaderPieces()
         self._consumed = 0
         self._refusals = 0
         self._windows = SendWindows()
@@ -128,7 +125,7 @@ class GrpcConnection(asyncio.Protocol):
                 if end - begin > FRAME_LIMIT:
                     raise BadAnswer("not HTTP/2: a frame larger than was allowed")
                 break
-            if kind == HEADERS and flags & _BLOCK_FLAGS == END_HEADERS:
+            if kind == HEADERS and flags & _BLOCK_FLAGS == _WHOLE_BLOCK:
                 if known is not None and known.lies_at(data, position) and self._take_known(known, stream, now_ns):
                     position += known.size
                     continue
