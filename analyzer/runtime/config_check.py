@@ -22,7 +22,6 @@ HARMLESS = (
     "dynamic_batching.default_priority_level",
     "dynamic_batching.priority_queue_policy",
     "input.format",
-    "output.label_filename",
     "instance_group.rate_limiter",
     "instance_group.profile",
     "instance_group.host_policy",

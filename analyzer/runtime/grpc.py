@@ -7,50 +7,55 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
+from analyzer.runtime.delivery import delivering
 from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
+from analyzer.runtime.grpc_extensions import parsed, shared_memory_methods, unary
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
+from analyzer.runtime.shared_memory import SystemMemory
 from analyzer.runtime.wire import Buffer, invalid
 from analyzer.runtime.wire_proto import RequestDecoder, ResponseEncoder
 
 _SERVICE = "/inference.GRPCInferenceService/"
-_M = TypeVar("_M", bound=Message)
 
 
 class GrpcSite:
     """What all connections of the gRPC port share. ``control`` allows loading and unloading."""
 
-    def __init__(self, store: ModelStore, *, control: bool, message_limit_bytes: int) -> None:
+    def __init__(
+        self, store: ModelStore, *, control: bool, message_limit_bytes: int, memory: SystemMemory | None = None
+    ) -> None:
         self.connections: set[Http2Connection[GrpcHead]] = set()
         self.accepting = True
         self._store = store
         self._control = control
         self._limit_bytes = message_limit_bytes
-        self._decode = RequestDecoder().decode
+        self._memory = memory or SystemMemory()
+        self._decode = RequestDecoder(self._memory).decode
         self._encode = ResponseEncoder().encode
         self._tasks: set[asyncio.Task[None]] = set()
         pb = service_pb2
         methods = {
             "ModelInfer": Method(self._infer),
             "ModelStreamInfer": Method(self._stream_infer, streaming=True),
-            "ServerLive": _unary(pb.ServerLiveRequest, self._live),
-            "ServerReady": _unary(pb.ServerReadyRequest, self._ready),
-            "ModelReady": _unary(pb.ModelReadyRequest, self._model_ready),
-            "ServerMetadata": _unary(pb.ServerMetadataRequest, self._server),
-            "ModelMetadata": _unary(pb.ModelMetadataRequest, lambda r: store.metadata(r.name, r.version)),
-            "ModelConfig": _unary(pb.ModelConfigRequest, self._config),
-            "ModelStatistics": _unary(pb.ModelStatisticsRequest, self._statistics),
-            "RepositoryIndex": _unary(pb.RepositoryIndexRequest, self._index),
+            "ServerLive": unary(pb.ServerLiveRequest, self._live),
+            "ServerReady": unary(pb.ServerReadyRequest, self._ready),
+            "ModelReady": unary(pb.ModelReadyRequest, self._model_ready),
+            "ServerMetadata": unary(pb.ServerMetadataRequest, self._server),
+            "ModelMetadata": unary(pb.ModelMetadataRequest, lambda r: store.metadata(r.name, r.version)),
+            "ModelConfig": unary(pb.ModelConfigRequest, self._config),
+            "ModelStatistics": unary(pb.ModelStatisticsRequest, self._statistics),
+            "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": Method(self._load),
             "RepositoryModelUnload": Method(self._unload),
+            **shared_memory_methods(self._memory),
         }
         self._methods = {f"{_SERVICE}{name}".encode(): method for name, method in methods.items()}
 
@@ -97,7 +102,7 @@ class GrpcSite:
         return service_pb2.RepositoryIndexResponse(models=models)
 
     def _load(self, call: GrpcCall, message: Buffer) -> None:
-        request = _parsed(service_pb2.RepositoryModelLoadRequest, message)
+        request = parsed(service_pb2.RepositoryModelLoadRequest, message)
         for name in request.parameters:
             if name != "config":
                 raise invalid(f"load parameter '{name}' is not supported")
@@ -106,7 +111,7 @@ class GrpcSite:
         self._run_control(call, work, service_pb2.RepositoryModelLoadResponse())
 
     def _unload(self, call: GrpcCall, message: Buffer) -> None:
-        request = _parsed(service_pb2.RepositoryModelUnloadRequest, message)
+        request = parsed(service_pb2.RepositoryModelUnloadRequest, message)
         work = partial(self._store.unload, request.model_name)
         self._run_control(call, work, service_pb2.RepositoryModelUnloadResponse())
 
@@ -122,7 +127,12 @@ class GrpcSite:
     def _infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
         request = self._decoded(message, arrival_ns)
-        self._store.submit(request, partial(self._answer_infer, call))
+        self._submit(request, partial(self._answer_infer, call))
+
+    def _submit(self, request: InferRequest, reply: Reply) -> None:
+        if request.deliveries:
+            reply = delivering(request, reply, self._memory, self._store.signature)
+        self._store.submit(request, reply)
 
     def _decoded(self, message: Buffer, arrival_ns: int) -> InferRequest:
         try:
@@ -144,7 +154,7 @@ class GrpcSite:
         try:
             request = self._decoded(message, arrival_ns)
             request_id = request.id
-            self._store.submit(request, partial(self._answer_stream, call, request_id))
+            self._submit(request, partial(self._answer_stream, call, request_id))
         except InferError as error:
             self._answer_stream(call, request_id, error)
 
@@ -163,20 +173,6 @@ class GrpcSite:
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype
-
-
-def _unary(kind: type[_M], answer: Callable[[_M], Message]) -> Method:
-    def start(call: GrpcCall, message: Buffer) -> None:
-        call.respond([answer(_parsed(kind, message)).SerializeToString()])
-
-    return Method(start)
-
-
-def _parsed(kind: type[_M], message: Buffer) -> _M:
-    try:
-        return kind.FromString(bytes(message))
-    except DecodeError:
-        raise invalid(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
 
 
 async def _answer_when_done(call: GrpcCall, work: Callable[[], Awaitable[None]], answer: Message) -> None:

@@ -3,27 +3,28 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import lru_cache, partial
-from typing import TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from google.protobuf.message import Message
 
+from analyzer.runtime.delivery import delivering
 from analyzer.runtime.http import Action, Exchange
+from analyzer.runtime.http_extensions import Route, SharedMemoryRoutes, parse_body
 from analyzer.runtime.http_message import Head, HttpError, compressed, decompressed
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import ErrorKind, InferError, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
+from analyzer.runtime.shared_memory import SystemMemory
 from analyzer.runtime.wire import Buffer
 from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_infer
 
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _encode = msgspec.json.Encoder().encode
-_T = TypeVar("_T")
 
 
 class _LoadBody(msgspec.Struct):
@@ -33,32 +34,34 @@ class _LoadBody(msgspec.Struct):
 class Routes:
     """``resolve`` turns a method and a path into what they do. ``control`` allows loading and unloading."""
 
-    def __init__(self, store: ModelStore, *, control: bool, body_limit_bytes: int) -> None:
+    def __init__(
+        self, store: ModelStore, *, control: bool, body_limit_bytes: int, memory: SystemMemory | None = None
+    ) -> None:
         self._store = store
         self._control = control
         self._limit_bytes = body_limit_bytes
-        self._decode = InferDecoder().decode
+        self._memory = memory or SystemMemory()
+        self._decode = InferDecoder(self._memory).decode
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
         model, control_of = _MODEL, r"/v2/repository/models/(?P<model>[^/]+)"
-        self._table: list[tuple[re.Pattern[str], str, Callable[..., None]]] = [
-            (re.compile(pattern), method, action)
-            for pattern, method, action in (
-                (f"{model}/infer", "POST", self._infer),
-                (r"/v2/health/live", "GET", self._live),
-                (r"/v2/health/ready", "GET", self._ready),
-                (f"{model}/ready", "GET", self._model_ready),
-                (r"/v2/?", "GET", self._server),
-                (r"/v2/models/stats", "GET", self._all_statistics),
-                (model, "GET", self._metadata),
-                (f"{model}/config", "GET", self._config),
-                (f"{model}/stats", "GET", self._statistics),
-                (r"/v2/repository(?:/[^/]+)?/index", "POST", self._index),
-                (f"{control_of}/load", "POST", self._load),
-                (f"{control_of}/unload", "POST", self._unload),
-                (r"/metrics", "GET", self._metrics),
-            )
+        table: list[Route] = [
+            (f"{model}/infer", "POST", self._infer),
+            (r"/v2/health/live", "GET", self._live),
+            (r"/v2/health/ready", "GET", self._ready),
+            (f"{model}/ready", "GET", self._model_ready),
+            (r"/v2/?", "GET", self._server),
+            (r"/v2/models/stats", "GET", self._all_statistics),
+            (model, "GET", self._metadata),
+            (f"{model}/config", "GET", self._config),
+            (f"{model}/stats", "GET", self._statistics),
+            (r"/v2/repository(?:/[^/]+)?/index", "POST", self._index),
+            (f"{control_of}/load", "POST", self._load),
+            (f"{control_of}/unload", "POST", self._unload),
+            (r"/metrics", "GET", self._metrics),
+            *SharedMemoryRoutes(self._memory).table(),
         ]
+        self._table = [(re.compile(pattern), method, action) for pattern, method, action in table]
 
     def resolve(self, method: str, path: str) -> Action:
         allowed = ""
@@ -104,7 +107,7 @@ class Routes:
         self._statistics(exchange, _head, _body, "", "")
 
     def _index(self, exchange: Exchange, _head: Head, body: Buffer) -> None:
-        ready_only = bool(_parse(bytes(body), dict[str, bool]).get("ready", False))
+        ready_only = bool(parse_body(body, dict[str, bool]).get("ready", False))
         entries = (message_dict(entry) for entry in self._store.index())
         shown = [
             {name: value for name, value in entry.items() if value != ""}
@@ -114,7 +117,7 @@ class Routes:
         exchange.answer([_encode(shown)])
 
     def _load(self, exchange: Exchange, _head: Head, body: Buffer, model: str) -> None:
-        parameters = _parse(bytes(body), _LoadBody).parameters
+        parameters = parse_body(body, _LoadBody).parameters
         for name in parameters:
             if name != "config":
                 raise InferError(ErrorKind.INVALID_ARGUMENT, f"load parameter '{name}' is not supported")
@@ -143,7 +146,10 @@ class Routes:
         if head.encoding:
             body = decompressed(body, head.encoding, self._limit_bytes)
         request, form = self._decode(model, version, body, head.json_length, arrival_ns)
-        self._store.submit(request, partial(self._answer_infer, exchange, form, head.accept))
+        reply: Reply = partial(self._answer_infer, exchange, form, head.accept)
+        if request.deliveries:
+            reply = delivering(request, reply, self._memory, self._store.signature)
+        self._store.submit(request, reply)
 
     def _answer_infer(
         self, exchange: Exchange, form: AnswerForm, accept: str, response: InferResponse | InferError
@@ -192,10 +198,3 @@ def _answer_bare(exchange: Exchange, good: bool) -> None:
 
 def _answer_message(exchange: Exchange, message: Message) -> None:
     exchange.answer([_encode(message_dict(message))])
-
-
-def _parse(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to parse the request JSON buffer: {error}") from None

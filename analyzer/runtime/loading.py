@@ -14,7 +14,7 @@ from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
-from analyzer.runtime.model_config import read_config, served_versions
+from analyzer.runtime.model_config import read_config, read_labels, served_versions
 from analyzer.runtime.scheduler import ScheduledModel, Servable
 from analyzer.runtime.signature import make_signature
 from analyzer.runtime.statistics import Statistics
@@ -92,7 +92,7 @@ async def build(prepared: Prepared, lookup: Lookup, loop: asyncio.AbstractEventL
 async def _build_version(
     prepared: Prepared, files: ModelFiles, lookup: Lookup, loop: asyncio.AbstractEventLoop
 ) -> Servable:
-    signature = make_signature(files.config)
+    signature = make_signature(files.config, await asyncio.to_thread(read_labels, files.model_dir, files.config))
     statistics = Statistics(files.name, str(files.version))
     if prepared.backend is None:
         steps = read_steps(files.config)

@@ -1,5 +1,6 @@
 """``config.pbtxt`` to a ModelConfig: read, given its backend's name, and matched with its version folders."""
 
+import os
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
@@ -52,6 +53,29 @@ def served_versions(model_dir: Path, config: model_config_pb2.ModelConfig) -> di
         case _:
             chosen = sorted(found)[-max(1, policy.latest.num_versions) :]
     return {version: found[version] for version in chosen}
+
+
+def read_labels(model_dir: Path, config: model_config_pb2.ModelConfig) -> dict[str, tuple[str, ...]]:
+    """The lines of each output's ``label_filename``. Raises ModelError."""
+    labels = {}
+    for output in config.output:
+        if output.label_filename:
+            path = inside(model_dir, output.label_filename)
+            try:
+                labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+            except (OSError, UnicodeDecodeError):
+                raise ModelError(
+                    f"model '{config.name}' has the label_filename '{output.label_filename}', which can't be read"
+                ) from None
+    return labels
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that a configuration names, by its letters inside the folder. Raises ModelError."""
+    path = Path(os.path.normpath(folder / name))
+    if not path.is_relative_to(os.path.normpath(folder)):
+        raise ModelError(f"the file name '{name}' leads out of the folder '{folder.name}'")
+    return path
 
 
 def _parse_text(name: str, path: Path, config: model_config_pb2.ModelConfig) -> None:

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
 from analyzer.runtime.scheduler import Servable
-from analyzer.runtime.signature import InputSpec, OutputSpec
+from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 
 
 class ModelStore:
@@ -131,6 +131,9 @@ class ModelStore:
     def outputs(self, model: str, version: str = "") -> dict[str, OutputSpec]:
         """Outputs by name, the same dict at every call: a front end tells BF16 from UINT16 by it."""
         return (self._routes.get((model, version)) or self._find(model, version)).signature.outputs
+
+    def signature(self, model: str, version: str = "") -> Signature:
+        return self._find(model, version).signature
 
     async def close(self, drain_timeout_s: float) -> None:
         """Refuses new requests, lets those in flight finish within the time, then frees every model."""

@@ -51,7 +51,8 @@ class Delivery:
 class InferRequest(msgspec.Struct, eq=False):
     """``requested`` lists the outputs wanted, in order; empty means all. ``arrival_ns`` is CLOCK_MONOTONIC.
 
-    ``deliveries`` is for the front end that answers: None where every output goes out as it is.
+    ``deliveries`` is for the front end that answers: None where every output goes out as it is. Requests with the same
+    ``kind`` have inputs of the same names, types and shapes and ask for the same outputs; None says nothing.
     """
 
     model: str
@@ -62,6 +63,7 @@ class InferRequest(msgspec.Struct, eq=False):
     requested: tuple[str, ...] = ()
     parameters: Parameters = {}
     deliveries: dict[str, Delivery] | None = None
+    kind: object | None = None
 
 
 class InferResponse(msgspec.Struct, eq=False):

@@ -21,6 +21,7 @@ from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.shared_memory import SystemMemory
 
 BAD_USAGE = 2
 BAD_REPOSITORY = 3
@@ -172,9 +173,10 @@ class _Front:
 async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
-    routes = Routes(store, control=control, body_limit_bytes=limit)
+    memory = SystemMemory()
+    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory)
     http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
-    grpc = GrpcSite(store, control=control, message_limit_bytes=limit)
+    grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory)
     factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
         ("http", http.connection, options.http_port),
         ("grpc", grpc.connection, options.grpc_port),

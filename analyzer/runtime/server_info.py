@@ -5,9 +5,11 @@ from functools import cache
 SERVER_NAME = "serving-analyzer"
 EXTENSIONS = (
     "binary_tensor_data",
+    "classification",
     "statistics",
     "model_configuration",
     "model_repository",
+    "system_shared_memory",
 )
 
 

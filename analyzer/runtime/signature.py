@@ -1,6 +1,6 @@
 """What a model takes and gives, and whether a request fits: checked once a request, from tables made at load."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -29,14 +29,20 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """``dims`` are as a client sees them; ``reshaped`` is true where the backend's own shape is another."""
+    """``dims`` are as a client sees them; ``reshaped`` is true where the backend's own shape is another.
+
+    ``labels`` name the classes, where the configuration has a ``label_filename``.
+    """
 
     name: str
     datatype: str
     dims: tuple[int, ...]
     dtype: np.dtype[np.generic]
     reshaped: bool = False
+    labels: tuple[str, ...] = ()
 
+
+_KINDS = 256
 
 ShapeKey = tuple[object, ...] | None
 """What must be equal for requests to go together; None where it cannot differ."""
@@ -59,21 +65,34 @@ class Signature:
         self._required = {spec.name for spec in inputs if not spec.optional}
         self._shapes_vary = any(-1 in tail for _, _, _, tail in self._checks)
         self._needs_key = self._batches and (self._shapes_vary or len(self._required) < len(self.inputs))
+        self._passed: dict[object, tuple[int, ShapeKey]] = {}
         self._reshapes = any(spec.inner is not None for spec in inputs)
         self.reshapes_outputs = any(spec.reshaped for spec in outputs)
 
     def check(self, request: InferRequest) -> tuple[int, ShapeKey]:
-        """The rows (client batch; 1 for a model that does not batch) and the shape key. Raises InferError."""
+        """The rows (client batch; 1 for a model that does not batch) and the shape key. Raises InferError.
+
+        A request of a kind that has passed before passes again.
+        """
+        passed = self._passed.get(request.kind) or self._check_all(request)
+        if self._reshapes:
+            self._reshape_inputs(request)
+        return passed
+
+    def _check_all(self, request: InferRequest) -> tuple[int, ShapeKey]:
         rows = self._check_inputs(request.inputs)
         if request.requested:
             self._check_requested(request.requested)
         if rows > self.max_batch_size and self._batches:
             self._refuse_batch()
-        if self._reshapes:
-            self._reshape_inputs(request)
-        if not self._needs_key:
-            return rows, None
-        return rows, tuple(sorted((name, array.shape[1:]) for name, array in request.inputs.items()))
+        shape_key: ShapeKey = None
+        if self._needs_key:
+            shape_key = tuple(sorted((name, array.shape[1:]) for name, array in request.inputs.items()))
+        if request.kind is not None:
+            if len(self._passed) >= _KINDS:
+                self._passed.clear()
+            self._passed[request.kind] = rows, shape_key
+        return rows, shape_key
 
     def _check_inputs(self, inputs: Tensors) -> int:
         """Names, types and shapes; gives the rows that all inputs agree on, 1 for a model that does not batch."""
@@ -153,8 +172,10 @@ class Signature:
         raise _invalid(f"inference request batch-size must be <= {self.max_batch_size} for '{self.model}'")
 
 
-def make_signature(config: model_config_pb2.ModelConfig) -> Signature:
-    """The signature that a completed and validated configuration states."""
+def make_signature(
+    config: model_config_pb2.ModelConfig, labels: Mapping[str, tuple[str, ...]] | None = None
+) -> Signature:
+    """The signature that a completed and validated configuration states. ``labels`` are those of its outputs."""
     batch = (-1,) if config.max_batch_size > 0 else ()
     inputs = []
     for tensor in config.input:
@@ -166,7 +187,9 @@ def make_signature(config: model_config_pb2.ModelConfig) -> Signature:
     for tensor in config.output:
         datatype = datatype_of(tensor.data_type)
         dims = (*batch, *tensor.dims)
-        outputs.append(OutputSpec(tensor.name, datatype, dims, NUMPY_DTYPES[datatype], tensor.HasField("reshape")))
+        known = (labels or {}).get(tensor.name, ())
+        reshaped = tensor.HasField("reshape")
+        outputs.append(OutputSpec(tensor.name, datatype, dims, NUMPY_DTYPES[datatype], reshaped, known))
     return Signature(config.name, config.max_batch_size, inputs, outputs)
 
 

@@ -1,16 +1,19 @@
 """A ModelInferRequest message to an InferRequest, and a response to the bytes of a ModelInferResponse."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from analyzer.runtime.request import InferRequest, InferResponse, Parameters, Tensors
+from analyzer.runtime.delivery import read_delivery
+from analyzer.runtime.proto_memo import ProtoMemo, field_key, varint
+from analyzer.runtime.request import Delivery, InferRequest, InferResponse, Parameters, Tensors
+from analyzer.runtime.shared_memory import SystemMemory, shared_input
 from analyzer.runtime.wire import (
     Array,
     Buffer,
     DatatypeLookup,
+    answer_shapes,
     bytes_array,
     datatype_dtype,
     datatype_of,
@@ -33,104 +36,56 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
-_UNSUPPORTED = ("shared_memory_region", "classification")
 _HEAD_ENTRIES = 256
-_PLAN_ENTRIES = 256
-_PREFIX_LIMIT_BYTES = 4096
 _UINT16 = np.dtype(np.uint16)
 
 
-def _tag(field: str, message: Any = service_pb2.ModelInferResponse) -> bytes:
-    """The key of a length-delimited field; the numbers of these fields are below 16, so it is one byte."""
-    number: int = message.DESCRIPTOR.fields_by_name[field].number
-    return bytes([number << 3 | 2])
-
-
-_ID_TAG = _tag("id")
-_RAW_TAG = _tag("raw_output_contents")
-_RAW_INPUT_TAG = _tag("raw_input_contents", service_pb2.ModelInferRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A request seen before, up to its tensors' bytes: ``cuts`` are name, type, shape, key and size of each."""
-
-    prefix: bytes
-    cuts: tuple[tuple[str, "np.dtype[np.generic]", tuple[int, ...], bytes, int], ...]
-    request: InferRequest
+_ID_KEY = field_key(service_pb2.ModelInferResponse, "id")
+_RAW_KEY = field_key(service_pb2.ModelInferResponse, "raw_output_contents")
+_RAW_KEYS = tuple(_RAW_KEY + varint(size) for size in range(1024))  # of small tensors, as they are asked for most
 
 
 class RequestDecoder:
-    """Remembers recent requests by all but their tensors' bytes, since a client sends the same again and again.
+    """Parses what it has not seen before in all but the id and the tensors' bytes."""
 
-    Serializers write fields in the order of their numbers, so the raw contents come last and what stands before them
-    repeats. One request of each length is remembered; one that differs from it takes the plain way.
-    """
-
-    def __init__(self) -> None:
-        self._plans: dict[int, _Plan] = {}
+    def __init__(self, memory: SystemMemory | None = None) -> None:
+        self._memory = memory or SystemMemory()
+        self._memo = ProtoMemo()
 
     def decode(self, message: Buffer, arrival_ns: int) -> InferRequest:
         """Raises InferError, and protobuf's DecodeError."""
-        plan = self._plans.get(len(message))
-        if plan is not None and message[: len(plan.prefix)] == plan.prefix:
-            inputs = _cut(plan, message)
-            if inputs is not None:
-                known = plan.request
-                return InferRequest(
-                    known.model,
-                    inputs,
-                    arrival_ns,
-                    known.version,
-                    known.id,
-                    known.requested,
-                    known.parameters and dict(known.parameters),
-                )
+        known = self._memo.find(message, arrival_ns)
+        if known is not None:
+            return known
         parsed = service_pb2.ModelInferRequest.FromString(bytes(message))
-        request = decode_request(parsed, arrival_ns)
-        self._remember(message, parsed, request)
+        request = decode_request(parsed, arrival_ns, self._memory)
+        self._memo.remember(message, parsed, request)
         return request
 
-    def _remember(self, message: Buffer, parsed: service_pb2.ModelInferRequest, request: InferRequest) -> None:
-        raw = parsed.raw_input_contents
-        cuts = tuple(
-            (name, array.dtype, array.shape, _RAW_INPUT_TAG + _varint(len(data)), len(data))
-            for (name, array), data in zip(request.inputs.items(), raw)
-        )
-        tail = sum(len(key) + size for _, _, _, key, size in cuts)
-        prefix = bytes(message[: len(message) - tail])
-        if not raw or len(prefix) > _PREFIX_LIMIT_BYTES or any(dtype.hasobject for _, dtype, _, _, _ in cuts):
-            return
-        plan = _Plan(prefix, cuts, replace(request, inputs={}, parameters=dict(request.parameters)))
-        if _cut(plan, message) is None:
-            return  # this client writes its fields in another order
-        if len(self._plans) >= _PLAN_ENTRIES:
-            self._plans.clear()
-        self._plans[len(message)] = plan
+
+def decode_request(
+    message: service_pb2.ModelInferRequest, arrival_ns: int, memory: SystemMemory | None = None
+) -> InferRequest:
+    inputs = _inputs(message, memory or SystemMemory())
+    requested, deliveries = _requested(message.outputs) if message.outputs else ((), None)
+    parameters = _parameters(message.parameters) if message.parameters else {}
+    return InferRequest(
+        message.model_name, inputs, arrival_ns, message.model_version, message.id, requested, parameters, deliveries
+    )
 
 
-def _cut(plan: _Plan, message: Buffer) -> Tensors | None:
-    """The tensors behind the prefix; None where the bytes are not laid out as in the remembered request."""
-    inputs: Tensors = {}
-    position = len(plan.prefix)
-    for name, dtype, shape, key, size in plan.cuts:
-        start = position + len(key)
-        if message[position:start] != key:
-            return None
-        position = start + size
-        inputs[name] = from_raw(name, dtype, shape, message[start:position])
-    return inputs
-
-
-def decode_request(message: service_pb2.ModelInferRequest, arrival_ns: int) -> InferRequest:
+def _inputs(message: service_pb2.ModelInferRequest, memory: SystemMemory) -> Tensors:
+    """The tensors of a request. ``raw_input_contents`` has an entry for each that does not lie in shared memory."""
     raw = message.raw_input_contents
     inputs: Tensors = {}
-    if raw and len(raw) != len(message.inputs):
+    sent = sum("shared_memory_region" not in tensor.parameters for tensor in message.inputs)
+    if raw and len(raw) != sent:
         raise invalid(
             f"expected number of raw input contents to match the number of inputs for model '{message.model_name}': "
-            f"{len(message.inputs)} inputs, {len(raw)} raw contents"
+            f"{sent} inputs, {len(raw)} raw contents"
         )
-    for position, tensor in enumerate(message.inputs):
+    position = 0
+    for tensor in message.inputs:
         name = tensor.name
         if name in inputs:
             raise invalid(f"input '{name}' is given twice")
@@ -138,32 +93,24 @@ def decode_request(message: service_pb2.ModelInferRequest, arrival_ns: int) -> I
         shape = tuple(tensor.shape)
         if shape and min(shape) < 0:
             raise invalid(f"input '{name}' has a negative dimension in its shape {list(shape)}")
-        if tensor.parameters:
-            _refuse_unsupported(tensor)
-        if raw:
+        place = read_delivery(name, _parameters(tensor.parameters)) if tensor.parameters else None
+        if place is not None and place.region:
+            inputs[name] = shared_input(memory, name, dtype, shape, place)
+        elif raw:
             if tensor.HasField("contents"):
                 raise invalid(f"contents field must not be specified when using raw_input_contents for '{name}'")
             inputs[name] = from_raw(name, dtype, shape, raw[position])
+            position += 1
         else:
             inputs[name] = _from_contents(tensor, dtype, shape)
-    requested = _requested(message.outputs) if message.outputs else ()
-    parameters = _parameters(message.parameters) if message.parameters else {}
-    return InferRequest(
-        message.model_name, inputs, arrival_ns, message.model_version, message.id, requested, parameters
-    )
+    return inputs
 
 
-def _requested(outputs: Any) -> tuple[str, ...]:
-    for output in outputs:
-        if output.parameters:
-            _refuse_unsupported(output)
-    return tuple(output.name for output in outputs)
-
-
-def _refuse_unsupported(tensor: Any) -> None:
-    for name in _UNSUPPORTED:
-        if name in tensor.parameters:
-            raise invalid(f"parameter '{name}' of '{tensor.name}' is not supported by this server")
+def _requested(outputs: Any) -> tuple[tuple[str, ...], dict[str, Delivery] | None]:
+    names = tuple(output.name for output in outputs)
+    found = {item.name: read_delivery(item.name, _parameters(item.parameters)) for item in outputs if item.parameters}
+    deliveries = {name: delivery for name, delivery in found.items() if delivery is not None}
+    return names, deliveries or None
 
 
 def _parameters(parameters: Any) -> Parameters:
@@ -207,8 +154,10 @@ class ResponseEncoder:
         self._heads: dict[object, bytes] = {}
 
     def encode(self, response: InferResponse, lookup: DatatypeLookup) -> list[Buffer]:
+        if response.placed:
+            return _with_places(response, response.placed, lookup)
         outputs = response.outputs
-        key = (response.model, response.version, *((name, a.dtype, a.shape) for name, a in outputs.items()))
+        key = answer_shapes(response)
         head = self._heads.get(key)
         if head is None:
             head = _head(response, lookup)
@@ -219,12 +168,13 @@ class ResponseEncoder:
         parts: list[Buffer] = [head]
         if response.id:
             text = response.id.encode()
-            parts += (_ID_TAG + _varint(len(text)), text)
+            parts += (_ID_KEY + varint(len(text)), text)
         if response.parameters:
             parts.append(_encoded_parameters(response.parameters))
         for array in outputs.values():
             raw = to_raw(array)
-            parts += (_RAW_TAG + _varint(len(raw)), raw)
+            size = len(raw)
+            parts += (_RAW_KEYS[size] if size < len(_RAW_KEYS) else _RAW_KEY + varint(size), raw)
         return parts
 
 
@@ -236,28 +186,33 @@ def _head(response: InferResponse, lookup: DatatypeLookup) -> bytes:
     return encoded
 
 
+def _with_places(response: InferResponse, placed: dict[str, Parameters], lookup: DatatypeLookup) -> list[Buffer]:
+    """An answer with outputs in shared memory: what lies there has an empty entry in the raw contents."""
+    message = service_pb2.ModelInferResponse(model_name=response.model, model_version=response.version)
+    message.id = response.id
+    _write_parameters(message.parameters, response.parameters)
+    for name, array in response.outputs.items():
+        output = message.outputs.add(name=name, datatype=datatype_of(name, array, lookup), shape=array.shape)
+        _write_parameters(output.parameters, placed.get(name, {}))
+        message.raw_output_contents.append(b"" if name in placed else bytes(to_raw(array)))
+    return [message.SerializeToString()]
+
+
 def _encoded_parameters(parameters: Parameters) -> bytes:
     message = service_pb2.ModelInferResponse()
-    for name, value in parameters.items():
-        match value:
-            case bool():
-                message.parameters[name].bool_param = value
-            case int():
-                message.parameters[name].int64_param = value
-            case float():
-                message.parameters[name].double_param = value
-            case str():
-                message.parameters[name].string_param = value
+    _write_parameters(message.parameters, parameters)
     encoded: bytes = message.SerializeToString()
     return encoded
 
 
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+def _write_parameters(written: Any, parameters: Parameters) -> None:
+    for name, value in parameters.items():
+        match value:
+            case bool():
+                written[name].bool_param = value
+            case int():
+                written[name].int64_param = value
+            case float():
+                written[name].double_param = value
+            case str():
+                written[name].string_param = value

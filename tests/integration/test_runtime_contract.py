@@ -350,7 +350,7 @@ def test_typed_contents_over_grpc(server):
             stub.ModelInfer(request)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(grpc.RpcError) as caught:
-            stub.CudaSharedMemoryStatus(service_pb2.CudaSharedMemoryStatusRequest())
+            channel.unary_unary("/inference.GRPCInferenceService/NoSuchCall")(b"")
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -61,7 +61,7 @@ def test_json_data_of_each_datatype(datatype, data, expected):
         ([tensor("FP31", (1,), data=[1])], "unknown datatype 'FP31'"),
         ([tensor("FP32", (-1,), data=[1])], "shape"),
         ([tensor("FP32", (1,), parameters={"binary_data_size": -4})], "whole number of bytes"),
-        ([tensor("FP32", (1,), parameters={"shared_memory_region": "r"})], "not supported"),
+        ([tensor("FP32", (1,), parameters={"shared_memory_region": "r"})], "no shared_memory_byte_size"),
         ([tensor("FP32", (1,), data=[1])] * 2, "given twice"),
         ("x", "failed to parse the request JSON"),
         ([{"name": "X"}], "datatype"),

@@ -1,0 +1,78 @@
+"""HTTP routes of Triton's extensions beside inference: shared memory regions."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from analyzer.runtime.http import Exchange
+from analyzer.runtime.http_message import Head
+from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda
+from analyzer.runtime.wire import Buffer, invalid
+
+Route = tuple[str, str, Callable[..., None]]
+"""Pattern of the path, method and what it does; named groups of the pattern are passed by name."""
+
+_encode = msgspec.json.Encoder().encode
+_T = TypeVar("_T")
+
+
+class _SystemBody(msgspec.Struct):
+    key: str
+    byte_size: int
+    offset: int = 0
+
+
+class SharedMemoryRoutes:
+    """Register, unregister and status of system shared memory; the same paths for CUDA, which is refused."""
+
+    def __init__(self, memory: SystemMemory) -> None:
+        self._memory = memory
+
+    def table(self) -> list[Route]:
+        region = r"(?:/region/(?P<region>[^/]+))?"
+        system, cuda = rf"/v2/systemsharedmemory{region}", rf"/v2/cudasharedmemory{region}"
+        return [
+            (f"{system}/status", "GET", self._status),
+            (f"{system}/register", "POST", self._register),
+            (f"{system}/unregister", "POST", self._unregister),
+            (f"{cuda}/status", "GET", self._cuda_status),
+            (f"{cuda}/register", "POST", self._cuda_register),
+            (f"{cuda}/unregister", "POST", self._cuda_unregister),
+        ]
+
+    def _status(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        shown = [
+            {"name": item.name, "key": item.key, "offset": item.offset, "byte_size": item.byte_size}
+            for item in self._memory.status(region)
+        ]
+        exchange.answer([_encode(shown)])
+
+    def _register(self, exchange: Exchange, _head: Head, body: Buffer, region: str) -> None:
+        wanted = parse_body(body, _SystemBody)
+        self._memory.register(region, wanted.key, wanted.offset, wanted.byte_size)
+        exchange.answer([], "")
+
+    def _unregister(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        self._memory.unregister(region)
+        exchange.answer([], "")
+
+    def _cuda_status(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        if region:
+            raise InferError(ErrorKind.NOT_FOUND, f"Unable to find cuda shared memory region: '{region}'")
+        exchange.answer([b"[]"])
+
+    def _cuda_register(self, _exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        refuse_cuda(region)
+
+    def _cuda_unregister(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        exchange.answer([], "")
+
+
+def parse_body(body: Buffer, kind: type[_T]) -> _T:
+    """Raises InferError."""
+    try:
+        return msgspec.json.decode(bytes(body) or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"failed to parse the request JSON buffer: {error}") from None
