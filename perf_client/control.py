@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from perf_client.errors import server_error, usage_error
-from perf_client.profile import ServerTimes
+from perf_client.profile import ServerTimes, Service
 from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
 
@@ -34,8 +34,12 @@ class Control(Protocol):
     def close(self) -> None: ...
 
 
-def make_control(target: Target, headers: tuple[tuple[str, str], ...] = ()) -> Control:
+def make_control(target: Target, headers: tuple[tuple[str, str], ...] = (), service: Service = "triton") -> Control:
     """``headers`` are the user's: what lets the load in may have to let the questions in too."""
+    if service == "openai":
+        from perf_client.openai_control import OpenAiControl
+
+        return OpenAiControl()
     if target.protocol == "grpc":
         from perf_client.grpc_control import GrpcControl
 

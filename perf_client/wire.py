@@ -41,6 +41,7 @@ class Envelope:
     scheme: str = "http"
     compression: Compression = "none"
     streaming: bool = False
+    endpoint: str = ""
 
     @staticmethod
     def of(profile: LoadProfile, target: Target) -> "Envelope":
@@ -49,6 +50,7 @@ class Envelope:
             scheme=target.scheme,
             compression=profile.compression,
             streaming=profile.streaming,
+            endpoint=profile.endpoint,
             model=profile.model,
             version=profile.version,
             headers=profile.headers,
