@@ -185,7 +185,8 @@ class _Run:
     def _end(self) -> None:
         ensemble, request = self._ensemble, self._request
         statistics = ensemble.statistics
-        total_ns = monotonic_ns() - request.arrival_ns
+        now_ns = monotonic_ns()
+        total_ns = now_ns - request.arrival_ns
         names = request.requested or ensemble.signature.output_names
         if self._error is None and not all(name in self._tensors for name in names):
             # Optional inputs that were not given can leave a step without its tensors.
@@ -198,7 +199,7 @@ class _Run:
             ensemble.finish(self._reply, self._error)
             return
         statistics.record_requests(1, self._rows, total_ns, self._spent.queue_ns)
-        statistics.record_execution(1, self._rows, self._spent)
+        statistics.record_execution(1, self._rows, self._spent, now_ns)
         if self._outer is not None:
             self._outer.add(self._spent.queue_ns, self._spent)
         outputs = {name: self._tensors[name] for name in names}

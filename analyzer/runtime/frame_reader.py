@@ -1,12 +1,37 @@
 """Bytes of an HTTP/2 connection, in whatever pieces they come, to frames."""
 
+import struct
 from collections.abc import Iterator
 
 from analyzer.runtime.frames import PREFACE, Code, ConnectionFault, Flag, Kind
 
-_HEAD_BYTES = 9
+_HEAD = struct.Struct(">IBI")  # length and type, flags, stream
+_HEAD_BYTES = _HEAD.size
 Frame = tuple[int, int, int, bytes]
 """Type, flags, stream and payload."""
+
+
+def unary_call(data: bytes, offset: int, limit_bytes: int) -> tuple[int, bytes, bytes, int] | None:
+    """A call that lies whole at ``offset``, one HEADERS frame and one DATA frame that ends it, as most unary calls do.
+
+    Gives its stream, header block, data and end; None for anything else.
+    """
+    start = offset + _HEAD_BYTES
+    if start + _HEAD_BYTES > len(data):
+        return None
+    length_and_kind, flags, stream_id = _HEAD.unpack_from(data, offset)
+    data_at = start + (length_and_kind >> 8)
+    if length_and_kind & 0xFF != Kind.HEADERS or flags != Flag.END_HEADERS or data_at + _HEAD_BYTES > len(data):
+        return None
+    data_length_and_kind, data_flags, data_stream_id = _HEAD.unpack_from(data, data_at)
+    data_start = data_at + _HEAD_BYTES
+    end = data_start + (data_length_and_kind >> 8)
+    is_whole = end <= len(data) and end - data_start <= limit_bytes and data_at - start <= limit_bytes
+    if data_length_and_kind & 0xFF != Kind.DATA or data_flags != Flag.END_STREAM or not is_whole:
+        return None
+    if data_stream_id != stream_id or stream_id >> 31:
+        return None
+    return stream_id, data[start:data_at], data[data_start:end], end
 
 
 class FrameReader:
@@ -19,6 +44,10 @@ class FrameReader:
         self._greeted = False
         self._rest = b""
         self._torn: tuple[int, int, int] | None = None  # flags, stream and missing bytes of an unfinished DATA frame
+
+    @property
+    def is_between_frames(self) -> bool:
+        return self._greeted and not self._rest and self._torn is None
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Raises ConnectionFault where the bytes can't be frames."""

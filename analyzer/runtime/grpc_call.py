@@ -100,7 +100,7 @@ class GrpcCall:
         self._stream_id = stream_id
         self._head = head
         self._limit_bytes = limit_bytes
-        self._reader = MessageReader(limit_bytes)
+        self._reader: MessageReader | None = None
         self._messages = 0
         self._outstanding = 0
         self._remote_done = False
@@ -108,13 +108,7 @@ class GrpcCall:
         self.unacknowledged_bytes = 0
 
     def data(self, payload: bytes, end: bool) -> None:
-        if (
-            end
-            and not self._messages
-            and not self._reader.is_inside
-            and self._head.fault is None
-            and payload[:1] == b"\x00"
-        ):
+        if end and self._reader is None and self._head.fault is None and payload[:1] == b"\x00":
             length = int.from_bytes(payload[1:PREFIX_BYTES], "big")
             if length == len(payload) - PREFIX_BYTES and length <= self._limit_bytes:
                 self._remote_done = True
@@ -162,6 +156,8 @@ class GrpcCall:
     def _collect(self, payload: bytes, end: bool) -> None:
         if self._head.fault is not None:
             raise self._head.fault
+        if self._reader is None:
+            self._reader = MessageReader(self._limit_bytes)
         for flag, message in self._reader.feed(payload):
             if self._messages and not self._head.method.streaming:
                 raise InferError(ErrorKind.UNIMPLEMENTED, "this call takes one message, not a stream")

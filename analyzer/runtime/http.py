@@ -250,23 +250,24 @@ class HttpConnection(asyncio.BufferedProtocol):
                 check_unfinished_head(data, offset)
                 break
             head, action = self._site.head(data[offset:end])
-            offset = self._start(head, action, data, end)
+            exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
+            length = head.length
+            if length is not None and end + length <= len(data):
+                offset = end + length
+                self._run(exchange, head, action, data[end:offset])
+            else:
+                offset = self._await_body(exchange, head, action, data, end)
         return data[offset:] if offset < len(data) and not self._stopped else b""
 
-    def _start(self, head: Head, action: Action, data: bytes, start: int) -> int:
-        """Runs a request whose body is here, or makes ready to receive it. Returns the end of what was used."""
-        exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
-        length = head.length
-        if length is not None and start + length <= len(data):
-            self._run(exchange, head, action, data[start : start + length])
-            return start + length
+    def _await_body(self, exchange: Exchange, head: Head, action: Action, data: bytes, start: int) -> int:
+        """Makes ready to receive a body, of which a part may be here. Returns the end of what was used."""
         if head.expects_continue:
             self._continue()
         self._next = head, action, exchange
-        if length is None:
+        if head.length is None:
             self._chunked = ChunkedBody(self._site.body_limit_bytes)
             return start
-        self._body = body = aligned_room(length, head.json_length or 0)
+        self._body = body = aligned_room(head.length, head.json_length or 0)
         self._filled = len(data) - start
         body[: self._filled] = memoryview(data)[start:]
         return len(data)

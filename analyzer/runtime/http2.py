@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Generic, Protocol, TypeVar, cast
 
-from analyzer.runtime.frame_reader import FrameReader
+from analyzer.runtime.frame_reader import FrameReader, unary_call
 from analyzer.runtime.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW_BYTES,
@@ -101,6 +101,8 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self._reader.is_between_frames and self._block is None:
+                data = self._unary_calls(data)
             for kind, flags, stream_id, payload in self._reader.feed(data):
                 if self._transport is not None:
                     self._frame(kind, flags, stream_id, payload)
@@ -165,6 +167,18 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             log.debug("HTTP/2 connection closed: %s", fault)
             self._transport.write(go_away_frame(self._last_id, fault.code, str(fault)))
             self._transport.close()
+
+    def _unary_calls(self, data: bytes) -> bytes:
+        """Runs the calls that ``data`` begins with, as far as they are whole. Returns what is left."""
+        offset = 0
+        while (found := unary_call(data, offset, _FRAME_LIMIT_BYTES)) is not None and self._transport is not None:
+            stream_id, block, payload, offset = found
+            self._open(Flag.END_HEADERS, stream_id, block)
+            self._acknowledge(len(payload))
+            call = self._streams.get(stream_id)
+            if call is not None:
+                call.data(payload, True)
+        return data[offset:]
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is not None and (kind != Kind.CONTINUATION or stream_id != self._block[0]):

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
 from typing import Protocol
+
+import msgspec
 
 from analyzer.runtime.alarm import Alarm
 from analyzer.runtime.backends.base import Answers, Execution
@@ -49,8 +50,7 @@ class Servable(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
+class _Job(msgspec.Struct, eq=False):
     request: InferRequest
     reply: Reply
     rows: int
@@ -100,6 +100,7 @@ class ScheduledModel:
         self.signature = signature
         self.statistics = statistics
         self._policy = policy
+        self._never_waits = not policy.dynamic or policy.max_delay_ns == 0
         self._crew = crew
         self._free = crew.size if policy.dynamic else crew.size + _LOOKAHEAD
         self._loop = loop
@@ -149,6 +150,9 @@ class ScheduledModel:
         self._is_dispatching = True
         self._wait = None
         while self._queue and self._free > 0:
+            if self._never_waits and (len(self._queue) == 1 or not self._policy.dynamic):
+                self._send(1)  # as the policy would say
+                continue
             decision = decide(self._policy, self._queue, monotonic_ns(), self._free)
             if isinstance(decision, Wait) and self._alarm is not None:
                 self._wait = decision
@@ -159,12 +163,15 @@ class ScheduledModel:
 
     def _send(self, count: int) -> None:
         take = self._queue.popleft
-        jobs = [take()] if count == 1 else [take() for _ in range(count)]
-        requests, rows = [], []
-        for job in jobs:
-            requests.append(job.request)
-            rows.append(job.rows)
+        if count == 1:
+            job = take()
+            jobs, requests, rows = [job], [job.request], [job.rows]
             self._queued_rows -= job.rows
+        else:
+            jobs = [take() for _ in range(count)]
+            requests = [job.request for job in jobs]
+            rows = [job.rows for job in jobs]
+            self._queued_rows -= sum(rows)
         self._free -= 1
         self._crew.start(Execution(requests, rows), partial(self._on_done, jobs))
 
@@ -174,44 +181,53 @@ class ScheduledModel:
         # already called by _dispatch, which goes on by itself.
         if self._queue and not self._is_dispatching:
             self._dispatch()
-        self._answer(jobs, execution, answers)
+        if len(jobs) == 1 and type(answers[0]) is dict and not self.signature.reshapes_outputs:
+            self._answer_alone(jobs[0], execution, answers[0])
+        else:
+            self._answer(jobs, execution, answers)
+
+    def _answer_alone(self, job: _Job, execution: Execution, outputs: Tensors) -> None:
+        """``_answer`` for the one request of an execution that went well."""
+        now_ns, request, times = monotonic_ns(), job.request, _times(execution)
+        waited_ns = execution.start_ns - job.queued_ns
+        if job.spent is not None:
+            job.spent.add(waited_ns, times)
+        if request.requested:
+            outputs = {name: outputs[name] for name in request.requested}
+        statistics = self.statistics
+        statistics.record_requests(1, job.rows, now_ns - request.arrival_ns, waited_ns)
+        statistics.record_execution(1, job.rows, times, now_ns)
+        call_reply(job.reply, InferResponse(self.signature.model, statistics.version, request.id, outputs))
+        self._in_flight.leave(1)
 
     def _answer(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
-        now_ns = monotonic_ns()
-        start_ns = execution.start_ns
-        times = Durations(
-            input_ns=execution.input_end_ns - start_ns,
-            infer_ns=execution.infer_end_ns - execution.input_end_ns,
-            output_ns=execution.end_ns - execution.infer_end_ns,
-        )
+        now_ns, start_ns, times = monotonic_ns(), execution.start_ns, _times(execution)
         succeeded = rows = total_ns = queue_ns = 0
         replies: list[tuple[Reply, InferResponse]] = []
+        model, version, reshapes = self.signature.model, self.statistics.version, self.signature.reshapes_outputs
         for job, given in zip(jobs, answers):
-            answer = self._shaped(given, job.rows) if self.signature.reshapes_outputs else given
+            answer = self._shaped(given, job.rows) if reshapes else given
             if isinstance(answer, InferError):
                 self._fail(job, answer, now_ns)
                 continue
+            request = job.request
             succeeded += 1
             rows += job.rows
-            total_ns += now_ns - job.request.arrival_ns
+            total_ns += now_ns - request.arrival_ns
             waited_ns = start_ns - job.queued_ns
             queue_ns += waited_ns
             if job.spent is not None:
                 job.spent.add(waited_ns, times)
-            replies.append((job.reply, self._response(job, answer)))
+            if request.requested:
+                answer = {name: answer[name] for name in request.requested}
+            replies.append((job.reply, InferResponse(model, version, request.id, answer)))
         if succeeded:
             # Counted before anybody is told: who has an answer finds it in the statistics.
             self.statistics.record_requests(succeeded, rows, total_ns, queue_ns)
-            self.statistics.record_execution(succeeded, sum(execution.rows), times)
+            self.statistics.record_execution(succeeded, sum(execution.rows), times, now_ns)
         for reply, response in replies:
             call_reply(reply, response)
         self._in_flight.leave(len(jobs))
-
-    def _response(self, job: _Job, outputs: Tensors) -> InferResponse:
-        request = job.request
-        if request.requested:
-            outputs = {name: outputs[name] for name in request.requested}
-        return InferResponse(self.signature.model, self.statistics.version, request.id, outputs)
 
     def _shaped(self, answer: Tensors | InferError, rows: int) -> Tensors | InferError:
         """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
@@ -227,6 +243,11 @@ class ScheduledModel:
     def _fail(self, job: _Job, error: InferError, now_ns: int) -> None:
         self.statistics.record_failure(now_ns - job.request.arrival_ns)
         call_reply(job.reply, error)
+
+
+def _times(execution: Execution) -> Durations:
+    input_end_ns, infer_end_ns = execution.input_end_ns, execution.infer_end_ns
+    return Durations(0, input_end_ns - execution.start_ns, infer_end_ns - input_end_ns, execution.end_ns - infer_end_ns)
 
 
 def call_reply(reply: Reply, answer: InferResponse | InferError) -> None:

@@ -3,11 +3,11 @@
 import time
 from dataclasses import dataclass, field
 
+import msgspec
 from tritonclient.grpc import service_pb2
 
 
-@dataclass(slots=True)
-class Durations:
+class Durations(msgspec.Struct, eq=False):
     """Nanoseconds of one execution, or of one request's way through an ensemble."""
 
     queue_ns: int = 0
@@ -21,12 +21,6 @@ class Durations:
         self.input_ns += other.input_ns
         self.infer_ns += other.infer_ns
         self.output_ns += other.output_ns
-
-
-@dataclass(slots=True)
-class _Counted:
-    count: int = 0
-    ns: int = 0
 
 
 @dataclass(slots=True)
@@ -48,8 +42,10 @@ class Statistics:
 
     name: str
     version: str
-    success: _Counted = field(default_factory=_Counted)
-    fail: _Counted = field(default_factory=_Counted)
+    success_count: int = 0
+    success_ns: int = 0
+    fail_count: int = 0
+    fail_ns: int = 0
     spent: Durations = field(default_factory=Durations)
     inference_count: int = 0
     execution_count: int = 0
@@ -58,36 +54,38 @@ class Statistics:
 
     def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
         """``count`` requests of one execution have succeeded; the times are sums over them."""
-        self.success.count += count
-        self.success.ns += total_ns
+        self.success_count += count
+        self.success_ns += total_ns
         self.spent.queue_ns += queue_ns
         self.inference_count += rows
 
-    def record_execution(self, count: int, rows: int, spent: Durations) -> None:
+    def record_execution(self, count: int, rows: int, spent: Durations, now_ns: int) -> None:
         """One execution is done, with ``count`` requests that have succeeded, of ``rows`` in all."""
         self.execution_count += 1
-        self.spent.input_ns += spent.input_ns * count
-        self.spent.infer_ns += spent.infer_ns * count
-        self.spent.output_ns += spent.output_ns * count
+        input_ns, infer_ns, output_ns = spent.input_ns, spent.infer_ns, spent.output_ns
+        total = self.spent
+        total.input_ns += input_ns * count
+        total.infer_ns += infer_ns * count
+        total.output_ns += output_ns * count
         size = self.batches.get(rows)
         if size is None:
             size = self.batches[rows] = _BatchSize()
         size.count += 1
-        size.input_ns += spent.input_ns
-        size.infer_ns += spent.infer_ns
-        size.output_ns += spent.output_ns
-        self.last_inference_ns = time.monotonic_ns()
+        size.input_ns += input_ns
+        size.infer_ns += infer_ns
+        size.output_ns += output_ns
+        self.last_inference_ns = now_ns
 
     def record_failure(self, total_ns: int) -> None:
-        self.fail.count += 1
-        self.fail.ns += total_ns
+        self.fail_count += 1
+        self.fail_ns += total_ns
 
     def message(self) -> service_pb2.ModelStatistics:
         """The counters as a protobuf message, batch sizes in ascending order."""
-        count, spent = self.success.count, self.spent
+        count, spent = self.success_count, self.spent
         requests = service_pb2.InferStatistics(
-            success=_duration(count, self.success.ns),
-            fail=_duration(self.fail.count, self.fail.ns),
+            success=_duration(count, self.success_ns),
+            fail=_duration(self.fail_count, self.fail_ns),
             queue=_duration(count, spent.queue_ns),
             compute_input=_duration(count, spent.input_ns),
             compute_infer=_duration(count, spent.infer_ns),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of_numpy
-from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse
 
 Array = NDArray[np.generic]
 Buffer = bytes | bytearray | memoryview
@@ -48,6 +48,12 @@ def from_raw(tensor: str, dtype: np.dtype[np.generic], shape: Sequence[int], raw
     expected = prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise invalid(f"input byte size mismatch for input '{tensor}'. Expected {expected}, got {len(raw)}")
+    array: Array = np.ndarray(shape, dtype, raw)
+    return array if array.flags.aligned else array.copy()
+
+
+def view_raw(_tensor: str, dtype: np.dtype[np.generic], shape: Sequence[int], raw: Buffer) -> Array:
+    """As ``from_raw``, for what is known not to be BYTES and to have the right size."""
     array: Array = np.ndarray(shape, dtype, raw)
     return array if array.flags.aligned else array.copy()
 
@@ -94,6 +100,15 @@ def element_bytes(item: object) -> bytes:
     if isinstance(item, bytes):
         return item
     return str(item).encode()
+
+
+def answer_shapes(response: InferResponse) -> tuple[object, ...]:
+    """What the description of binary outputs depends on, where their types fix their sizes."""
+    outputs = response.outputs
+    if len(outputs) == 1:
+        for name, array in outputs.items():
+            return response.model, response.version, name, array.dtype, array.shape
+    return response.model, response.version, *[(name, array.dtype, array.shape) for name, array in outputs.items()]
 
 
 def invalid(message: str) -> InferError:

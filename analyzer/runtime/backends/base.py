@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
@@ -41,8 +42,7 @@ class Placement:
     device: int
 
 
-@dataclass(slots=True)
-class Execution:
+class Execution(msgspec.Struct, eq=False):
     """Requests to be answered together. The backend stamps the ends of two stages with CLOCK_MONOTONIC, in ns."""
 
     requests: Sequence[InferRequest]

@@ -96,10 +96,10 @@ class _SimulatedInstance:
         if self._fail_every and self._executions % self._fail_every == 0:
             raise InferError(ErrorKind.INTERNAL, f"simulated failure of model '{self._name}'")
         outputs = self._outputs
-        return [
-            {output.name: output.make(request, rows) for output in outputs}
-            for request, rows in zip(execution.requests, execution.rows)
-        ]
+        answers: Answers = []
+        for request, rows in zip(execution.requests, execution.rows):
+            answers.append({output.name: output.make(request, rows) for output in outputs})
+        return answers
 
     def close(self) -> None:
         """There is nothing to free."""

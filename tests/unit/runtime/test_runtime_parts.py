@@ -109,9 +109,9 @@ def test_optional_inputs_may_be_left_out_but_are_not_mixed():
 def test_statistics_weigh_an_execution_by_its_requests():
     counters = Statistics("m", "1")
     counters.record_requests(count=3, rows=5, total_ns=900, queue_ns=60)
-    counters.record_execution(count=3, rows=5, spent=Durations(input_ns=1, infer_ns=10, output_ns=2))
+    counters.record_execution(count=3, rows=5, spent=Durations(input_ns=1, infer_ns=10, output_ns=2), now_ns=1)
     counters.record_requests(count=1, rows=1, total_ns=100, queue_ns=40)
-    counters.record_execution(count=1, rows=1, spent=Durations(input_ns=3, infer_ns=20, output_ns=4))
+    counters.record_execution(count=1, rows=1, spent=Durations(input_ns=3, infer_ns=20, output_ns=4), now_ns=2)
     counters.record_failure(7)
     message = counters.message()
     stats = message.inference_stats
