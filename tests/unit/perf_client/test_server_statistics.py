@@ -36,6 +36,7 @@ def sampled(*at_ns: int) -> list[ServerSample]:
         ((0, 100, 200, 300), 90, 220, 100),  # from the first sample within, to the nearest of the end
         ((0, 100, 200, 300), 20, 1_000, 200),  # warm-up was cut: the sample before it is not used
         ((-5, 100, 200), 0, 200, 205),  # nothing was cut: the sample before the load
+        ((-60, 50, 200), 0, 200, 260),  # the same where a later sample is nearer to the start
         ((0, 100), 80, 100, 100),  # none within: the nearest
         ((0,), 0, 100, None),
         ((), 0, 100, None),
