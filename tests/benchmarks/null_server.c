@@ -1,6 +1,6 @@
 /* A KServe v2 server that computes nothing: one thread, epoll, fixed answers, so that the client is the limit.
  * Speaks HTTP/1.1 and, on a second port, as much of HTTP/2 and gRPC as perf_client uses. Prints both ports.
- * Model "null": INPUT0 FP32[16] to OUTPUT0 FP32[16]; no statistics extension. */
+ * Model "null": INPUT0 FP32[16] to OUTPUT0 FP32[16]; no statistics extension, so nobody asks for any. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -41,6 +41,9 @@ static const char INFER_JSON[] =
 static const char METADATA_JSON[] =
     "{\"name\":\"null\",\"versions\":[\"1\"],\"platform\":\"null\",\"inputs\":[{\"name\":\"INPUT0\",\"datatype\":"
     "\"FP32\",\"shape\":[16]}],\"outputs\":[{\"name\":\"OUTPUT0\",\"datatype\":\"FP32\",\"shape\":[16]}]}";
+static const char CONFIG_JSON[] =
+    "{\"name\":\"null\",\"platform\":\"null\",\"max_batch_size\":0,\"input\":[{\"name\":\"INPUT0\",\"data_type\":"
+    "\"TYPE_FP32\",\"dims\":[16]}],\"output\":[{\"name\":\"OUTPUT0\",\"data_type\":\"TYPE_FP32\",\"dims\":[16]}]}";
 
 static char infer_answer[1024];
 static size_t infer_size;
@@ -51,8 +54,9 @@ static void answer_http(const unsigned char *request, size_t head_size) {
         return;
     }
     char head[256];
-    int found = !memmem(request, head_size, "/config", 7) && !memmem(request, head_size, "/stats", 6);
-    const char *body = found ? METADATA_JSON : "{\"error\":\"not offered\"}";
+    int found = !memmem(request, head_size, "/stats", 6);
+    const char *offered = memmem(request, head_size, "/config", 7) ? CONFIG_JSON : METADATA_JSON;
+    const char *body = found ? offered : "{\"error\":\"not offered\"}";
     int size = snprintf(head, sizeof head, "HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
                         found ? "200 OK" : "404 Not Found", strlen(body));
     put(head, size);

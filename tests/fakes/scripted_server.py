@@ -34,6 +34,12 @@ METADATA = {
     "inputs": [{"name": "IN", "datatype": "FP32", "shape": [4]}],
     "outputs": [{"name": "OUT", "datatype": "FP32", "shape": [1]}],
 }
+CONFIG = {
+    "name": "m",
+    "max_batch_size": 0,
+    "input": [{"name": "IN", "data_type": "TYPE_FP32", "dims": [4]}],
+    "output": [{"name": "OUT", "data_type": "TYPE_FP32", "dims": [1]}],
+}
 ANSWER = {
     "model_name": "m",
     "model_version": "1",
@@ -46,7 +52,8 @@ class Script(msgspec.Struct):
 
     Each ``every`` counts requests from 1. At request ``signal_at`` the process named in ``pid_file`` gets
     ``signals`` with a pause between them; at request ``die_at`` the server is gone without a word. Its statistics count
-    each request ``others`` times more, as if others sent some, too.
+    each request ``others`` times more, as if others sent some, too. For ``freeze_s`` it begins no request,
+    ``freeze_at_s`` after the first one came, and again after each ``freeze_every_s``.
     """
 
     service_s: list[float]
@@ -60,6 +67,9 @@ class Script(msgspec.Struct):
     pid_file: str = ""
     die_at: int = 0
     others: int = 0
+    freeze_at_s: float = 0.0
+    freeze_s: float = 0.0
+    freeze_every_s: float = 0.0
 
 
 @dataclass
@@ -92,10 +102,18 @@ class Server:
         self.kind.append(self._kind(row + 1))
         self._interfere(row + 1)
         service_ns = int(self.script.service_s[row % len(self.script.service_s)] * 1e9)
-        begins = max(now, self.free_ns) if self.script.queue else now
+        begins = self._thawed(max(now, self.free_ns) if self.script.queue else now)
         self.free_ns = begins + service_ns
         loop = asyncio.get_running_loop()
         loop.call_later((begins + service_ns - now) / 1e9, self._end, row, connection)
+
+    def _thawed(self, at_ns: int) -> int:
+        """The end of the freeze that this moment lies in, else the moment itself."""
+        since_ns = at_ns - self.arrived[0] - int(self.script.freeze_at_s * 1e9)
+        if self.script.freeze_every_s and since_ns > 0:
+            since_ns %= int(self.script.freeze_every_s * 1e9)
+        left_ns = int(self.script.freeze_s * 1e9) - since_ns
+        return at_ns + left_ns if since_ns >= 0 and left_ns > 0 else at_ns
 
     def _kind(self, number: int) -> int:
         script = self.script
@@ -131,7 +149,8 @@ class Server:
         count = len(answered) * (1 + self.script.others)
         each = {"count": count, "ns": took}
         stats = {"success": each, "fail": {"count": 0, "ns": 0}, "queue": {"count": count, "ns": 0}}
-        stats |= {"compute_input": {}, "compute_infer": each, "compute_output": {}}
+        nothing = {"count": count, "ns": 0}
+        stats |= {"compute_input": nothing, "compute_infer": each, "compute_output": nothing}
         model = {"name": "m", "version": "1", "inference_count": count, "execution_count": count}
         return {"model_stats": [model | {"inference_stats": stats}]}
 
@@ -176,7 +195,7 @@ class Connection(asyncio.Protocol):
         elif path.endswith("/stats"):
             self.answer(self._server.statistics())
         elif path.endswith("/config"):
-            self.answer({"name": "m", "max_batch_size": 0})
+            self.answer(CONFIG)
         elif path.startswith("/v2/models/m"):
             self.answer(METADATA)
         elif path == "/metrics":
