@@ -2,40 +2,55 @@
 
 import asyncio
 import gc
-import resource
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from math import ceil
+from typing import Any
 
 import uvloop
 
+from perf_client.check_profile import check_profile, with_sequences
 from perf_client.closed_loop import ClosedLoop
 from perf_client.control import Control, Refused, describe_model, make_control
-from perf_client.errors import usage_error
+from perf_client.lanes import LanedTransport
+from perf_client.loads import Concurrency, PeriodicConcurrency
 from perf_client.loop import Loop
+from perf_client.make_loop import first_slots, make_loop
+from perf_client.make_transport import make_transport
+from perf_client.metrics_source import MetricsSource
+from perf_client.mix import MixRecorder, draws
 from perf_client.open_loop import OpenLoop
-from perf_client.pacer import arrivals
-from perf_client.payload import make_requests
-from perf_client.profile import Concurrency, LoadProfile, RequestRate
+from perf_client.payload import Request, make_requests
+from perf_client.profile import LoadProfile
 from perf_client.record import Columns, Recorder, RunFacts
+from perf_client.schedule import due_times
+from perf_client.sequences import SequenceLane
+from perf_client.server_metrics import MetricsScraper
+from perf_client.server_side import ServerSide
 from perf_client.server_statistics import StatisticsSampler
+from perf_client.share import WHOLE, Share
+from perf_client.shared_tensors import placed
 from perf_client.target import ModelDescription, Step, Target
 from perf_client.tls import Tls
-from perf_client.transports.base import Clock, Transport
-from perf_client.watch import Watch
+from perf_client.transports.base import Clock, Connection
+from perf_client.watch import Tick, Watch
 from perf_client.window import Window, scheduled_times
-from perf_client.wire import Envelope, grpc_infer_request, http_infer_request
 
-STREAMS_PER_CONNECTION = 8
-"""gRPC streams that share a connection."""
+INTERRUPTED = "the run was interrupted"
+SERVER_GONE = "the server was gone at the end of the run"
 
 _LEAD_NS = 5_000_000
 """Between the decision to start and the schedule's zero, so that the first requests can be on time."""
 
-_SPARE_FILES = 64
+_FAREWELL_S = 2.0
+"""At most, for the ends of sequences after the run."""
+
+OnTick = Callable[[Tick], None]
+
+Begin = Callable[[], Awaitable[int]]
+"""Says when the schedule's zero is; called when all is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +65,44 @@ class _Prepared:
 
     profile: LoadProfile
     load: Loop
-    sampler: StatisticsSampler
+    sampler: ServerSide
     recorder: Recorder
+    lanes: Mapping[Connection, object]
+    share: Share
+    begin: Begin
 
 
-def run_load(profile: LoadProfile, url: str, tls: Tls | None = None) -> Run:
-    """Drive a server from a program that has no event loop. SIGINT and SIGTERM end the run with a partial result."""
-    run: Run = uvloop.run(_until_signalled(profile, Target.parse(url, profile.protocol, tls)))
+def run_load(
+    profile: LoadProfile,
+    url: str,
+    tls: Tls | None = None,
+    on_tick: OnTick | None = None,
+    metrics: MetricsSource | None = None,
+) -> Run:
+    """Drive a server from a program that has no event loop. SIGINT and SIGTERM end the run with a partial result.
+
+    ``on_tick`` is told twice a second how far the run is.
+    """
+    target = Target.parse(url, profile.protocol, tls)
+
+    def go(interrupted: asyncio.Event) -> Coroutine[Any, Any, Run]:
+        if profile.workers > 1:
+            from perf_client.workers import drive_shared
+
+            return drive_shared(profile, url, interrupted, tls=tls, metrics=metrics)
+        return drive(profile, target, interrupted, on_tick=on_tick, metrics=metrics)
+
+    run: Run = uvloop.run(_until_signalled(go))
     return run
 
 
-async def _until_signalled(profile: LoadProfile, target: Target) -> Run:
+async def _until_signalled(go: Callable[[asyncio.Event], Coroutine[Any, Any, Run]]) -> Run:
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     try:
-        return await drive(profile, target, interrupted)
+        return await go(interrupted)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -77,99 +113,59 @@ async def drive(
     target: Target,
     interrupted: asyncio.Event | None = None,
     clock: Clock = time.monotonic_ns,
+    *,
+    on_tick: OnTick | None = None,
+    metrics: MetricsSource | None = None,
+    share: Share = WHOLE,
+    begin: Begin | None = None,
 ) -> Run:
     """Apply the load and wait for the answers. Setting ``interrupted`` ends it early with what there is.
 
+    A ``share`` is this process's part of the load; ``begin`` is awaited for the moment that all of them begin at.
     Raises LoadError where the load can't begin; once it has begun, errors are rows.
     """
-    _check(profile)
-    control = make_control(target)
-    recorder = Recorder()
-    try:
-        model = await describe_model(control, target, profile.model, profile.version)
-        transport = make_transport(profile, target, model, clock)
-        load = make_loop(profile.load, transport, recorder, clock)
-        sampler = StatisticsSampler(control, await _sampled_models(control, profile, model), clock)
-        try:
-            await load.open_first(_first_slots(profile.load))
-            await sampler.sample()
-            return await _measure(_Prepared(profile, load, sampler, recorder), interrupted or asyncio.Event(), clock)
-        finally:
-            load.close()
-    finally:
-        control.close()
+    check_profile(profile)
+    async with AsyncExitStack() as stack:
+        control = stack.enter_context(closing(make_control(target, profile.headers, profile.service)))
+        models = [await describe_model(control, target, each.model, each.version) for each in profile.shares]
+        profile = with_sequences(profile, models)
+        profile = share.of_profile(profile)
+        pools = [share.of_pool(_requests(profile, model)) for model in models]
+        placements = await stack.enter_async_context(placed(control, profile, models[0], pools[0]))
+        drawn = share.of(draws(profile.mix, profile.seed)) if profile.mix else iter(())
+        recorder = MixRecorder(drawn) if profile.mix else Recorder()
+        transport = make_transport(profile, target, pools, placements, drawn=drawn, clock=clock)
+        load = stack.enter_context(closing(make_loop(profile, transport, recorder, clock)))
+        sampled = await _sampled_models(control, profile, models) if share.index == 0 else []
+        statistics = StatisticsSampler(control, sampled, clock)
+        sampler = ServerSide(statistics, MetricsScraper(metrics, clock) if metrics and share.index == 0 else None)
+        await load.open_first(first_slots(profile))
+        await sampler.sample()
+        lanes = transport.lanes if isinstance(transport, LanedTransport) else {}
+        watch = Watch(load, int(profile.timeout_s * 1e9), clock, on_tick)
+        prepared = _Prepared(profile, load, sampler, recorder, lanes, share, begin or _soon(clock))
+        return await _measure(prepared, watch, interrupted or asyncio.Event(), clock)
 
 
-def _check(profile: LoadProfile) -> None:
-    match profile.load:
-        case Concurrency(in_flight=count) if count < 1:
-            raise usage_error(f"a concurrency of {count} sends nothing; use 1 or more")
-        case RequestRate(per_second=rate) if not 0 < rate < 1e9:
-            raise usage_error(f"a request rate of {rate:g} per second can't be sent; use one above 0")
-        case RequestRate(max_in_flight=cap) if cap is not None and cap < 1:
-            raise usage_error(f"a cap of {cap} requests in flight sends nothing; use 1 or more")
-    if profile.request_count is not None and profile.request_count < 1:
-        raise usage_error(f"a request count of {profile.request_count} measures nothing; use 1 or more")
-    if profile.request_count is None and not profile.duration_s > 0:
-        raise usage_error(f"a duration of {profile.duration_s:g} s measures nothing; use one above 0")
-    if not profile.timeout_s > 0:
-        raise usage_error(f"a timeout of {profile.timeout_s:g} s leaves no time for an answer; use one above 0")
+def _requests(profile: LoadProfile, model: ModelDescription) -> list[Request]:
+    if profile.service == "openai":
+        from perf_client.openai_requests import openai_requests
+
+        return openai_requests(profile)
+    return make_requests(profile, model)
 
 
-def make_transport(profile: LoadProfile, target: Target, model: ModelDescription, clock: Clock) -> Transport:
-    """Encode all requests and choose what carries them."""
-    requests = make_requests(profile, model)
-    envelope = Envelope.of(profile, target)
-    match target.protocol:
-        case "http":
-            from perf_client.transports.http import HttpTransport
+def _soon(clock: Clock) -> Begin:
+    async def begin() -> int:
+        return clock() + _LEAD_NS
 
-            encoded = [http_infer_request(envelope, request) for request in requests]
-            return HttpTransport(target, encoded, clock)
-        case "grpc":
-            from perf_client.transports.grpc import GrpcTransport
-
-            calls = [grpc_infer_request(envelope, request) for request in requests]
-            return GrpcTransport(target, calls, clock, STREAMS_PER_CONNECTION)
+    return begin
 
 
-def make_loop(load: Concurrency | RequestRate, transport: Transport, recorder: Recorder, clock: Clock) -> Loop:
-    match load:
-        case Concurrency():
-            _allow_connections(load.in_flight // transport.slots_per_connection)
-            return ClosedLoop(transport, recorder, clock)
-        case RequestRate():
-            slots = _allow_connections(0) * transport.slots_per_connection
-            cap = load.max_in_flight
-            dropping = cap is not None and cap <= slots
-            return OpenLoop(transport, recorder, clock, cap if cap is not None and dropping else slots, dropping)
-
-
-def _allow_connections(needed: int) -> int:
-    """Raise the limit of open files as far as allowed; how many connections that is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
-        return 1 << 20
-    if needed > hard - _SPARE_FILES:
-        raise usage_error(f"{needed} connections are more than the limit of {hard} open files; raise it with ulimit -n")
-    return max(1, hard - _SPARE_FILES)
-
-
-def _first_slots(load: Concurrency | RequestRate) -> int:
-    """Connections that are there when the clock starts: all of a closed loop, 20 ms worth of an open one."""
-    match load:
-        case Concurrency():
-            return load.in_flight
-        case RequestRate():
-            return min(64, ceil(load.per_second * 0.02) + 1)
-
-
-async def _sampled_models(control: Control, profile: LoadProfile, model: ModelDescription) -> list[Step]:
-    """The driven model first, then those it is composed of, nested ensembles included."""
-    found = [Step(model=profile.model, version=profile.version)]
-    pending = list(model.steps)
+async def _sampled_models(control: Control, profile: LoadProfile, models: Sequence[ModelDescription]) -> list[Step]:
+    """The driven models first, then those they are composed of, nested ensembles included."""
+    found = [Step(model=share.model, version=share.version) for share in profile.shares]
+    pending = [step for model in models for step in model.steps]
     while pending:
         step = pending.pop(0)
         if step in found:
@@ -182,18 +178,17 @@ async def _sampled_models(control: Control, profile: LoadProfile, model: ModelDe
     return found
 
 
-async def _measure(prepared: _Prepared, interrupted: asyncio.Event, clock: Clock) -> Run:
+async def _measure(prepared: _Prepared, watch: Watch, interrupted: asyncio.Event, clock: Clock) -> Run:
     profile, load, sampler = prepared.profile, prepared.load, prepared.sampler
-    watch = Watch(load, int(profile.timeout_s * 1e9), clock)
     with _no_garbage_collection():
-        window = Window.starting_at(clock() + _LEAD_NS, profile)
-        started_unix_ns = time.time_ns() + _LEAD_NS
+        window = Window.starting_at(await prepared.begin(), profile)
+        started_unix_ns = time.time_ns() + window.start_ns - clock()
         watch.start()
         sampling = asyncio.create_task(sampler.keep_sampling(window.warm_ns if profile.warmup_s else None))
         try:
-            await _send(profile, load, window, interrupted, clock)
-            ended_ns = clock() if window.end_ns is None else min(clock(), window.end_ns)
-            cpu_s = watch.cpu_s()
+            await _send(prepared, window, interrupted, clock)
+            ended_ns = _ended_ns(load, window, interrupted, clock)
+            cpu_s, gone = watch.cpu_s(), load.server_gone
             load.stop_sending()
             await _first_of(load.drained, interrupted)
         finally:
@@ -201,30 +196,60 @@ async def _measure(prepared: _Prepared, interrupted: asyncio.Event, clock: Clock
             sampling.cancel()
             # It may be in the midst of an answer: it has to be over before its connection is used again.
             await asyncio.gather(sampling, return_exceptions=True)
+        load.give_up("interrupted")
         await sampler.sample()
-    return Run(
-        columns=prepared.recorder.columns(window.start_ns),
-        facts=RunFacts(
-            start_ns=window.start_ns,
-            started_unix_ns=started_unix_ns,
-            ended_ns=ended_ns - window.start_ns,
-            cpu_s=cpu_s,
-            wall_s=max(ended_ns - window.start_ns, 1) / 1e9,
-            loop_stall_max_ns=watch.stall_max_ns,
-            incomplete=interrupted.is_set(),
-            incomplete_reason="the run was interrupted" if interrupted.is_set() else "",
-            server=sampler.samples(window.start_ns),
-            server_unmeasured=sampler.unmeasured,
-            failure_examples=dict(prepared.recorder.examples),
-        ),
+    columns = prepared.recorder.columns(window.start_ns)
+    reason = INTERRUPTED if interrupted.is_set() else SERVER_GONE if gone else ""
+    facts = RunFacts(
+        start_ns=window.start_ns,
+        started_unix_ns=started_unix_ns,
+        ended_ns=ended_ns - window.start_ns,
+        cpu_s=cpu_s,
+        wall_s=max(ended_ns - window.start_ns, 1) / 1e9,
+        loop_stall_max_ns=watch.stall_max_ns,
+        incomplete=bool(reason),
+        incomplete_reason=reason,
+        server=sampler.statistics.samples(window.start_ns),
+        server_unmeasured=sampler.statistics.unmeasured,
+        metrics=sampler.metrics_samples(window.start_ns),
+        metrics_unmeasured=sampler.metrics_unmeasured,
+        failure_examples=dict(prepared.recorder.examples),
+        waited_for_slot=load.waited_for_slot,
     )
+    if not interrupted.is_set():
+        await _end_sequences(prepared)
+    return Run(columns, facts)
 
 
-async def _send(profile: LoadProfile, load: Loop, window: Window, interrupted: asyncio.Event, clock: Clock) -> None:
+def _ended_ns(load: Loop, window: Window, interrupted: asyncio.Event, clock: Clock) -> int:
+    """The end of the window, the interruption, or where a count decides it, when the next request would be due."""
+    if isinstance(load, OpenLoop) and window.end_ns is None and not interrupted.is_set():
+        return load.next_due_ns(window.start_ns)
+    return clock() if window.end_ns is None else min(clock(), window.end_ns)
+
+
+async def _end_sequences(prepared: _Prepared) -> None:
+    """Tell the server of sequences that the end of the run cut off, or they would take its places for a while yet."""
+    cut_off = [
+        (connection, lane)
+        for connection, lane in prepared.lanes.items()
+        if isinstance(lane, SequenceLane) and lane.unfinished and connection.usable
+    ]
+    for connection, lane in cut_off:
+        lane.ending = True
+        prepared.load.one_more(connection)
+    if cut_off:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(prepared.load.drained.wait(), _FAREWELL_S)
+
+
+async def _send(prepared: _Prepared, window: Window, interrupted: asyncio.Event, clock: Clock) -> None:
     """Apply the load until its end: a moment, or the last of so many answers."""
+    profile, load = prepared.profile, prepared.load
     if isinstance(load, OpenLoop):
-        assert isinstance(profile.load, RequestRate)
-        load.start(scheduled_times(arrivals(profile.load, profile.seed), window, profile.request_count))
+        assert not isinstance(profile.load, Concurrency | PeriodicConcurrency)
+        times = scheduled_times(due_times(profile.load, profile.seed), window, profile.request_count)
+        load.start(prepared.share.of(times))
     elif isinstance(load, ClosedLoop):
         await _pause_until(window.start_ns, interrupted, clock)
         if profile.request_count is not None and profile.warmup_s:

@@ -4,7 +4,8 @@
 class LoadError(Exception):
     """Says in one sentence what is wrong and how to mend it.
 
-    Exit codes: 2 wrong usage, 3 input data that can't be used, 5 a server that can't be reached or isn't KServe.
+    Exit codes: 2 wrong usage, 3 input data that can't be used, 5 a server that can't be reached or isn't KServe, 6 a
+    file that can't be written.
     """
 
     def __init__(self, message: str, exit_code: int = 5) -> None:
@@ -22,3 +23,7 @@ def data_error(message: str) -> LoadError:
 
 def server_error(message: str) -> LoadError:
     return LoadError(message, exit_code=5)
+
+
+def write_error(message: str) -> LoadError:
+    return LoadError(message, exit_code=6)

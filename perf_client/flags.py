@@ -6,6 +6,10 @@ from typing import Any, NoReturn
 
 from perf_client import values
 from perf_client.errors import usage_error
+from perf_client.load_flags import add_load, add_sequences
+from perf_client.metrics_flags import add_metrics
+from perf_client.request_flags import add_requests
+from perf_client.transport_flags import add_tls, add_transport
 from perf_client.unsupported import REFUSED, Refused
 from perf_client.version import __version__
 
@@ -14,8 +18,8 @@ Percentiles are of the response time, counted from the moment a request was due.
 listed here are refused with the reason.
 
 exit codes: 0 done; 1 a bug; 2 wrong usage; 3 the input data can't be used; 5 the server can't be reached, does not
-speak KServe v2 or answered no request; 7 done, but the load generator, not the server, was the limit; 130 interrupted,
-with a partial result.
+speak KServe v2, answered no request or was gone at the end; 6 done, but a result file can't be written; 7 done, but
+the load generator, not the server, was the limit; 130 interrupted, with a partial result.
 """
 
 
@@ -53,9 +57,13 @@ def make_parser() -> Parser:
         **width,  # type: ignore[arg-type]  # argparse's stub wants a class, any callable works
     )
     _add_target(parser.add_argument_group("target"))
-    _add_load(parser.add_argument_group("load"))
+    add_load(parser.add_argument_group("load"))
+    add_sequences(parser.add_argument_group("sequences, for stateful models"))
     _add_measurement(parser.add_argument_group("measurement"))
-    _add_requests(parser.add_argument_group("requests"))
+    add_requests(parser.add_argument_group("requests"))
+    add_transport(parser.add_argument_group("transport"))
+    add_tls(parser.add_argument_group("TLS"))
+    add_metrics(parser.add_argument_group("the server's metrics"))
     _add_results(parser.add_argument_group("results"))
     for refused in REFUSED:
         parser.add_argument(*refused.flags, dest="refused", action=Refuse, refused=refused)
@@ -63,46 +71,17 @@ def make_parser() -> Parser:
 
 
 def _add_target(group: Any) -> None:
-    group.add_argument("-m", dest="model", metavar="NAME", help="model to drive (required)")
     group.add_argument(
-        "-x", dest="version", metavar="VERSION", default="", help="its version; default: the server's choice"
+        "-m", dest="models", metavar="NAME", action="append", help="model to drive (required); again: they share it"
+    )
+    group.add_argument(
+        "-x", dest="versions", metavar="VERSION", action="append", help="its version; default: the server's choice"
     )
     group.add_argument(
         "-u", dest="url", metavar="HOST:PORT", help="server; default: localhost:8000, for gRPC localhost:8001"
     )
     group.add_argument(
         "-i", dest="protocol", metavar="PROTOCOL", type=values.protocol, default="http", help="http (default) or grpc"
-    )
-
-
-def _add_load(group: Any) -> None:
-    group.add_argument(
-        "--concurrency-range", metavar="START:END:STEP", help="requests kept in flight, closed loop; default 1:1:1"
-    )
-    group.add_argument(
-        "--request-rate-range", metavar="START:END:STEP", help="requests per second, open loop; END 0 needs -l"
-    )
-    group.add_argument(
-        "--request-distribution",
-        choices=("constant", "poisson", "gamma"),
-        default="constant",
-        help="arrivals of a request rate; default constant",
-    )
-    group.add_argument(
-        "--gamma-shape", metavar="K", type=values.number(above=0), help="gamma arrivals: 1 is Poisson, below 1 burstier"
-    )
-    group.add_argument(
-        "--max-in-flight",
-        metavar="N",
-        type=values.whole_number(1),
-        help="request rate: drop and count what comes above N",
-    )
-    group.add_argument(
-        "--latency-threshold", "-l", metavar="MS", type=values.number(least=0), help="go no further above this latency"
-    )
-    group.add_argument("--binary-search", action="store_true", help="bisect the range for -l; STEP is the precision")
-    group.add_argument(
-        "--seed", metavar="N", type=values.whole_number(0), default=0, help="of arrivals and random data; default 0"
     )
 
 
@@ -138,32 +117,6 @@ def _add_measurement(group: Any) -> None:
         type=values.number(above=0),
         default=60.0,
         help="a later answer is a failure; default 60",
-    )
-
-
-def _add_requests(group: Any) -> None:
-    group.add_argument(
-        "-b",
-        dest="batch_size",
-        metavar="N",
-        type=values.whole_number(1),
-        default=1,
-        help="batch size of a request; default 1",
-    )
-    group.add_argument(
-        "--input-data",
-        metavar="DATA",
-        action="append",
-        help="random (default), zero, a JSON file or a folder of raw files",
-    )
-    group.add_argument(
-        "--shape", metavar="NAME:D1,D2", action="append", type=values.shape, help="size of a variable input"
-    )
-    group.add_argument(
-        "--string-length", metavar="N", type=values.whole_number(0), default=128, help="of random BYTES; default 128"
-    )
-    group.add_argument(
-        "--async", "-a", dest="asynchronous", action="store_true", help="taken: calls always are asynchronous"
     )
 
 

@@ -11,8 +11,10 @@ from typing import IO
 
 import msgspec
 
+from perf_client.drive import INTERRUPTED as INTERRUPTED_RUN
 from perf_client.drive import run_load
 from perf_client.errors import LoadError, data_error, usage_error
+from perf_client.metrics_source import MetricsSource
 from perf_client.profile import LoadProfile, LoadResult
 from perf_client.summarize import summarize
 from perf_client.tls import Tls
@@ -29,6 +31,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     columns: str | None = None
     tls: Tls | None = None
+    metrics: MetricsSource | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -57,7 +60,7 @@ def serve(jobs: Iterable[bytes], answers: IO[bytes]) -> int:
         answer = _answer(line)
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
-        if isinstance(answer, Done) and answer.result.incomplete:
+        if isinstance(answer, Done) and answer.result.incomplete_reason == INTERRUPTED_RUN:
             return INTERRUPTED
     return 0
 
@@ -74,7 +77,7 @@ def _measure(line: bytes) -> LoadResult:
         job = msgspec.json.decode(line, type=Job)
     except msgspec.DecodeError as error:
         raise usage_error(f"a job that is not one: {error}") from None
-    run = run_load(job.profile, job.url, job.tls)
+    run = run_load(job.profile, job.url, job.tls, metrics=job.metrics)
     if job.columns is not None:
         try:
             run.columns.save(Path(job.columns))

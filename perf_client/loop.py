@@ -22,7 +22,19 @@ class Loop(ABC):
         self._opening: set[asyncio.Task[None]] = set()
         self._sending = False
         self._answers_owed = 0
+        self._connect_failed = False
+        self.waited_for_slot = 0
         self.drained = asyncio.Event()
+
+    @property
+    def done_count(self) -> int:
+        """Requests that were answered or have failed."""
+        return len(self._recorder)
+
+    @property
+    def server_gone(self) -> bool:
+        """Whether every connection was lost and the last attempt to make one failed."""
+        return self._connect_failed and not self._connections
 
     async def open_first(self, slots: int) -> None:
         """Connect before the clock starts. Raises LoadError where the server can't be reached."""
@@ -49,8 +61,10 @@ class Loop(ABC):
         try:
             connection = await self._transport.connect(slots, self, self._recorder)
         except (OSError, TimeoutError) as error:
+            self._connect_failed = True
             self._not_opened(slots, began_ns, connect_failure(error), str(error))
             return
+        self._connect_failed = not connection.usable
         if not connection.usable:
             self._not_opened(slots, began_ns, "connection closed", "")
             return
@@ -82,6 +96,19 @@ class Loop(ABC):
         for connection in list(self._connections):
             if connection.in_flight:
                 connection.expire(now_ns - timeout_ns, now_ns)
+        self._recount()
+
+    def give_up(self, failure: str) -> None:
+        """Record everything that is still out as failed, so that no request is missing."""
+        now_ns = self._clock()
+        for connection in list(self._connections):
+            if connection.in_flight:
+                connection.expire(now_ns + 1, now_ns, failure)
+
+    def one_more(self, connection: Connection) -> None:
+        """After the run: a request that belongs to it, though it is not counted."""
+        self.drained.clear()
+        connection.send()
         self._recount()
 
     def stop_sending(self) -> None:

@@ -1,10 +1,12 @@
 """The spine of ``perf-client``: each level is driven, summarized, printed and written, then all of them together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from perf_client.command import Command
-from perf_client.drive import run_load
+from perf_client.drive import SERVER_GONE, run_load
+from perf_client.errors import server_error, write_error
 from perf_client.estimate import PERCENTS
 from perf_client.export import check_writable, write_requests, write_result
 from perf_client.profile import LoadProfile, LoadResult
@@ -26,19 +28,21 @@ def measure(command: Command, out: TextIO, terminal: TextIO) -> int:
     progress = Progress(terminal)
     results: list[LoadResult] = []
     requests: list[tuple[LoadResult, Columns]] = []
+    files = _Files()
+    on_tick = progress.tick if progress.shown else None
 
     def measured(profile: LoadProfile) -> LoadResult:
         progress.begin(profile)
         try:
-            run = run_load(profile, command.url, command.tls)
+            run = run_load(profile, command.url, command.tls, on_tick, command.metrics)
         finally:
             progress.end()
         result = summarize(profile, run.columns, run.facts, percents)
-        if command.result_dir:
-            write_result(command.result_dir, result, run.columns)
+        _print(out, level_lines(result, command))
+        if folder := command.result_dir:
+            files.write(folder, lambda: write_result(folder, result, run.columns))
         if command.export:
             requests.append((result, run.columns))
-        _print(out, level_lines(result, command))
         return result
 
     _print(out, settings_lines(command))
@@ -48,7 +52,10 @@ def measure(command: Command, out: TextIO, terminal: TextIO) -> int:
             results.append(result)
     finally:
         # A server that dies at the fifth level must not take the first four with it.
-        _publish(command, by_level(results), requests, out)
+        _publish(command, by_level(results), requests, out, files)
+    files.check()
+    if results and results[-1].incomplete_reason == SERVER_GONE:
+        raise server_error(f"{SERVER_GONE}; what was measured until then is complete, and no more levels were tried")
     return exit_code(results)
 
 
@@ -60,16 +67,40 @@ def exit_code(results: Sequence[LoadResult]) -> int:
     return CLIENT_BOUND if any(result.client.bound for result in results) else 0
 
 
+class _Files:
+    """Writes what can be written: a full disk must not take a result off the screen, nor the next file with it."""
+
+    def __init__(self) -> None:
+        self._failed: list[str] = []
+
+    def write(self, path: Path, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self._failed.append(f"{path} ({error.strerror})")
+
+    def check(self) -> None:
+        if self._failed:
+            raise write_error(
+                f"results were printed, but could not be written to {', '.join(dict.fromkeys(self._failed))}; "
+                "make room there or name another place"
+            )
+
+
 def _publish(
-    command: Command, results: list[LoadResult], requests: list[tuple[LoadResult, Columns]], out: TextIO
+    command: Command,
+    results: list[LoadResult],
+    requests: list[tuple[LoadResult, Columns]],
+    out: TextIO,
+    files: _Files,
 ) -> None:
     if not results:
         return
     _print(out, summary_lines(results, command))
-    if command.csv:
-        write_csv(command.csv, results, percent=command.percent, verbose=command.verbose_csv)
-    if command.export:
-        write_requests(command.export, requests)
+    if path := command.csv:
+        files.write(path, lambda: write_csv(path, results, percent=command.percent, verbose=command.verbose_csv))
+    if export := command.export:
+        files.write(export, lambda: write_requests(export, requests))
 
 
 def _print(out: TextIO, lines: Iterable[str]) -> None:

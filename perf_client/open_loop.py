@@ -57,6 +57,11 @@ class OpenLoop(Loop):
         if self._timer is not None:
             self._timer.arm(self._due_ns)
 
+    def next_due_ns(self, start_ns: int) -> int:
+        """When a schedule that has ended would have gone on: one mean gap after its last request."""
+        gaps = len(self._recorder) + self._recorder.dropped_count - 1
+        return self._due_ns + (self._due_ns - start_ns) // max(gaps, 1)
+
     def _send_due(self) -> None:
         timer = self._timer
         if timer is None or not self._sending:
@@ -68,6 +73,7 @@ class OpenLoop(Loop):
             self._dispatch(due_ns)
             following = next(self._schedule, None)
             if following is None:
+                self._due_ns = due_ns
                 timer.close()
                 self.stop_sending()
                 return
@@ -92,6 +98,7 @@ class OpenLoop(Loop):
         elif self._drop_over_limit:
             self._recorder.drop(scheduled_ns)
         else:
+            self.waited_for_slot += 1
             self._waiting.append(scheduled_ns)
 
     def _open_slots(self) -> None:
@@ -142,6 +149,12 @@ class OpenLoop(Loop):
             while self._waiting and self._waiting[0] < now_ns - timeout_ns:
                 self._recorder.add(self._waiting.popleft(), NEVER, NEVER, now_ns, code)
         super().expire(timeout_ns)
+
+    def give_up(self, failure: str) -> None:
+        while self._waiting:
+            code = self._recorder.code(failure)
+            self._recorder.add(self._waiting.popleft(), NEVER, NEVER, self._clock(), code)
+        super().give_up(failure)
 
     def stop_sending(self) -> None:
         if self._timer is not None:

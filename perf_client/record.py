@@ -5,14 +5,17 @@ garbage collector. All times are CLOCK_MONOTONIC relative to the schedule's zero
 """
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perf_client.answer_times import NOT_SAID, AnswerLog, AnswerTimes
 from perf_client.errors import data_error
 from perf_client.profile import ServerTimes
 
@@ -41,13 +44,22 @@ _ROW_TYPE = np.dtype(
 )
 
 
+_ONE_MODEL = np.empty(0, dtype=np.uint8)
+"""Stands in a file for rows that are all about the same model."""
+
+_ONE_ANSWER = np.empty(0, dtype=np.int64)
+"""Stands in a file for requests that have one answer each, whose time is ``last_byte_ns``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """All finished requests, ordered by scheduled time; entry i of each array is the same request.
 
     ``last_byte_ns`` of a failed request is when it was given up. ``failure`` is an index into ``failure_names``, whose
     entry 0 is the empty string and means answered. ``dropped_ns`` holds the scheduled times of requests that were
-    never sent because the in-flight cap was reached; they are in no other column.
+    never sent because the in-flight cap was reached; they are in no other column. Where several models share the load,
+    ``model`` and ``dropped_model`` are indices into the profile's ``mix``; None otherwise. ``answers`` is there where
+    a request may have several.
     """
 
     scheduled_ns: NDArray[np.int64]
@@ -57,6 +69,9 @@ class Columns:
     failure: NDArray[np.uint8]
     failure_names: tuple[str, ...]
     dropped_ns: NDArray[np.int64]
+    model: NDArray[np.uint8] | None = None
+    dropped_model: NDArray[np.uint8] | None = None
+    answers: AnswerTimes | None = None
 
     def __len__(self) -> int:
         return len(self.scheduled_ns)
@@ -73,6 +88,11 @@ class Columns:
                 failure=self.failure,
                 failure_names=np.array(self.failure_names, dtype=np.str_),
                 dropped_ns=self.dropped_ns,
+                model=_ONE_MODEL if self.model is None else self.model,
+                dropped_model=_ONE_MODEL if self.dropped_model is None else self.dropped_model,
+                answer_count=_ONE_ANSWER if self.answers is None else self.answers.count,
+                answer_tokens=_ONE_ANSWER if self.answers is None else self.answers.tokens,
+                answer_ns=_ONE_ANSWER if self.answers is None else self.answers.at_ns,
             )
 
     @staticmethod
@@ -89,9 +109,22 @@ class Columns:
                     failure=data["failure"],
                     failure_names=tuple(str(name) for name in data["failure_names"]),
                     dropped_ns=data["dropped_ns"],
+                    model=(model := _of_models(data, "model")),
+                    dropped_model=None if model is None else _of_models(data, "dropped_model"),
+                    answers=_answers(data),
                 )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise data_error(f"{path} is not a file of recorded requests: {error}") from None
+
+
+def _of_models(data: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.uint8] | None:
+    found = data.get(name, _ONE_MODEL)
+    return found if len(found) or (name == "dropped_model" and name in data) else None
+
+
+def _answers(data: Mapping[str, NDArray[Any]]) -> AnswerTimes | None:
+    count, tokens, at_ns = (data.get(f"answer_{name}", _ONE_ANSWER) for name in ("count", "tokens", "ns"))
+    return AnswerTimes(count, tokens, at_ns) if len(count) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +133,16 @@ class ServerSample:
 
     at_ns: int
     times: tuple[ServerTimes, ...]
+    spread_ns: int = 0
+    """They were read within this time before or after ``at_ns``."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSample:
+    """The server's Prometheus page at one moment, cut down to the families that were asked for."""
+
+    at_ns: int
+    page: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +151,9 @@ class RunFacts:
 
     ``ended_ns`` (relative) is the end of the schedule: nothing is scheduled after it, though answers may still come;
     for an interrupted run it is the moment of the interruption. ``cpu_s`` and ``wall_s`` cover zero to ``ended_ns``.
-    ``failure_examples`` holds the first message that came with each failure class.
+    ``failure_examples`` holds the first message that came with each failure class. ``busiest_cpu_ratio`` is that of the
+    busiest process where several shared the load. ``waited_for_slot`` counts requests
+    of an open loop that were due while all its slots were taken, so that they left late by no fault of the client.
     """
 
     start_ns: int
@@ -121,16 +166,21 @@ class RunFacts:
     incomplete_reason: str = ""
     server: tuple[ServerSample, ...] = ()
     server_unmeasured: str = ""
+    metrics: tuple[MetricsSample, ...] = ()
+    metrics_unmeasured: str = ""
     failure_examples: dict[str, str] = field(default_factory=dict)
+    waited_for_slot: int = 0
+    busiest_cpu_ratio: float | None = None
 
 
 class Recorder:
     """Grows the rows while the load runs. ``add`` is the one call on the hot path."""
 
-    __slots__ = ("_dropped", "_names", "_rows", "examples")
+    __slots__ = ("_answers", "_dropped", "_names", "_rows", "examples")
 
     def __init__(self) -> None:
         self._rows = bytearray()
+        self._answers: AnswerLog | None = None
         self._dropped = array("q")
         self._names: list[str] = [""]
         self.examples: dict[str, str] = {}
@@ -138,10 +188,20 @@ class Recorder:
     def __len__(self) -> int:
         return len(self._rows) // _ROW.size
 
+    @property
+    def dropped_count(self) -> int:
+        return len(self._dropped)
+
     def add(self, scheduled_ns: int, sent_ns: int, first_byte_ns: int, last_byte_ns: int, code: int) -> None:
         """Record one finished request in absolute CLOCK_MONOTONIC times."""
         # Packing costs 0.14 us; five array.append calls cost 0.34 us, array.extend of a tuple 0.37 us.
         self._rows += _PACK(scheduled_ns, sent_ns, first_byte_ns, last_byte_ns, code)
+
+    def add_answers(self, times_ns: "array[int]", tokens: int = NOT_SAID) -> None:
+        """When the answers came of the request that is added next; for requests that may have several."""
+        if self._answers is None:
+            self._answers = AnswerLog()
+        self._answers.add(len(self), times_ns, tokens)
 
     def code(self, name: str, example: str = "") -> int:
         """The code of a failure class, made on first use. Classes beyond what a byte can hold share one."""
@@ -159,10 +219,16 @@ class Recorder:
     def drop(self, scheduled_ns: int) -> None:
         self._dropped.append(scheduled_ns)
 
+    def order(self) -> NDArray[np.intp]:
+        """Of the rows as they were recorded, by due time."""
+        return np.argsort(self._frozen()["scheduled_ns"], kind="stable")
+
+    def _frozen(self) -> NDArray[np.void]:
+        return np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
+
     def columns(self, start_ns: int) -> Columns:
         """Freeze what was recorded, times made relative to ``start_ns``."""
-        rows = np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
-        order = np.argsort(rows["scheduled_ns"], kind="stable")
+        rows, order = self._frozen(), self.order()
 
         def relative(name: str) -> NDArray[np.int64]:
             absolute = rows[name][order]
@@ -176,4 +242,5 @@ class Recorder:
             failure=rows["failure"][order],
             failure_names=tuple(self._names),
             dropped_ns=np.array(self._dropped, dtype=np.int64) - start_ns,
+            answers=None if self._answers is None else self._answers.frozen(len(rows), start_ns).reordered(order),
         )

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 from perf_client.command import Command
 from perf_client.estimate import needed_samples
-from perf_client.profile import Concurrency, Latency, LoadResult, Percentile, RequestRate, ServerTimes
+from perf_client.loads import Concurrency, Load, RequestRate, arrival_of
+from perf_client.metrics_lines import count_lines, metrics_lines
+from perf_client.profile import Latency, LoadResult, Percentile, ServerTimes
+from perf_client.report_parts import parts_lines, sharing_lines
 from perf_client.server_mean import mean_server_times
 from perf_client.sweep import Levels, judged_ns
 
@@ -31,9 +34,10 @@ def settings_lines(command: Command) -> Iterator[str]:
         yield f"  Latency limit: {command.limit.limit_ns / 1e6 if command.limit else 0:g} msec"
     if many and levels.end is not None:
         yield _limit_of(levels)
-    if isinstance(profile.load, RequestRate):
-        arrival = "uniform" if profile.load.arrival == "constant" else profile.load.arrival
+    if arrival := arrival_of(profile.load):
+        arrival = "uniform" if arrival == "constant" else arrival
         yield f"  Using {arrival} distribution on request generation"
+    yield from sharing_lines(profile)
     if command.bisect:
         yield "  Using Binary Search algorithm"
     yield "  Using asynchronous calls for inference"
@@ -43,23 +47,25 @@ def settings_lines(command: Command) -> Iterator[str]:
 def _limit_of(levels: Levels) -> str:
     if levels.mode == "concurrency":
         return f"  Concurrency limit: {levels.end:g} concurrent requests"
+    if levels.mode == "streams":
+        return f"  Video stream limit: {levels.end:g} streams"
     return f"  Request Rate limit: {levels.end:g} requests per seconds"
 
 
 def level_lines(result: LoadResult, command: Command) -> Iterator[str]:
-    load = result.profile.load
-    if isinstance(load, Concurrency):
-        yield f"Request concurrency: {load.in_flight}"
-    else:
-        yield f"Request Rate: {load.per_second:g} inference requests per second"
+    yield result.profile.load.words
     yield "  Client: "
     yield from (f"    {line}" for line in _client_lines(result, command))
     yield "  Server: "
-    if result.server:
+    if result.by_model:
+        yield from _models_server_lines(result)
+    elif result.server:
         yield from (f"    {line}" for line in _server_lines(result.server[0], result.server[1:]))
         yield from _composing_lines(result.server[1:])
     else:
         yield f"    Not measured: {result.server_unmeasured or 'no statistics were received'}"
+    yield from parts_lines(result)
+    yield from metrics_lines(result)
     yield "  How sure: "
     yield from (f"    {line}" for line in sureness_lines(result))
 
@@ -68,6 +74,8 @@ def _client_lines(result: LoadResult, command: Command) -> Iterator[str]:
     response, service = result.response, result.service
     yield f"Request count: {response.count if response else 0}"
     yield f"Throughput: {result.throughput.per_second:g} infer/sec"
+    if result.answers is not None:
+        yield f"Response Throughput: {result.answers.answers_per_second.per_second:g} infer/sec"
     if command.verbose:
         yield f"Avg client overhead: {result.client.cpu_ratio:.2%}"
     if response is None or service is None:
@@ -96,6 +104,14 @@ def _transport_line(result: LoadResult, service: Latency) -> str:
             f"((un)marshal request/response {_us(service.mean_ns - wait_ns)} usec + {wait})"
         )
     return f"Avg HTTP time: {_us(service.mean_ns)} usec (send/recv {_us(service.mean_ns - wait_ns)} usec + {wait})"
+
+
+def _models_server_lines(result: LoadResult) -> Iterator[str]:
+    if not result.server:
+        yield f"    Not measured: {result.server_unmeasured or 'no statistics were received'}"
+    for times in result.server:
+        yield f"    {times.model}, version: {times.version}"
+        yield from (f"      {line}" for line in _server_lines(times))
 
 
 def _server_lines(times: ServerTimes, composing: tuple[ServerTimes, ...] = ()) -> Iterator[str]:
@@ -147,13 +163,32 @@ def sureness_lines(result: LoadResult) -> Iterator[str]:
     if result.response and result.service:
         yield f"Response time (from schedule): {_spread(result.response)}"
         yield f"Service time (from send): {_spread(result.service)}"
+    yield from _answer_lines(result)
     yield from _failure_lines(result)
+    if result.count_check:
+        yield from count_lines(result.count_check)
     client = result.client
     yield f"Client CPU: {client.cpu_ratio:.0%} of a core, longest stall {client.loop_stall_max_ns / 1e6:.1f} ms"
     if client.bound:
         yield f"[WARNING] Client-bound: {client.reason}"
     if result.incomplete:
-        yield "[WARNING] Incomplete: interrupted before the end"
+        yield f"[WARNING] Incomplete: {result.incomplete_reason or 'interrupted before the end'}"
+
+
+def _answer_lines(result: LoadResult) -> Iterator[str]:
+    answers = result.answers
+    if answers is None:
+        return
+    first = "Time to first token" if result.profile.service == "openai" else "First answer (from send)"
+    between = "Inter-token latency" if result.profile.service == "openai" else "Between answers"
+    yield f"Answers: {answers.answer_count} to {result.response.count if result.response else 0} requests"
+    if answers.first_answer:
+        yield f"{first}: {_spread(answers.first_answer)}"
+    if answers.between_answers:
+        yield f"{between}: {_spread(answers.between_answers)}"
+    if (tokens := answers.output_tokens_per_second) is not None:
+        rate = f"{tokens.per_second:g} tokens/sec ({tokens.low:g} to {tokens.high:g})"
+        yield f"Output tokens: {answers.output_token_count}, {rate}"
 
 
 def _offer_lines(result: LoadResult) -> Iterator[str]:
@@ -181,7 +216,7 @@ def _interval(percentile: Percentile) -> str:
 
 def _failure_lines(result: LoadResult) -> Iterator[str]:
     for name, count in result.failures.items():
-        example = result.failure_examples.get(name, "")
+        example = " ".join(result.failure_examples.get(name, "").split())
         yield f"Failures, {name}: {count} of {result.request_count}{f', such as: {example}' if example else ''}"
     if result.failure_adjusted_ns:
         figures = [
@@ -195,18 +230,25 @@ def summary_lines(results: list[LoadResult], command: Command) -> Iterator[str]:
     name = "Average" if command.percent is None else f"p{command.percent:g}"
     yield f"Inferences/Second vs. Client {name} Batch Latency"
     for result in results:
-        load = result.profile.load
-        level = (
-            f"Concurrency: {load.in_flight}" if isinstance(load, Concurrency) else f"Request Rate: {load.per_second:g}"
-        )
         latency_ns = judged_ns(result, command.percent)
         shown = "not measured" if latency_ns is None else f"{_us(latency_ns)} usec"
         marks: list[str] = [result.verdict] if result.verdict != "steady" else []
         marks += ["client-bound"] if result.client.bound else []
         marks += ["over the limit"] if command.limit and not command.limit.kept(result) else []
-        yield f"{level}, throughput: {result.throughput.per_second:g} infer/sec, latency {shown}" + (
-            f" ({', '.join(marks)})" if marks else ""
+        yield (
+            f"{_level(result.profile.load)}, throughput: {result.throughput.per_second:g} infer/sec, latency {shown}"
+            + (f" ({', '.join(marks)})" if marks else "")
         )
+
+
+def _level(load: Load) -> str:
+    match load:
+        case Concurrency():
+            return f"Concurrency: {load.in_flight}"
+        case RequestRate():
+            return f"Request Rate: {load.per_second:g}"
+        case _:
+            return load.words
 
 
 def _us(ns: float) -> str:

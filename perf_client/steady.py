@@ -40,7 +40,8 @@ class Window:
     """What a verdict is about: all requests due within [from, to), answered or given up, in the order they were due.
 
     ``answered`` and ``timed_out`` mark rows of the first two; ``dropped_ns`` are due times of requests never sent.
-    ``open_loop`` is false where the next request waits for an answer: there no backlog can grow.
+    ``open_loop`` is false where the next request waits for an answer: there no backlog can grow. ``changes`` where the
+    load itself does.
     """
 
     due_ns: Ints
@@ -51,6 +52,7 @@ class Window:
     from_ns: int
     to_ns: int
     open_loop: bool
+    changes: bool = False
 
     @property
     def span_s(self) -> float:
@@ -90,8 +92,14 @@ def verdict(window: Window) -> tuple[Verdict, str]:
     """The verdict and the sentence that says why. Overload comes first: it also makes a window look short."""
     if window.offered < FEWEST_REQUESTS:
         return "too short", f"{window.offered} requests were counted; a trend takes at least {FEWEST_REQUESTS}"
+    if window.changes:
+        return _kept_up(window)
     if window.open_loop and (reason := _overload(window)):
         return "overloaded", reason
+    return _settled(window)
+
+
+def _settled(window: Window) -> tuple[Verdict, str]:
     latency_s = (window.done_ns - window.due_ns)[window.answered] / 1e9
     if len(latency_s) < FEWEST_REQUESTS:
         return "too short", f"{len(latency_s)} requests were answered; a trend takes at least {FEWEST_REQUESTS}"
@@ -103,6 +111,31 @@ def verdict(window: Window) -> tuple[Verdict, str]:
     if reason := _drift(latency_s, window.span_s):
         return "drifting", reason
     return "steady", f"no trend in {len(latency_s)} response times over {window.span_s:.3g} s"
+
+
+def _kept_up(window: Window) -> tuple[Verdict, str]:
+    """Of a load that changes by design: was work left undone? What latency and backlog do meanwhile is its doing.
+
+    Left undone is what waits all through the last quarter, however the load falls or rests in it, beyond what Little's
+    law expects of answers that take thrice as long as those of the quicker quarter did.
+    """
+    if not window.open_loop:
+        return "kept up", "what is in flight changes by design, so no trend is judged"
+    lost = len(window.dropped_ns) + int(np.count_nonzero(window.timed_out))
+    if lost >= max(MATERIAL_GROWTH * window.offered, 1):
+        return "overloaded", f"{lost} of {window.offered} requests timed out or met the in-flight cap"
+    latency_ns = (window.done_ns - window.due_ns)[window.answered]
+    if not len(latency_ns):
+        return "too short", "no request was answered"
+    quarter_ns = (window.to_ns - window.from_ns) / 4
+    waiting = int(
+        backlog_at(window.due_ns, window.done_ns, np.linspace(window.to_ns - quarter_ns, window.to_ns, FINE_BINS)).min()
+    )
+    rate_ns = np.count_nonzero(window.due_ns >= window.to_ns - quarter_ns) / quarter_ns
+    expected = 3 * rate_ns * float(np.quantile(latency_ns, 0.25))
+    if waiting > max(expected, MATERIAL_GROWTH * window.offered, FEWEST_WAITING):
+        return "overloaded", f"in the last quarter never fewer than {waiting} requests waited for their answers"
+    return "kept up", "no backlog was left; a trend is not judged, since the load changes by design"
 
 
 def trend(series: Floats) -> Trend:

@@ -7,15 +7,19 @@ count of answers that came within the window: it is what the server got done in 
 requests that were due are many more.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perf_client.answer_summary import answer_summary
 from perf_client.estimate import PERCENTS, latency, nearest_rank, rate
-from perf_client.profile import ClientCost, Latency, LoadProfile, LoadResult, RequestRate, ScheduleLag
+from perf_client.headers import without_secrets
+from perf_client.parts import Counted, by_model, by_stream, failures_by_class
+from perf_client.profile import ClientCost, Latency, LoadProfile, LoadResult, ScheduleLag
+from perf_client.reconcile import check_counts
 from perf_client.record import NEVER, OK, Columns, RunFacts
+from perf_client.server_metrics import metrics_between
 from perf_client.server_statistics import between
 from perf_client.steady import Window, verdict, warmup_cut_ns
 
@@ -36,11 +40,13 @@ def summarize(
     window, counted = _window(profile, columns, from_ns, to_ns)
     answered = counted & (columns.failure == OK)
     response = latency((columns.last_byte_ns - columns.scheduled_ns)[answered], percents)
+    part = Counted(from_ns, to_ns, counted)
+    driven = {share.model for share in profile.shares}
     lag = _schedule_lag(columns, counted) if window.open_loop else None
     ended_ns = columns.last_byte_ns[columns.failure == OK]
     said, reason = verdict(window)
     return LoadResult(
-        profile=profile,
+        profile=without_secrets(profile),
         start_ns=facts.start_ns,
         started_unix_ns=facts.started_unix_ns,
         counted_from_ns=from_ns,
@@ -56,22 +62,32 @@ def summarize(
         offered_per_second=_offered_per_second(window) if window.open_loop else None,
         schedule_lag=lag,
         dropped_count=len(window.dropped_ns),
-        failures=(failures := _failures(columns, counted)),
+        failures=(failures := failures_by_class(columns, counted)),
         failure_examples={name: text for name, text in facts.failure_examples.items() if name in failures},
         failure_adjusted_ns=_failure_adjusted(window, percents),
         server=between(facts.server, from_ns, to_ns),
         server_unmeasured=facts.server_unmeasured,
+        count_check=check_counts(columns, facts.server, driven, from_ns, to_ns),
+        metrics=metrics_between(facts.metrics, from_ns, to_ns),
+        metrics_unmeasured=facts.metrics_unmeasured,
         incomplete=facts.incomplete,
+        incomplete_reason=facts.incomplete_reason,
+        by_model=by_model(profile, columns, part, percents),
+        by_stream=by_stream(profile, columns, part),
+        answers=answer_summary(columns, part, percents),
     )
 
 
 def counted_from(profile: LoadProfile, columns: Columns, facts: RunFacts) -> int:
     """Where counting starts, in ns: after the asked warm-up, else where MSER-5 sees it end.
 
-    An overload has no steady state to cut down to, so there everything counts.
+    An overload has no steady state to cut down to, and neither has a load that changes by design: there everything
+    counts.
     """
     if profile.warmup_s is not None:
         return min(round(profile.warmup_s * 1e9), facts.ended_ns)
+    if profile.load.changes:
+        return 0
     answered = (columns.failure == OK) & (columns.scheduled_ns < facts.ended_ns)
     cut = warmup_cut_ns(columns.scheduled_ns[answered], columns.last_byte_ns[answered], facts.ended_ns)
     if cut and verdict(_window(profile, columns, 0, facts.ended_ns)[0])[0] == "overloaded":
@@ -92,7 +108,8 @@ def _window(profile: LoadProfile, columns: Columns, from_ns: int, to_ns: int) ->
         dropped_ns=dropped[(dropped >= from_ns) & (dropped < to_ns)],
         from_ns=from_ns,
         to_ns=to_ns,
-        open_loop=isinstance(profile.load, RequestRate),
+        open_loop=profile.load.open_loop,
+        changes=profile.load.changes,
     )
     return window, counted
 
@@ -117,7 +134,8 @@ def _schedule_lag(columns: Columns, counted: Flags) -> ScheduleLag | None:
 
 def _client_cost(facts: RunFacts, response: Latency | None, lag: ScheduleLag | None) -> ClientCost:
     ratio = facts.cpu_s / facts.wall_s if facts.wall_s > 0 else 0.0
-    reason = _bound_by_lateness(response, lag) if lag else _bound_by_cpu(ratio)
+    punctual = lag if not facts.waited_for_slot else None
+    reason = _bound_by_lateness(response, punctual) if punctual else _bound_by_cpu(facts.busiest_cpu_ratio or ratio)
     return ClientCost(
         cpu_s=facts.cpu_s,
         cpu_ratio=ratio,
@@ -134,18 +152,16 @@ def _bound_by_cpu(ratio: float) -> str:
 
 
 def _bound_by_lateness(response: Latency | None, lag: ScheduleLag) -> str:
-    """An open loop waits for no server, so lateness is the client's. Its CPU says less: it spins to be punctual."""
+    """An open loop waits for no server, so lateness is the client's, unless requests had to wait for a slot.
+
+    Its CPU says less: it spins to be punctual.
+    """
     p99_ns = next((p.value_ns for p in response.percentiles if p.percent == 99), 0) if response else 0
     if lag.p99_ns < max(BOUND_LAG_NS, BOUND_LAG_RATIO * p99_ns):
         return ""
     return (
         f"1 % of the requests left {lag.p99_ns / 1e6:.3g} ms or more behind their schedule, late by the load generator"
     )
-
-
-def _failures(columns: Columns, counted: Flags) -> dict[str, int]:
-    codes = Counter(columns.failure[counted].tolist())
-    return {columns.failure_names[code]: count for code, count in sorted(codes.items()) if code != OK}
 
 
 def _failure_adjusted(window: Window, percents: Sequence[float]) -> dict[str, int | None]:

@@ -6,9 +6,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from perf_client.profile import Concurrency, LoadProfile, LoadResult, RequestRate
+from perf_client.profile import LoadProfile, LoadResult
 
-Mode = Literal["concurrency", "request_rate"]
+Mode = Literal["concurrency", "request_rate", "streams", "fixed"]
+"""What the levels count; ``fixed``: there is one, as the load is."""
 Measure = Callable[[LoadProfile], LoadResult]
 
 
@@ -92,7 +93,7 @@ class Bisection:
         if self._missed - self._kept <= self._levels.step:
             return None
         middle = (self._kept + self._missed) / 2
-        return float(int(middle)) if self._levels.mode == "concurrency" else middle
+        return middle if self._levels.mode == "request_rate" else float(int(middle))
 
 
 def make_search(levels: Levels, *, bisect: bool) -> Search:
@@ -106,7 +107,7 @@ def sweep(
 ) -> Iterator[LoadResult]:
     """Measure what the search asks for, each result given on as soon as it is there; an interrupted one is the last."""
     while (level := search.ask()) is not None:
-        result = measure(at_level(template, levels.mode, level))
+        result = measure(at_level(template, level) if levels.mode != "fixed" else template)
         yield result
         if result.incomplete:
             return
@@ -115,20 +116,12 @@ def sweep(
 
 def by_level(results: Sequence[LoadResult]) -> list[LoadResult]:
     """A bisection measures in another order than the one to read in."""
-
-    def level(result: LoadResult) -> float:
-        load = result.profile.load
-        return load.in_flight if isinstance(load, Concurrency) else load.per_second
-
-    return sorted(results, key=level)
+    return sorted(results, key=lambda result: result.profile.load.level)
 
 
-def at_level(template: LoadProfile, mode: Mode, level: float) -> LoadProfile:
+def at_level(template: LoadProfile, level: float) -> LoadProfile:
     """The template's own load gives what is not the level: the arrival, its shape, the cap."""
-    if mode == "concurrency":
-        return msgspec.structs.replace(template, load=Concurrency(in_flight=int(level)))
-    like = template.load if isinstance(template.load, RequestRate) else RequestRate(per_second=level)
-    return msgspec.structs.replace(template, load=msgspec.structs.replace(like, per_second=level))
+    return msgspec.structs.replace(template, load=template.load.at_level(level))
 
 
 def judged_ns(result: LoadResult, percent: float | None) -> float | None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
+from perf_client.loads import Load, RequestRate, VideoStreams
+from perf_client.metrics_lines import gpu_cells, metric_cells
 from perf_client.profile import Concurrency, Latency, LoadResult, ServerTimes
 from perf_client.server_mean import mean_server_times
 
@@ -28,6 +30,8 @@ OURS: dict[str, Callable[[LoadResult], str]] = {
     "Verdict": lambda r: r.verdict,
     "Client CPU": lambda r: f"{r.client.cpu_ratio:.3f}",
     "Client bound": lambda r: str(int(r.client.bound)),
+    "Server's count": lambda r: str(r.count_check.server_count) if r.count_check else "",
+    "Server's count unexplained": lambda r: str(r.count_check.unexplained_count) if r.count_check else "",
     "Incomplete": lambda r: str(int(r.incomplete)),
 }
 """Times in microseconds like perf_analyzer's. An unsupported percentile and what was not measured are empty cells."""
@@ -47,8 +51,8 @@ def write_csv(
 
 
 def to_text(rows: Sequence[Row]) -> str:
-    """Headers are those that any row has, in the order of the first that has them all."""
-    header = max(rows, key=len, default={})
+    """Headers are those that any row has, in the order of the row that has most of them."""
+    header = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     out = StringIO()
     writer = csv.DictWriter(out, list(header), restval="", lineterminator="\n")
     writer.writeheader()
@@ -57,19 +61,55 @@ def to_text(rows: Sequence[Row]) -> str:
 
 
 def row(result: LoadResult, server: ServerTimes | None, *, percent: float | None = None, verbose: bool = False) -> Row:
-    load = result.profile.load
-    closed = isinstance(load, Concurrency)
-    level = str(load.in_flight) if isinstance(load, Concurrency) else f"{load.per_second:g}"
     cells = {
-        "Concurrency" if closed else "Request Rate": level,
+        **_level(result.profile.load),
         "Inferences/Second": _number(result.throughput.per_second),
     }
     cells |= _where_time_goes(result, server)
     for shown in sorted({*PERCENTS, *([percent] if percent else [])}):
         cells[f"p{shown:g} latency"] = _us(_value(result.response, shown))
     if verbose:
-        cells |= _verbose(result, percent)
-    return cells | {name: read(result) for name, read in OURS.items()}
+        cells |= _verbose(result, percent) | gpu_cells(result)
+    ours = {name: read(result) for name, read in OURS.items()}
+    return cells | ours | _streams(result) | _models(result) | metric_cells(result)
+
+
+def _level(load: Load) -> Row:
+    match load:
+        case Concurrency():
+            return {"Concurrency": str(load.in_flight)}
+        case RequestRate():
+            return {"Request Rate": f"{load.per_second:g}"}
+        case VideoStreams():
+            return {"Video Streams": str(load.streams), "Frames/Second": f"{load.frames_per_second:g}"}
+        case _:
+            return {"Load": load.words}
+
+
+def _streams(result: LoadResult) -> Row:
+    if not result.by_stream:
+        return {}
+    return {
+        "Frames on time": str(sum(each.on_time_count for each in result.by_stream)),
+        "Frames late": str(sum(each.late_count for each in result.by_stream)),
+        "Frames failed": str(sum(each.failed_count for each in result.by_stream)),
+        "Frames dropped": str(sum(each.dropped_count for each in result.by_stream)),
+        "Fewest on time of a stream": str(min(each.on_time_count for each in result.by_stream)),
+    }
+
+
+def _models(result: LoadResult) -> Row:
+    cells: Row = {}
+    for each in result.by_model:
+        name = f"{each.model} v{each.version}" if each.version else each.model
+        cells |= {
+            f"{name} Inferences/Second": _number(each.throughput.per_second),
+            f"{name} p50 latency": _us(_percentile(each.response, 50.0)),
+            f"{name} p99 latency": _us(_percentile(each.response, 99.0)),
+            f"{name} Failures": str(sum(each.failures.values())),
+            f"{name} Dropped": str(each.dropped_count),
+        }
+    return cells
 
 
 def _where_time_goes(result: LoadResult, server: ServerTimes | None) -> Row:

@@ -2,21 +2,37 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from perf_client.loop import Loop
 from perf_client.transports.base import Clock
 
 _HEARTBEAT_S = 0.01
 _BEATS_PER_SWEEP = 5
+_BEATS_PER_TICK = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How far a run is: since it was started, and over all its requests."""
+
+    elapsed_s: float
+    done_count: int
+    in_flight: int
 
 
 class Watch:
     """Beats every 10 ms; each fifth beat gives up requests that are out of time."""
 
-    def __init__(self, load: Loop, timeout_ns: int, clock: Clock) -> None:
+    def __init__(
+        self, load: Loop, timeout_ns: int, clock: Clock, on_tick: Callable[[Tick], None] | None = None
+    ) -> None:
         self._load = load
         self._timeout_ns = timeout_ns
         self._clock = clock
+        self._on_tick = on_tick
+        self._started_ns = 0
         self._beats = 0
         self._due_ns = 0
         self._cpu_from_ns = 0
@@ -25,6 +41,7 @@ class Watch:
 
     def start(self) -> None:
         self._cpu_from_ns = time.process_time_ns()
+        self._started_ns = self._clock()
         self._next()
 
     def cpu_s(self) -> float:
@@ -39,6 +56,9 @@ class Watch:
         self._beats += 1
         if self._beats % _BEATS_PER_SWEEP == 0:
             self._load.expire(self._timeout_ns)
+        if self._on_tick is not None and self._beats % _BEATS_PER_TICK == 0:
+            elapsed_s = (self._clock() - self._started_ns) / 1e9
+            self._on_tick(Tick(elapsed_s, self._load.done_count, self._load.outstanding()))
         self._next()
 
     def stop(self) -> None:

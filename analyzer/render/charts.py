@@ -13,7 +13,6 @@ from analyzer.render.drawing import BLUE, GREEN, GREY, INK, ORANGE, error_bars, 
 from analyzer.render.page import leaders
 from analyzer.render.view import Charts
 from analyzer.render.words import Specs
-from perf_client.profile import Concurrency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +82,7 @@ def against_load(ranking: Ranking) -> str:
     if not series:
         return ""
 
-    closed = isinstance(series[0].points[0].config.load.load, Concurrency)
+    load = series[0].points[0].config.load.load
     points = [m for one in series for m in one.points]
 
     def paint(figure: "Figure") -> None:
@@ -93,8 +92,8 @@ def against_load(ranking: Ranking) -> str:
             _curve(right, one, "throughput", "_nolegend_")
         _budget_line(left.axhline, ranking)
         for axes in (left, right):
-            axes.set_xlabel("Concurrency" if closed else "Requests per second")
-            load_axis(axes, [_level(m) for m in points], closed)
+            axes.set_xlabel(load.axis)
+            load_axis(axes, [_level(m) for m in points], not load.open_loop)
         _scale_ms(left, "y", [y for y, _ in _xy(points)])
         left.set_ylabel("p99 latency (ms)")
         right.set(ylabel="Throughput (infer/s)", ylim=(0, None))
@@ -213,8 +212,7 @@ def _same_but_load(chosen: Measurement, ranking: Ranking) -> list[Measurement]:
 
 
 def _level(measurement: Measurement) -> float:
-    load = measurement.config.load.load
-    return float(load.in_flight) if isinstance(load, Concurrency) else load.per_second
+    return measurement.config.load.load.level
 
 
 def _stack(axes: "Axes", row: int, parts: Breakdown, longest: float, labelled: set[str]) -> None:

@@ -12,7 +12,7 @@ from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.facts import facts
 from analyzer.render.view import Charts, ConfigFile, ReportView, Tile
-from perf_client.profile import Concurrency
+from perf_client.profile import Concurrency, RequestRate
 
 LEADERS = 5
 """Points whose time is broken down."""
@@ -169,10 +169,13 @@ def _metric_tile(measurement: Measurement, name: str, ranking: Ranking) -> Tile:
 def _load_tile(measurement: Measurement) -> Tile:
     profile = measurement.config.load
     batch = "" if profile.batch_size == 1 else f"client batch {profile.batch_size}"
-    if isinstance(profile.load, Concurrency):
-        return Tile(label="Load", value=f"{profile.load.in_flight:,}", unit="in flight", note=batch or "concurrency")
-    note = ", ".join(part for part in (f"{profile.load.arrival} arrival", batch) if part)
-    return Tile(label="Load", value=number(profile.load.per_second), unit="req/s", note=note)
+    load = profile.load
+    if isinstance(load, Concurrency):
+        return Tile(label="Load", value=f"{load.in_flight:,}", unit="in flight", note=batch or "concurrency")
+    if isinstance(load, RequestRate):
+        note = ", ".join(part for part in (f"{load.arrival} arrival", batch) if part)
+        return Tile(label="Load", value=number(load.per_second), unit="req/s", note=note)
+    return Tile(label="Load", value=number(load.level), unit=load.axis.lower(), note=batch or load.words)
 
 
 def _gain_tile(ranking: Ranking) -> Tile:

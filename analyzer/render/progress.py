@@ -14,7 +14,7 @@ from analyzer.domain.run import ModelVariant, RunConfig
 from analyzer.rank.feasible import worst_miss
 from analyzer.rank.rank import rank
 from analyzer.render import words
-from perf_client.profile import Concurrency
+from perf_client.profile import Concurrency, Load, RequestRate
 
 
 class ConsoleProgress:
@@ -114,10 +114,14 @@ def make_progress(
     return ConsoleProgress(objectives, budgets, time_limit_s, Console(stderr=True, highlight=False))
 
 
+def _level(load: Load) -> str:
+    return f"{number(load.level)}/s" if isinstance(load, RequestRate) else f"{number(load.level)} {load.axis.lower()}"
+
+
 def brief(config: RunConfig) -> str:
     """A point in a few words, its load and what was changed of the configuration: ``c 8, 2 inst, batch 16, 500 µs``."""
     load = config.load.load
-    parts = [f"c {load.in_flight}" if isinstance(load, Concurrency) else f"{number(load.per_second)}/s"]
+    parts = [f"c {load.in_flight}" if isinstance(load, Concurrency) else _level(load)]
     if config.load.batch_size > 1:
         parts.append(f"client batch {config.load.batch_size}")
     for variant in config.server.variants:

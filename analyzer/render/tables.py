@@ -15,7 +15,8 @@ from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.page import make_view
 from analyzer.render.view import Charts
-from perf_client.profile import Concurrency
+from perf_client.loads import arrival_of
+from perf_client.profile import Concurrency, RequestRate
 
 FORMAT_VERSION = 1
 """Of the JSON. 1: first."""
@@ -34,6 +35,10 @@ _PARTS = {
     "Compute": "compute_infer_ms",
     "Output": "compute_output_ms",
 }
+
+
+_NOT_KEPT = ("request_count", "dropped_count", "client_bound", "client_cpu_ratio", "incomplete", "duration_s", "seed")
+"""What is not known of a point that another tool measured."""
 
 
 def csv_text(outcomes: Iterable[Outcome], ranking: Ranking) -> str:
@@ -85,7 +90,6 @@ def row(outcome: Outcome, budgets: tuple[Budget, ...]) -> Row:
 
 def _configuration(config: RunConfig) -> Row:
     load = config.load
-    closed = isinstance(load.load, Concurrency)
     return {
         "point": config.key,
         "server_config": config.server.key,
@@ -94,11 +98,11 @@ def _configuration(config: RunConfig) -> Row:
         "protocol": load.protocol,
         "client_batch_size": load.batch_size,
         "concurrency": load.load.in_flight if isinstance(load.load, Concurrency) else None,
-        "request_rate_per_s": None if isinstance(load.load, Concurrency) else load.load.per_second,
-        "arrival": "" if isinstance(load.load, Concurrency) else load.load.arrival,
+        "request_rate_per_s": load.load.per_second if isinstance(load.load, RequestRate) else None,
+        "arrival": arrival_of(load.load),
         "duration_s": load.duration_s,
         "seed": load.seed,
-        "load": "closed" if closed else "open",
+        "load": "open" if load.load.open_loop else "closed",
     }
 
 
@@ -132,6 +136,8 @@ def _figures(measurement: Measurement) -> Row:
         found[_column(name)] = None if estimate is None else estimate.value
         if name in _INTERVALS and estimate is not None:
             found[f"{_column(name)}_low"], found[f"{_column(name)}_high"] = estimate.low, estimate.high
+    if load.verdict == "not judged":
+        found |= dict.fromkeys(_NOT_KEPT)
     parts = breakdown(measurement)
     found |= {_PARTS[part.name]: part.ms for part in (parts.parts if parts else ())}
     return found

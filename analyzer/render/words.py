@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
-from perf_client.profile import Concurrency, Load, LoadProfile
+from perf_client.load_flags import as_flags
+from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
 
 Specs = Mapping[str, ModelSpec]
 """Model specifications by name: what a variant leaves unchanged is read from here."""
@@ -24,7 +25,9 @@ def server(config: ServerConfig, specs: Specs) -> str:
 
 
 def variant(changed: ModelVariant, specs: Specs) -> str:
-    return ", ".join((instances(changed, specs), *batching(changed, specs)))
+    """Ends in the name that another tool gave it, where it has one."""
+    named = f" ({changed.name})" if changed.name else ""
+    return ", ".join((instances(changed, specs), *batching(changed, specs))) + named
 
 
 def instances(changed: ModelVariant, specs: Specs) -> str:
@@ -56,6 +59,8 @@ def load(asked: Load) -> str:
     """``concurrency 24`` or ``300 requests/s, Poisson``."""
     if isinstance(asked, Concurrency):
         return f"concurrency {asked.in_flight:,}"
+    if not isinstance(asked, RequestRate):
+        return asked.words
     arrival = "" if asked.arrival == "constant" else f", {asked.arrival.capitalize()}"
     return f"{asked.per_second:,.6g} requests/s{arrival}"
 
@@ -69,15 +74,7 @@ def point(config: RunConfig) -> str:
 def client_command(profile: LoadProfile) -> str:
     """The load generator's command line that puts the same load on a server that runs this configuration."""
     words = ["perf-client", "-m", profile.model, "-i", profile.protocol, "-b", str(profile.batch_size)]
-    if isinstance(profile.load, Concurrency):
-        words += ["--concurrency-range", str(profile.load.in_flight)]
-    else:
-        words += ["--request-rate-range", f"{profile.load.per_second:.10g}"]
-        words += ["--request-distribution", profile.load.arrival]
-        if profile.load.arrival == "gamma":
-            words += ["--gamma-shape", f"{profile.load.gamma_shape:g}"]
-        if profile.load.max_in_flight is not None:
-            words += ["--max-in-flight", str(profile.load.max_in_flight)]
+    words += as_flags(profile.load)
     if profile.input_data != "random":
         words += ["--input-data", profile.input_data]
     for name, shape in sorted(profile.shapes.items()):

@@ -67,20 +67,15 @@ def run_config(
     candidate: Candidate, load: float, template: LoadProfile, content: str, duration_s: float | None = None
 ) -> RunConfig:
     """``load`` counts requests in flight or requests per second: what the template's own load is about."""
-    match template.load:
-        case Concurrency():
-            applied: Concurrency | RequestRate = Concurrency(in_flight=round(load))
-        case RequestRate():
-            applied = msgspec.structs.replace(template.load, per_second=float(load))
-    profile = msgspec.structs.replace(template, load=applied, batch_size=candidate.batch_size)
+    level = round(load) if isinstance(template.load, Concurrency) else load
+    profile = msgspec.structs.replace(template, load=template.load.at_level(level), batch_size=candidate.batch_size)
     if duration_s is not None:
         profile = msgspec.structs.replace(profile, duration_s=duration_s)
     return RunConfig(server=candidate.server, load=profile, content=content)
 
 
 def load_of(profile: LoadProfile) -> float:
-    load = profile.load
-    return float(load.in_flight) if isinstance(load, Concurrency) else load.per_second
+    return profile.load.level
 
 
 def template_for(load_range: LoadRange, template: LoadProfile) -> LoadProfile:

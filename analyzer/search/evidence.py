@@ -9,7 +9,6 @@ from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.search.candidates import load_of
 from analyzer.stats import pool
-from perf_client.profile import RequestRate
 
 _CLEARLY_OVER = 1.15
 _CLEARLY_OVER_UNSUPPORTED = 1.5
@@ -83,7 +82,7 @@ def _level(candidate: Candidate, load: float, seen: list[Measurement], metrics: 
             figures[name] = pool(read)
     requests = pool([_throughput(m) for m in seen]).value / candidate.batch_size
     means = [m.load.response.mean_ns / 1e6 for m in seen if m.load.response is not None]
-    open_loop = isinstance(seen[0].config.load.load, RequestRate)
+    open_loop = seen[0].config.load.load.open_loop
     usable = requests > 0 and bool(means)
     in_flight = requests * sum(means) / len(means) / 1000 if open_loop and means else load
     eligible = usable and not any(_spoiled(m) for m in seen)

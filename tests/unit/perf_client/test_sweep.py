@@ -107,5 +107,5 @@ def test_rows_come_in_order_of_level():
 def test_a_level_keeps_the_rest_of_the_load():
     load = RequestRate(per_second=1.0, arrival="gamma", gamma_shape=0.5, max_in_flight=7)
     template = msgspec.structs.replace(recorded.OPEN, load=load)
-    assert at_level(template, "request_rate", 50.0).load == msgspec.structs.replace(load, per_second=50.0)
-    assert at_level(template, "concurrency", 4.0).load == Concurrency(in_flight=4)
+    assert at_level(template, 50.0).load == msgspec.structs.replace(load, per_second=50.0)
+    assert at_level(recorded.CLOSED, 9.0).load == Concurrency(in_flight=9)

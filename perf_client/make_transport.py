@@ -1,0 +1,126 @@
+"""Every request of a run encoded before the clock starts, and the transport that carries them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+from perf_client.errors import usage_error
+from perf_client.lanes import LanedTransport
+from perf_client.loads import Sequences
+from perf_client.mix import MixLane
+from perf_client.openai_requests import openai_request
+from perf_client.payload import Request
+from perf_client.placement import Placement
+from perf_client.profile import LoadProfile
+from perf_client.sequences import (
+    MARKS,
+    FromPool,
+    FromStream,
+    Lengths,
+    Mark,
+    SequenceLane,
+    Steps,
+    fill_grpc,
+    fill_http,
+    sequence_ids,
+)
+from perf_client.shared_tensors import Placements
+from perf_client.target import Target
+from perf_client.transports.base import Clock, Transport
+from perf_client.validation import checking, filling
+from perf_client.wire import Envelope, grpc_infer_request, http_infer_request
+
+STREAMS_PER_CONNECTION = 8
+"""gRPC streams that share a connection."""
+
+
+def make_transport(
+    profile: LoadProfile,
+    target: Target,
+    pools: Sequence[Sequence[Request]],
+    placements: Placements,
+    *,
+    drawn: Iterator[int],
+    clock: Clock,
+) -> Transport:
+    """``pools`` holds the requests of each model that shares the load, ``drawn`` which of them each request goes to."""
+    encode: Callable[..., Any]
+    fill: Callable[[Any, int], Any]
+    encode, fill = (http_infer_request, fill_http) if target.protocol == "http" else (grpc_infer_request, fill_grpc)
+    if profile.service == "openai":
+        encode = openai_request
+    envelope = Envelope.of(profile, target)
+    checked = any(request.expected for pool in pools for request in pool)
+    if checked and profile.streaming:
+        raise usage_error("streamed answers are not compared; leave out the validation data or --streaming")
+    if checked:
+        encode, fill = checking(encode), filling(fill)
+
+    def carry(requests: Iterator[Any]) -> Transport:
+        if profile.service == "openai":
+            return _events(target, requests, clock)
+        return _streams(target, requests, clock) if profile.streaming else _carrier(target, requests, clock, checked)
+
+    if profile.mix:
+        own = [replace(envelope, model=share.model, version=share.version) for share in profile.mix]
+        made = [cycle([encode(one, request) for request in pool]) for one, pool in zip(own, pools)]
+        return LanedTransport(carry, lambda: MixLane(made, drawn))
+    if profile.sequences is not None:
+
+        def marked(request: Request, placement: Placement | None) -> dict[Mark, Any]:
+            return {
+                mark: encode(envelope, replace(request, parameters=request.parameters | mark.parameters()), placement)
+                for mark in MARKS
+            }
+
+        steps = [marked(*each) for each in zip(pools[0], placements)]
+        return LanedTransport(carry, _sequence_lanes(profile, profile.sequences, pools[0], steps, fill))
+    return carry(cycle([encode(envelope, *each) for each in zip(pools[0], placements)]))
+
+
+def _events(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
+    from perf_client.transports.events import OpenAiConnection
+    from perf_client.transports.http import HttpTransport
+
+    return HttpTransport(target, requests, clock, OpenAiConnection)
+
+
+def _streams(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
+    from perf_client.transports.grpc_stream import StreamTransport
+
+    return StreamTransport(target, requests, clock, STREAMS_PER_CONNECTION)
+
+
+def _carrier(target: Target, requests: Iterator[Any], clock: Clock, checked: bool) -> Transport:
+    """``checked``: the requests are CheckedRequests, whose answers are compared with what they expect."""
+    match target.protocol:
+        case "http":
+            from perf_client.transports.checked_http import CheckedHttpConnection
+            from perf_client.transports.http import HttpConnection, HttpTransport
+
+            return HttpTransport(target, requests, clock, CheckedHttpConnection if checked else HttpConnection)
+        case "grpc":
+            from perf_client.transports.checked_grpc import CheckedGrpcConnection
+            from perf_client.transports.grpc import GrpcTransport
+            from perf_client.transports.grpc_connection import GrpcConnection
+
+            connection = CheckedGrpcConnection if checked else GrpcConnection
+            return GrpcTransport(target, requests, clock, STREAMS_PER_CONNECTION, connection)
+
+
+def _sequence_lanes(
+    profile: LoadProfile,
+    asked: Sequences,
+    requests: Sequence[Request],
+    steps: Sequence[dict[Mark, Any]],
+    fill: Callable[[Any, int], Any],
+) -> Callable[[], SequenceLane[Any]]:
+    data: list[Steps[Any]] = [FromPool(steps)]
+    if profile.input_data not in ("random", "zero"):
+        streams: dict[int, list[dict[Mark, Any]]] = {}
+        for request, step in zip(requests, steps):
+            streams.setdefault(request.stream, []).append(step)
+        data = [FromStream(entries) for entries in streams.values()]
+    turns, ids, lengths = cycle(data), sequence_ids(asked), Lengths(asked, profile.seed)
+    return lambda: SequenceLane(turns, fill, ids, lengths)
