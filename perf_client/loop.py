@@ -90,6 +90,9 @@ class Loop(ABC):
     @abstractmethod
     def _not_opened(self, slots: int, began_ns: int, failure: str, message: str) -> None: ...
 
+    def spill(self) -> None:
+        self._recorder.spill()
+
     def expire(self, timeout_ns: int) -> None:
         """Give up what has waited too long."""
         now_ns = self._clock()

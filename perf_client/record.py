@@ -1,7 +1,7 @@
 """Every request of a run as rows of nanoseconds: filled while the load runs, then frozen into numpy columns.
 
-Rows are never objects: 33 bytes a request, so that ten minutes of load fit in memory and nothing is left for the
-garbage collector. All times are CLOCK_MONOTONIC relative to the schedule's zero.
+Rows are never objects: 33 bytes a request, the older ones in a file, so that nothing is left for the garbage collector
+and hours of load fit. All times are CLOCK_MONOTONIC relative to the schedule's zero.
 """
 
 from array import array
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from perf_client.answer_times import NOT_SAID, AnswerLog, AnswerTimes
 from perf_client.errors import data_error
 from perf_client.profile import ServerTimes
+from perf_client.row_store import STEP, RowStore, in_order
 
 FORMAT_VERSION = 1
 """Version of the ``.npz`` file. 1: first."""
@@ -176,17 +177,22 @@ class RunFacts:
 class Recorder:
     """Grows the rows while the load runs. ``add`` is the one call on the hot path."""
 
-    __slots__ = ("_answers", "_dropped", "_names", "_rows", "examples")
+    __slots__ = ("_answers", "_dropped", "_names", "_rows", "_store", "examples")
 
     def __init__(self) -> None:
-        self._rows = bytearray()
+        self._store = RowStore()
+        self._rows = self._store.recent
         self._answers: AnswerLog | None = None
         self._dropped = array("q")
         self._names: list[str] = [""]
         self.examples: dict[str, str] = {}
 
     def __len__(self) -> int:
-        return len(self._rows) // _ROW.size
+        return self._store.size_bytes // _ROW.size
+
+    def spill(self) -> None:
+        """To be called from time to time: rows that fill a block leave the memory."""
+        self._store.spill()
 
     @property
     def dropped_count(self) -> int:
@@ -221,25 +227,27 @@ class Recorder:
 
     def order(self) -> NDArray[np.intp]:
         """Of the rows as they were recorded, by due time."""
-        return np.argsort(self._frozen()["scheduled_ns"], kind="stable")
+        return np.argsort(np.ascontiguousarray(self._frozen()["scheduled_ns"]), kind="stable")
 
     def _frozen(self) -> NDArray[np.void]:
-        return np.frombuffer(bytes(self._rows), dtype=_ROW_TYPE)
+        return self._store.rows(_ROW_TYPE)
 
     def columns(self, start_ns: int) -> Columns:
         """Freeze what was recorded, times made relative to ``start_ns``."""
         rows, order = self._frozen(), self.order()
 
         def relative(name: str) -> NDArray[np.int64]:
-            absolute = rows[name][order]
-            return np.where(absolute == NEVER, NEVER, absolute - start_ns)
+            times = in_order(rows[name], order)
+            for part in np.array_split(times, range(STEP, len(times), STEP)):
+                part[part != NEVER] -= start_ns
+            return times
 
         return Columns(
             scheduled_ns=relative("scheduled_ns"),
             sent_ns=relative("sent_ns"),
             first_byte_ns=relative("first_byte_ns"),
             last_byte_ns=relative("last_byte_ns"),
-            failure=rows["failure"][order],
+            failure=in_order(rows["failure"], order),
             failure_names=tuple(self._names),
             dropped_ns=np.array(self._dropped, dtype=np.int64) - start_ns,
             answers=None if self._answers is None else self._answers.frozen(len(rows), start_ns).reordered(order),

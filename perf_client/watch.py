@@ -56,6 +56,7 @@ class Watch:
         self._beats += 1
         if self._beats % _BEATS_PER_SWEEP == 0:
             self._load.expire(self._timeout_ns)
+            self._load.spill()
         if self._on_tick is not None and self._beats % _BEATS_PER_TICK == 0:
             elapsed_s = (self._clock() - self._started_ns) / 1e9
             self._on_tick(Tick(elapsed_s, self._load.done_count, self._load.outstanding()))
