@@ -1,11 +1,14 @@
 """Questions to the server that are no load: what the model is, and what the server has counted."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from perf_client.errors import server_error, usage_error
 from perf_client.profile import ServerTimes, Service
 from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
+
+if TYPE_CHECKING:
+    from perf_client.in_process import Runtime
 
 
 class Refused(Exception):
@@ -34,8 +37,17 @@ class Control(Protocol):
     def close(self) -> None: ...
 
 
-def make_control(target: Target, headers: tuple[tuple[str, str], ...] = (), service: Service = "triton") -> Control:
+def make_control(
+    target: Target,
+    headers: tuple[tuple[str, str], ...] = (),
+    service: Service = "triton",
+    runtime: "Runtime | None" = None,
+) -> Control:
     """``headers`` are the user's: what lets the load in may have to let the questions in too."""
+    if runtime is not None:
+        from perf_client.in_process import InProcessControl
+
+        return InProcessControl(runtime)
     if service == "openai":
         from perf_client.openai_control import OpenAiControl
 

@@ -22,7 +22,6 @@ from perf_client.make_transport import make_transport
 from perf_client.metrics_source import MetricsSource
 from perf_client.mix import MixRecorder, draws
 from perf_client.open_loop import OpenLoop
-from perf_client.payload import Request, make_requests
 from perf_client.profile import LoadProfile
 from perf_client.record import Columns, Recorder, RunFacts
 from perf_client.schedule import due_times
@@ -30,6 +29,7 @@ from perf_client.sequences import SequenceLane
 from perf_client.server_metrics import MetricsScraper
 from perf_client.server_side import ServerSide
 from perf_client.server_statistics import StatisticsSampler
+from perf_client.service import requests_for, runtime_for
 from perf_client.share import WHOLE, Share
 from perf_client.shared_tensors import placed
 from perf_client.target import ModelDescription, Step, Target
@@ -126,15 +126,16 @@ async def drive(
     """
     check_profile(profile)
     async with AsyncExitStack() as stack:
-        control = stack.enter_context(closing(make_control(target, profile.headers, profile.service)))
+        runtime = await stack.enter_async_context(runtime_for(profile))
+        control = stack.enter_context(closing(make_control(target, profile.headers, profile.service, runtime)))
         models = [await describe_model(control, target, each.model, each.version) for each in profile.shares]
         profile = with_sequences(profile, models)
         profile = share.of_profile(profile)
-        pools = [share.of_pool(_requests(profile, model)) for model in models]
+        pools = [share.of_pool(requests_for(profile, model)) for model in models]
         placements = await stack.enter_async_context(placed(control, profile, models[0], pools[0]))
         drawn = share.of(draws(profile.mix, profile.seed)) if profile.mix else iter(())
         recorder = MixRecorder(drawn) if profile.mix else Recorder()
-        transport = make_transport(profile, target, pools, placements, drawn=drawn, clock=clock)
+        transport = make_transport(profile, target, pools, placements, drawn=drawn, clock=clock, runtime=runtime)
         load = stack.enter_context(closing(make_loop(profile, transport, recorder, clock)))
         sampled = await _sampled_models(control, profile, models) if share.index == 0 else []
         statistics = StatisticsSampler(control, sampled, clock)
@@ -145,14 +146,6 @@ async def drive(
         watch = Watch(load, int(profile.timeout_s * 1e9), clock, on_tick)
         prepared = _Prepared(profile, load, sampler, recorder, lanes, share, begin or _soon(clock))
         return await _measure(prepared, watch, interrupted or asyncio.Event(), clock)
-
-
-def _requests(profile: LoadProfile, model: ModelDescription) -> list[Request]:
-    if profile.service == "openai":
-        from perf_client.openai_requests import openai_requests
-
-        return openai_requests(profile)
-    return make_requests(profile, model)
 
 
 def _soon(clock: Clock) -> Begin:

@@ -42,30 +42,16 @@ class GrpcControl:
     async def metadata(self, model: str, version: str) -> ModelMetadata:
         request = service_pb2.ModelMetadataRequest(name=model, version=version)
         answer = await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse)
-        return ModelMetadata(
-            name=answer.name,
-            inputs=tuple(_tensor(tensor) for tensor in answer.inputs),
-            outputs=tuple(_tensor(tensor) for tensor in answer.outputs),
-        )
+        return metadata_of(answer)
 
     async def config(self, model: str, version: str) -> ModelConfig:
         request = service_pb2.ModelConfigRequest(name=model, version=version)
-        config = (await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)).config
-        return ModelConfig(
-            max_batch_size=config.max_batch_size,
-            optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
-            steps=tuple(
-                Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
-                for step in config.ensemble_scheduling.step
-            ),
-            decoupled=config.model_transaction_policy.decoupled,
-            sequential=config.HasField("sequence_batching"),
-        )
+        return config_of((await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)).config)
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         request = service_pb2.ModelStatisticsRequest(name=model, version=version)
         answer = await self._call("ModelStatistics", request, service_pb2.ModelStatisticsResponse)
-        return tuple(_server_times(entry) for entry in answer.model_stats)
+        return tuple(server_times_of(entry) for entry in answer.model_stats)
 
     async def register(self, region: RegionName) -> None:
         if region.kind == "system":
@@ -109,11 +95,33 @@ class GrpcControl:
             self._connection = None
 
 
+def metadata_of(answer: Any) -> ModelMetadata:
+    """Out of a ModelMetadataResponse."""
+    return ModelMetadata(
+        name=answer.name,
+        inputs=tuple(_tensor(tensor) for tensor in answer.inputs),
+        outputs=tuple(_tensor(tensor) for tensor in answer.outputs),
+    )
+
+
+def config_of(config: Any) -> ModelConfig:
+    return ModelConfig(
+        max_batch_size=config.max_batch_size,
+        optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
+        steps=tuple(
+            Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
+            for step in config.ensemble_scheduling.step
+        ),
+        decoupled=config.model_transaction_policy.decoupled,
+        sequential=config.HasField("sequence_batching"),
+    )
+
+
 def _tensor(tensor: Any) -> TensorMetadata:
     return TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
 
 
-def _server_times(entry: Any) -> ServerTimes:
+def server_times_of(entry: Any) -> ServerTimes:
     times = entry.inference_stats
     return ServerTimes(
         model=entry.name,

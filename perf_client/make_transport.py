@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf_client.errors import usage_error
 from perf_client.lanes import LanedTransport
@@ -31,6 +31,9 @@ from perf_client.transports.base import Clock, Transport
 from perf_client.validation import checking, filling
 from perf_client.wire import Envelope, grpc_infer_request, http_infer_request
 
+if TYPE_CHECKING:
+    from perf_client.in_process import Runtime
+
 STREAMS_PER_CONNECTION = 8
 """gRPC streams that share a connection."""
 
@@ -43,6 +46,7 @@ def make_transport(
     *,
     drawn: Iterator[int],
     clock: Clock,
+    runtime: "Runtime | None" = None,
 ) -> Transport:
     """``pools`` holds the requests of each model that shares the load, ``drawn`` which of them each request goes to."""
     encode: Callable[..., Any]
@@ -50,14 +54,24 @@ def make_transport(
     encode, fill = (http_infer_request, fill_http) if target.protocol == "http" else (grpc_infer_request, fill_grpc)
     if profile.service == "openai":
         encode = openai_request
+    if runtime is not None:
+        from perf_client.in_process import preparing
+
+        encode = preparing(runtime)
     envelope = Envelope.of(profile, target)
     checked = any(request.expected for pool in pools for request in pool)
+    if runtime is not None and (checked or profile.sequences is not None):
+        raise usage_error("in_process neither compares answers nor sends sequences; use a server and -u")
     if checked and profile.streaming:
         raise usage_error("streamed answers are not compared; leave out the validation data or --streaming")
     if checked:
         encode, fill = checking(encode), filling(fill)
 
     def carry(requests: Iterator[Any]) -> Transport:
+        if runtime is not None:
+            from perf_client.transports.in_process import InProcessTransport
+
+            return InProcessTransport(runtime, requests, clock, several_answers=profile.streaming)
         if profile.service == "openai":
             return _events(target, requests, clock)
         return _streams(target, requests, clock) if profile.streaming else _carrier(target, requests, clock, checked)

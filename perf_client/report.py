@@ -23,7 +23,7 @@ def settings_lines(command: Command) -> Iterator[str]:
     many = levels.end != levels.start
     yield "*** Measurement Settings ***"
     yield f"  Batch size: {profile.batch_size}"
-    yield "  Service Kind: TRITON"
+    yield f"  Service Kind: {command.profile.service.upper()}"
     if profile.request_count:
         yield f"  Sending {profile.request_count} benchmark requests"
     else:

@@ -54,6 +54,8 @@ WHOLE = Share()
 def check_workers(profile: LoadProfile) -> None:
     """Raises LoadError where the load can't be shared."""
     load, workers = profile.load, profile.workers
+    if profile.service == "in_process":
+        raise usage_error("--workers would load the models once each; leave it out, or start a server")
     if isinstance(load, PeriodicConcurrency) or profile.sequences is not None:
         raise usage_error("--workers shares neither sequences nor a periodic concurrency; leave it out")
     bounds = [load.in_flight] if isinstance(load, Concurrency) else [load.max_in_flight or workers]

@@ -58,7 +58,7 @@ def summarize(
         first_byte=latency((columns.first_byte_ns - columns.sent_ns)[answered], percents),
         verdict=said,
         verdict_reason=reason,
-        client=_client_cost(facts, response, lag),
+        client=_client_cost(facts, response, lag, in_process=profile.service == "in_process"),
         offered_per_second=_offered_per_second(window) if window.open_loop else None,
         schedule_lag=lag,
         dropped_count=len(window.dropped_ns),
@@ -132,10 +132,14 @@ def _schedule_lag(columns: Columns, counted: Flags) -> ScheduleLag | None:
     )
 
 
-def _client_cost(facts: RunFacts, response: Latency | None, lag: ScheduleLag | None) -> ClientCost:
+def _client_cost(facts: RunFacts, response: Latency | None, lag: ScheduleLag | None, *, in_process: bool) -> ClientCost:
+    """In process the time used is mostly the server's, and neither can be blamed for the other's."""
     ratio = facts.cpu_s / facts.wall_s if facts.wall_s > 0 else 0.0
     punctual = lag if not facts.waited_for_slot else None
-    reason = _bound_by_lateness(response, punctual) if punctual else _bound_by_cpu(facts.busiest_cpu_ratio or ratio)
+    reason = ""
+    if not in_process:
+        busiest = facts.busiest_cpu_ratio or ratio
+        reason = _bound_by_lateness(response, punctual) if punctual else _bound_by_cpu(busiest)
     return ClientCost(
         cpu_s=facts.cpu_s,
         cpu_ratio=ratio,
