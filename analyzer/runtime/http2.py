@@ -6,7 +6,6 @@ from typing import Generic, Protocol, TypeVar, cast
 
 from analyzer.runtime.frame_reader import FrameReader, unary_call
 from analyzer.runtime.frames import (
-    DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW_BYTES,
     WINDOW_LIMIT_BYTES,
     Code,
@@ -289,16 +288,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
         if flags & Flag.ACK:
             return
-        frames: list[Buffer] = []
-        for key, value in read_settings(payload):
-            if key == Setting.INITIAL_WINDOW_SIZE:
-                if value > WINDOW_LIMIT_BYTES:
-                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is too large")
-                frames += self._outbox.set_initial(value)
-            elif key == Setting.MAX_FRAME_SIZE:
-                if not DEFAULT_FRAME_BYTES <= value < 2**24:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
-                self._outbox.frame_bytes = value
+        frames = self._outbox.obey(read_settings(payload))
         self._write([frame_head(0, Kind.SETTINGS, Flag.ACK, 0), *frames])
 
     def _on_reset(self, stream_id: int, payload: bytes) -> None:

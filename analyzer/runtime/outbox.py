@@ -9,6 +9,7 @@ from analyzer.runtime.frames import (
     Code,
     ConnectionFault,
     Kind,
+    Setting,
     frame_head,
 )
 from analyzer.runtime.wire import Buffer
@@ -58,6 +59,20 @@ class Outbox:
             return self._pump(stream_id) if stream_id in self._waiting else []
         self.window_bytes = _grown(self.window_bytes, increment)
         return self._pump_all()
+
+    def obey(self, settings: list[tuple[int, int]]) -> list[Buffer]:
+        """The peer's SETTINGS. Gives the frames that may go out by them."""
+        frames: list[Buffer] = []
+        for key, value in settings:
+            if key == Setting.INITIAL_WINDOW_SIZE:
+                if value > WINDOW_LIMIT_BYTES:
+                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is too large")
+                frames += self.set_initial(value)
+            elif key == Setting.MAX_FRAME_SIZE:
+                if not DEFAULT_FRAME_BYTES <= value < 2**24:
+                    raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
+                self.frame_bytes = value
+        return frames
 
     def set_initial(self, size: int) -> list[Buffer]:
         """SETTINGS_INITIAL_WINDOW_SIZE: open streams move by the difference, which may leave them below zero."""
