@@ -6,12 +6,13 @@ from perf_client.profile import LoadResult
 
 
 class HostUsage(Record, frozen=True):
-    """The server's process tree over the counted window, from /proc. ``cpu_ratio`` 1.0 is one core kept busy.
+    """The server's process tree over the counted window, from /proc. ``cpu_ratio`` 1.0 is one core kept busy, None is
+    not measured.
 
     ``memory_peak_bytes`` is the largest sum of proportional set sizes seen (resident where those can't be read).
     """
 
-    cpu_ratio: float
+    cpu_ratio: float | None
     memory_peak_bytes: int
     sample_count: int
 

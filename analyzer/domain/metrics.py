@@ -53,13 +53,16 @@ def _mean_latency(measurement: Measurement) -> Estimate | None:
 
 def _throughput(measurement: Measurement) -> Estimate | None:
     rate = measurement.load.throughput
+    if rate.low == rate.high:
+        # A rate as certain as that was read from another tool, which kept no interval.
+        return Estimate(rate.per_second)
     return Estimate(rate.per_second, rate.low, rate.high)
 
 
 def _failure_ratio(measurement: Measurement) -> Estimate | None:
     failed = sum(measurement.load.failures.values()) + measurement.load.dropped_count
     total = measurement.load.request_count + measurement.load.dropped_count
-    return Estimate(failed / total if total else 0.0)
+    return Estimate(failed / total) if total else None
 
 
 def _server_memory(measurement: Measurement) -> Estimate | None:
@@ -68,7 +71,8 @@ def _server_memory(measurement: Measurement) -> Estimate | None:
 
 
 def _server_cpu(measurement: Measurement) -> Estimate | None:
-    return None if measurement.host is None else Estimate(measurement.host.cpu_ratio)
+    host = measurement.host
+    return None if host is None or host.cpu_ratio is None else Estimate(host.cpu_ratio)
 
 
 def _over_gpus(
@@ -127,4 +131,4 @@ METRICS: dict[str, Metric] = {
         Metric("energy_per_inference_j", "Energy per inference", "J", False, _energy_per_inference),
     )
 }
-"""MB here are 2**20 bytes, as in Triton Model Analyzer's columns."""
+"""MB here are 2**20 bytes; those of Triton Model Analyzer's columns are 10**6."""

@@ -10,7 +10,8 @@ class ModelVariant(Record, frozen=True, omit_defaults=True):
     """Changes to one model's ``config.pbtxt``. ``None`` leaves a field as the repository has it.
 
     ``dynamic_batching`` switches the batcher on or off; ``preferred_batch_sizes`` and ``queue_delay_us``
-    (``max_queue_delay_microseconds``) count only while it is on.
+    (``max_queue_delay_microseconds``) count only while it is on. ``name`` is what the tool that made it calls it; it
+    keeps apart two that differ in fields which are not among these.
     """
 
     model: str
@@ -19,6 +20,7 @@ class ModelVariant(Record, frozen=True, omit_defaults=True):
     dynamic_batching: bool | None = None
     preferred_batch_sizes: tuple[int, ...] | None = None
     queue_delay_us: int | None = None
+    name: str = ""
 
     @property
     def is_default(self) -> bool:

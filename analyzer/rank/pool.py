@@ -120,8 +120,9 @@ def _host(usages: Sequence[HostUsage]) -> HostUsage | None:
         return None
     samples = sum(usage.sample_count for usage in usages)
     shares = [usage.sample_count / samples if samples else 1 / len(usages) for usage in usages]
+    busy = [share * usage.cpu_ratio for share, usage in zip(shares, usages) if usage.cpu_ratio is not None]
     return HostUsage(
-        cpu_ratio=sum(share * usage.cpu_ratio for share, usage in zip(shares, usages)),
+        cpu_ratio=sum(busy) if len(busy) == len(usages) else None,
         memory_peak_bytes=max(usage.memory_peak_bytes for usage in usages),
         sample_count=samples,
     )

@@ -21,7 +21,7 @@ def reasons(
     if len(tied) > 1:
         sentences.append(_tie_sentence(choice, ordered, tied, objectives))
     else:
-        sentences += _lead_sentences(ordered, objectives, "that surely keeps the budget " if budgets else "")
+        sentences += _lead_sentences(ordered, objectives, bool(budgets))
     return tuple(sentences)
 
 
@@ -68,7 +68,7 @@ def _tie_sentence(
     return f"{tie} (this one has {own}{best}).{why}"
 
 
-def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objective], which: str) -> list[str]:
+def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objective], has_budget: bool) -> list[str]:
     leader = ordered[0]
     if len(objectives) == 1:
         metric = METRICS[objectives[0].metric]
@@ -78,7 +78,10 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
         text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
     if len(ordered) == 1:
         return [text, "No other configuration has a point within the budget."]
-    return [text, f"The next best configuration {which}has {_figures(ordered[1], objectives)}: outside the noise."]
+    has_intervals = any(score(m, objectives).half_width for m in ordered[:2])
+    apart = "outside the noise" if has_intervals else "without intervals, noise can't be ruled out"
+    which = f"that {'surely ' if has_intervals else ''}keeps the budget " if has_budget else ""
+    return [text, f"The next best configuration {which}has {_figures(ordered[1], objectives)}: {apart}."]
 
 
 def _close_call(measurement: Measurement, budget: Budget) -> str:

@@ -185,6 +185,8 @@ def _table(columns: tuple[Column, ...], rows: Sequence[Row], limit: int) -> Tabl
 
 def _basis(measurement: Measurement, name: str) -> str:
     load = measurement.load
+    if load.verdict == "not judged":
+        return "not recorded"
     if name.startswith(("gpu_", "energy")):
         return words.counted(sum(gpu.sample_count for gpu in measurement.gpus), "sample")
     if name.startswith("server_"):
