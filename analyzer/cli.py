@@ -121,18 +121,24 @@ def profile(config_file: Path | None, quiet: bool, **flags: object) -> None:
 @analyzer.command(cls=SettingsCommand, settings=ReportSettings, short_help="Rank and report a run folder again.")
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path, **flags: object) -> None:
-    """Rank and report a run folder again, with other budgets and objectives if given. Needs no server."""
+    """Rank and report a run folder again, with other budgets and objectives if given. Needs no server.
+
+    RUN may also be a checkpoint of Triton Model Analyzer: N.ckpt, or the folder that holds it.
+    """
     settings = settings_from(ReportSettings, None, _given(flags))
+    from analyzer import checkpoint_report
     from analyzer import report as spine
 
     given = _given(flags)
-    spine.run(
-        run,
-        objectives=settings.objectives if "objectives" in given else None,
-        budgets=settings.budgets if given.keys() - {"objectives", "output", "formats"} else None,
-        formats=settings.formats,
-        output=Path(settings.output) if settings.output else None,
-    )
+    objectives = settings.objectives if "objectives" in given else None
+    budgets = settings.budgets if given.keys() - {"objectives", "output", "formats"} else None
+    output = Path(settings.output) if settings.output else None
+    if checkpoint_report.takes(run):
+        formats = settings.formats if "formats" in given else checkpoint_report.FORMATS
+        command = shlex.join(["analyzer", *sys.argv[1:]])
+        checkpoint_report.run(run, command, objectives=objectives, budgets=budgets, formats=formats, output=output)
+    else:
+        spine.run(run, objectives=objectives, budgets=budgets, formats=settings.formats, output=output)
 
 
 def _given(flags: dict[str, object]) -> dict[str, object]:

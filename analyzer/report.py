@@ -6,8 +6,11 @@ from pathlib import Path
 from rich.console import Console
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.measurement import Outcome
 from analyzer.domain.ranking import Ranking
 from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.model_analyzer.from_run import as_checkpoint
+from analyzer.model_analyzer.tables import csv_tables
 from analyzer.rank.rank import rank
 from analyzer.render import html, pdf, tables
 from analyzer.render.charts import draw
@@ -19,6 +22,9 @@ from analyzer.store import RunFolder
 
 FILES = {"html": "report.html", "csv": "measurements.csv", "json": "report.json", "pdf": "report.pdf"}
 """What each format is written to, in the order of writing: the PDF, which needs an extra, comes last."""
+
+TABLES_FORMAT, TABLES_FOLDER = "model-analyzer", "results"
+"""Model Analyzer's tables lie where it puts them, so that scripts which look for them find them."""
 
 _MEND = "Raise the limit, or measure more configurations or lighter loads."
 
@@ -43,6 +49,24 @@ def run(
     allowed = stored.header.budgets if budgets is None else budgets
     ranking = rank(outcomes, wanted, allowed)
     context = context_of(stored)
+    place = output or folder
+    wants_tables = TABLES_FORMAT in formats
+    made = csv_tables(*as_checkpoint(outcomes, ranking, context.specs)) if wants_tables else {}
+    also = write_tables(made, place)
+    return publish(outcomes, ranking, context, formats=formats, folder=place, also=also, console=console)
+
+
+def publish(
+    outcomes: Sequence[Outcome],
+    ranking: Ranking,
+    context: RunContext,
+    *,
+    formats: Sequence[str],
+    folder: Path,
+    also: Sequence[Path] = (),
+    console: Console | None = None,
+) -> Ranking:
+    """Write and print one answer. ``also`` are files already written that belong to it."""
     has_page = not {"html", "pdf"}.isdisjoint(formats)
     view = make_view(ranking, context, draw(ranking, context.specs) if has_page else Charts())
     texts = {
@@ -50,8 +74,8 @@ def run(
         "csv": tables.csv_text(outcomes, ranking),
         "json": tables.json_text(outcomes, ranking, context),
     }
-    written, missing = write(texts, formats, output or folder)
-    print_summary(view, written, console or Console(highlight=False))
+    written, missing = write(texts, formats, folder)
+    print_summary(view, [*written, *also], console or Console(highlight=False))
     if ranking.recommended is None:
         raise NothingMeetsBudgetError(f"{ranking.reasons[0]} {_MEND}" if ranking.misses else ranking.reasons[0])
     if missing is not None:
@@ -82,6 +106,19 @@ def write(
     except MissingExtraError as error:
         return written, error
     return written, None
+
+
+def write_tables(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    """Model Analyzer's tables, by file name, to where it puts them."""
+    place = folder / TABLES_FOLDER
+    try:
+        if texts:
+            place.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (place / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the tables can't be written into {place} ({error.strerror}); name another folder") from error
+    return [place / name for name in texts]
 
 
 def context_of(stored: RunFolder) -> RunContext:

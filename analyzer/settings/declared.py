@@ -29,6 +29,8 @@ from analyzer.settings.values import (
 )
 
 _FORMATS = ("html", "pdf", "csv", "json")
+_ALL_FORMATS = (*_FORMATS, "model-analyzer")
+"""``model-analyzer``: the three CSV tables that Triton Model Analyzer writes."""
 
 
 class WantedSettings(Settings, frozen=True):
@@ -177,7 +179,12 @@ class ProfileSettings(WantedSettings, frozen=True, kw_only=True):
     seed: Annotated[int, option(at_least(0, whole), "Seed of arrivals and random inputs.", "N")] = 0
     formats: Annotated[
         tuple[str, ...],
-        option(choices(*_FORMATS), "Reports to write: html,pdf,csv,json.", "LIST", section="What is written"),
+        option(
+            choices(*_ALL_FORMATS),
+            "Reports to write: html,pdf,csv,json,model-analyzer.",
+            "LIST",
+            section="What is written",
+        ),
     ] = _FORMATS
 
     @property
@@ -202,6 +209,7 @@ class ReportSettings(WantedSettings, frozen=True):
         str | None,
         option(text, "Folder to write into.  [the run folder]", "DIR", short="-o", section="What is written"),
     ] = None
-    formats: Annotated[tuple[str, ...], option(choices(*_FORMATS), "Reports to write: html,pdf,csv,json.", "LIST")] = (
-        _FORMATS
-    )
+    formats: Annotated[
+        tuple[str, ...],
+        option(choices(*_ALL_FORMATS), "Reports to write: html,pdf,csv,json,model-analyzer.", "LIST"),
+    ] = _FORMATS

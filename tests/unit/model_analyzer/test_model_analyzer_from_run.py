@@ -1,0 +1,60 @@
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analyzer import report
+from analyzer.domain.budget import Budget
+from analyzer.domain.measurement import Outcome
+from analyzer.model_analyzer.tables import GPU_FILE, INFERENCE_FILE
+from perf_client.profile import RequestRate
+from tests.fakes.outcomes import QueueModel, failure, measurement, run_config, server_config
+from tests.fakes.runs import write_run
+
+
+def tables(tmp_path: Path, outcomes: list[Outcome], limit_ms: float | None = None) -> dict[str, pd.DataFrame]:
+    """Model Analyzer's tables of a run, by file name."""
+    budgets = () if limit_ms is None else (Budget(metric="p99_latency_ms", limit=limit_ms),)
+    folder = write_run(tmp_path / "run", outcomes)
+    quiet = Console(file=StringIO(), width=80)
+    report.run(folder, budgets=budgets, formats=("model-analyzer",), console=quiet)
+    assert sorted(path.name for path in folder.glob("report.*")) == []
+    return {path.name: pd.read_csv(path) for path in (folder / "results").iterdir()}
+
+
+def test_a_run_of_ours_becomes_model_analyzers_tables(tmp_path):
+    wide = server_config(3, 16, True)
+    outcomes = [
+        measurement(run_config(server_config(), 1)),
+        measurement(run_config(wide, 32)),
+        measurement(run_config(wide, 128)),
+        failure(run_config(server_config(5, 64, True), 1)),
+    ]
+    (frame,) = tables(tmp_path, outcomes, limit_ms=40).values()
+    assert list(frame.columns) == [
+        "Model", "Batch", "Concurrency", "Model Config Path", "Instance Group", "Max Batch Size",
+        "Satisfies Constraints", "Throughput (infer/sec)", "p99 Latency (ms)",
+    ]  # fmt: skip
+    assert frame["Model Config Path"].to_list() == ["synthetic_config_0"] * 2 + ["synthetic_config_default"]
+    assert frame["Instance Group"].to_list() == ["3:CPU", "3:CPU", "1:CPU"]
+    assert frame["Max Batch Size"].to_list() == [16, 16, 8]
+    assert frame["Concurrency"].to_list() == [32, 128, 1]
+    assert frame["Satisfies Constraints"].to_list() == ["Yes", "No", "Yes"]
+
+
+def test_gpus_have_a_table_and_request_rates_a_column(tmp_path):
+    rated = run_config(server_config(1, 8, True), RequestRate(per_second=20.0))
+    made = tables(tmp_path, [measurement(rated, QueueModel(gpu=True))])
+    assert set(made) == {INFERENCE_FILE, GPU_FILE}
+    assert made[INFERENCE_FILE]["Request Rate"].to_list() == [20.0]
+    assert made[GPU_FILE]["GPU Memory Usage (MB)"].notna().all()
+
+
+def test_an_overloaded_point_satisfies_nothing(tmp_path):
+    outcomes = [
+        measurement(run_config(server_config(), 1)),
+        measurement(run_config(server_config(), 64), verdict="overloaded"),
+    ]
+    (frame,) = tables(tmp_path, outcomes).values()
+    assert frame["Satisfies Constraints"].to_list() == ["Yes", "No"]
