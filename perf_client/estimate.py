@@ -8,6 +8,7 @@ independent requests that would scatter as much.
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,21 @@ from perf_client.profile import Latency, Percentile, Rate
 PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 CONFIDENCE = 0.95
 EARLY_STOPPING_CONFIDENCE = 0.99
+_PART = 1 << 18
 BATCHES = 20
 """Batches of a run. Fewer make the interval wide, more make neighbouring batches alike; 10 to 30 is customary."""
 
 Ints = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 Floats = NDArray[np.float64]
+
+
+def taken(values: NDArray[Scalar], flags: NDArray[np.bool_]) -> NDArray[Scalar]:
+    """``values[flags]``, without a copy where all that is taken lies together: columns of a long run are large."""
+    first, count = int(flags.argmax()) if len(flags) else 0, int(np.count_nonzero(flags))
+    if flags[first : first + count].all():
+        return values[first : first + count]
+    return values[flags]
 
 
 def latency(values_ns: Ints, percents: Sequence[float] = PERCENTS) -> Latency | None:
@@ -32,11 +43,20 @@ def latency(values_ns: Ints, percents: Sequence[float] = PERCENTS) -> Latency | 
     return Latency(
         count=len(values_ns),
         mean_ns=float(values_ns.mean()),
-        std_ns=float(values_ns.std(ddof=1)) if len(values_ns) > 1 else 0.0,
+        std_ns=_deviation(values_ns),
         min_ns=int(rising[0]),
         max_ns=int(rising[-1]),
         percentiles=tuple(_percentile(values_ns, rising, percent) for percent in sorted(percents)),
     )
+
+
+def _deviation(values: Ints) -> float:
+    """Of the sample, a part at a time: as a whole it would take as much memory again as the values."""
+    mean, total = values.mean(), 0.0
+    for start in range(0, len(values), _PART):
+        around = values[start : start + _PART] - mean
+        total += float(around @ around)
+    return math.sqrt(total / (len(values) - 1)) if len(values) > 1 else 0.0
 
 
 def needed_samples(percent: float) -> int:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from perf_client.estimate import taken
 from perf_client.profile import Verdict
 
 BATCHES = 20
 FINE_BINS = 200
+_PART = 1 << 18
 FEWEST_REQUESTS = 50
 FEWEST_TURNOVERS = 10
 """A trend can't be told from a window that is not several response times long."""
@@ -100,7 +102,7 @@ def verdict(window: Window) -> tuple[Verdict, str]:
 
 
 def _settled(window: Window) -> tuple[Verdict, str]:
-    latency_s = (window.done_ns - window.due_ns)[window.answered] / 1e9
+    latency_s = taken(window.done_ns - window.due_ns, window.answered) / 1e9
     if len(latency_s) < FEWEST_REQUESTS:
         return "too short", f"{len(latency_s)} requests were answered; a trend takes at least {FEWEST_REQUESTS}"
     turnover_s = float(latency_s.mean())
@@ -124,7 +126,7 @@ def _kept_up(window: Window) -> tuple[Verdict, str]:
     lost = len(window.dropped_ns) + int(np.count_nonzero(window.timed_out))
     if lost >= max(MATERIAL_GROWTH * window.offered, 1):
         return "overloaded", f"{lost} of {window.offered} requests timed out or met the in-flight cap"
-    latency_ns = (window.done_ns - window.due_ns)[window.answered]
+    latency_ns = taken(window.done_ns - window.due_ns, window.answered)
     if not len(latency_ns):
         return "too short", "no request was answered"
     quarter_ns = (window.to_ns - window.from_ns) / 4
@@ -200,9 +202,15 @@ def _overload(window: Window) -> str:
 
 def backlog_at(due_ns: Ints, done_ns: Ints, moments_ns: Floats) -> Ints:
     """How many requests are due and not done at each moment."""
-    due = np.searchsorted(np.sort(due_ns), moments_ns, side="left")
-    done = np.searchsorted(np.sort(done_ns), moments_ns, side="left")
-    return due - done
+    return _before(due_ns, moments_ns) - _before(done_ns, moments_ns)
+
+
+def _before(times_ns: Ints, moments_ns: Floats) -> Ints:
+    """How many lie before each moment; a part at a time, since a sorted copy of a long run is large."""
+    found = np.zeros(len(moments_ns), dtype=np.int64)
+    for start in range(0, len(times_ns), _PART):
+        found += np.searchsorted(np.sort(times_ns[start : start + _PART]), moments_ns, side="left")
+    return found
 
 
 def _bin_means(at_ns: Ints, values: Ints, edges: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perf_client.answer_summary import answer_summary
-from perf_client.estimate import PERCENTS, latency, nearest_rank, rate
+from perf_client.estimate import PERCENTS, latency, nearest_rank, rate, taken
 from perf_client.headers import without_secrets
 from perf_client.parts import Counted, by_model, by_stream, failures_by_class
 from perf_client.profile import ClientCost, Latency, LoadProfile, LoadResult, ScheduleLag
@@ -39,11 +39,11 @@ def summarize(
     from_ns, to_ns = counted_from(profile, columns, facts), facts.ended_ns
     window, counted = _window(profile, columns, from_ns, to_ns)
     answered = counted & (columns.failure == OK)
-    response = latency((columns.last_byte_ns - columns.scheduled_ns)[answered], percents)
+    response = latency(taken(columns.last_byte_ns - columns.scheduled_ns, answered), percents)
     part = Counted(from_ns, to_ns, counted)
     driven = {share.model for share in profile.shares}
     lag = _schedule_lag(columns, counted) if window.open_loop else None
-    ended_ns = columns.last_byte_ns[columns.failure == OK]
+    ended_ns = taken(columns.last_byte_ns, columns.failure == OK)
     said, reason = verdict(window)
     return LoadResult(
         profile=without_secrets(profile),
@@ -54,8 +54,8 @@ def summarize(
         request_count=int(np.count_nonzero(counted)),
         throughput=rate(ended_ns, from_ns, to_ns, weight=profile.batch_size),
         response=response,
-        service=latency((columns.last_byte_ns - columns.sent_ns)[answered], percents),
-        first_byte=latency((columns.first_byte_ns - columns.sent_ns)[answered], percents),
+        service=latency(taken(columns.last_byte_ns - columns.sent_ns, answered), percents),
+        first_byte=latency(taken(columns.first_byte_ns - columns.sent_ns, answered), percents),
         verdict=said,
         verdict_reason=reason,
         client=_client_cost(facts, response, lag, in_process=profile.service == "in_process"),
@@ -89,7 +89,7 @@ def counted_from(profile: LoadProfile, columns: Columns, facts: RunFacts) -> int
     if profile.load.changes:
         return 0
     answered = (columns.failure == OK) & (columns.scheduled_ns < facts.ended_ns)
-    cut = warmup_cut_ns(columns.scheduled_ns[answered], columns.last_byte_ns[answered], facts.ended_ns)
+    cut = warmup_cut_ns(taken(columns.scheduled_ns, answered), taken(columns.last_byte_ns, answered), facts.ended_ns)
     if cut and verdict(_window(profile, columns, 0, facts.ended_ns)[0])[0] == "overloaded":
         return 0
     return cut
@@ -97,12 +97,12 @@ def counted_from(profile: LoadProfile, columns: Columns, facts: RunFacts) -> int
 
 def _window(profile: LoadProfile, columns: Columns, from_ns: int, to_ns: int) -> tuple[Window, Flags]:
     counted = (columns.scheduled_ns >= from_ns) & (columns.scheduled_ns < to_ns)
-    failure = columns.failure[counted]
+    failure = taken(columns.failure, counted)
     timeouts = [code for code, name in enumerate(columns.failure_names) if name == "timeout"]
     dropped = columns.dropped_ns
     window = Window(
-        due_ns=columns.scheduled_ns[counted],
-        done_ns=columns.last_byte_ns[counted],
+        due_ns=taken(columns.scheduled_ns, counted),
+        done_ns=taken(columns.last_byte_ns, counted),
         answered=failure == OK,
         timed_out=np.isin(failure, timeouts),
         dropped_ns=dropped[(dropped >= from_ns) & (dropped < to_ns)],
@@ -116,13 +116,15 @@ def _window(profile: LoadProfile, columns: Columns, from_ns: int, to_ns: int) ->
 
 def _offered_per_second(window: Window) -> float:
     """From the schedule itself, so that a run ended by its request count has no empty time at its end."""
-    due = np.concatenate((window.due_ns, window.dropped_ns))
-    span_ns = int(due.max() - due.min()) if len(due) > 1 else 0
-    return (len(due) - 1) / (span_ns / 1e9) if span_ns else 0.0
+    bounds = [
+        int(bound) for times in (window.due_ns, window.dropped_ns) if len(times) for bound in (times.min(), times.max())
+    ]
+    span_ns = max(bounds) - min(bounds) if bounds else 0
+    return (window.offered - 1) / (span_ns / 1e9) if span_ns else 0.0
 
 
 def _schedule_lag(columns: Columns, counted: Flags) -> ScheduleLag | None:
-    lag = np.sort((columns.sent_ns - columns.scheduled_ns)[counted & (columns.sent_ns != NEVER)])
+    lag = np.sort(taken(columns.sent_ns - columns.scheduled_ns, counted & (columns.sent_ns != NEVER)))
     if not len(lag):
         return None
     return ScheduleLag(
@@ -169,8 +171,8 @@ def _bound_by_lateness(response: Latency | None, lag: ScheduleLag) -> str:
 
 
 def _failure_adjusted(window: Window, percents: Sequence[float]) -> dict[str, int | None]:
-    rising = np.sort((window.done_ns - window.due_ns)[window.answered])
-    if not window.offered or len(rising) == window.offered:
+    if np.count_nonzero(window.answered) == window.offered:
         return {}
+    rising = np.sort(taken(window.done_ns - window.due_ns, window.answered))
     ranks = {percent: nearest_rank(window.offered, percent) for percent in sorted(percents)}
     return {f"p{percent:g}": int(rising[at - 1]) if at <= len(rising) else None for percent, at in ranks.items()}

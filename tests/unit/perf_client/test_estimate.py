@@ -14,6 +14,7 @@ from perf_client.estimate import (
     needed_samples,
     rate,
     student_t,
+    taken,
     variance_inflation,
 )
 from tests.fakes.queues import mm1
@@ -157,3 +158,14 @@ def test_rate_interval_covers_with_independent_and_with_alike_arrivals():
 
 def test_default_percentiles_rise_to_four_nines():
     assert PERCENTS == (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_what_is_taken_is_what_the_flags_say(flags):
+    values, marked = np.arange(len(flags)), np.array(flags, dtype=bool)
+    assert taken(values, marked).tolist() == values[marked].tolist()
+
+
+def test_neighbours_are_taken_without_a_copy():
+    values = np.arange(10)
+    assert np.shares_memory(taken(values, (values > 2) & (values < 7)), values)
