@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from perf_client.check_transport import check_transport
 from perf_client.errors import usage_error
 from perf_client.loads import (
     Concurrency,
@@ -34,6 +35,7 @@ def check_profile(profile: LoadProfile) -> None:
     if not profile.timeout_s > 0:
         raise usage_error(f"a timeout of {profile.timeout_s:g} s leaves no time for an answer; use one above 0")
     _check_sharing(profile)
+    check_transport(profile)
 
 
 def _check_load(load: Load) -> None:

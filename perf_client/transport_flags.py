@@ -138,11 +138,7 @@ def _check(given: argparse.Namespace) -> None:
         raise usage_error("--http-compression needs -i http; over gRPC use --grpc-compression-algorithm")
     if given.output_shared_memory_size and given.shared_memory == "none":
         raise usage_error("--output-shared-memory-size needs --shared-memory system or cuda")
-    if given.streaming and not over_grpc and kind == "triton":
-        raise usage_error("--streaming needs -i grpc, or --service-kind openai")
     if (kind == "openai") != bool(given.endpoint):
         raise usage_error("--service-kind openai and --endpoint PATH need each other")
     if (kind == "in_process") != bool(given.model_repository):
         raise usage_error("--service-kind in_process and --model-repository DIR need each other")
-    if kind != "triton" and (over_grpc or given.shared_memory != "none"):
-        raise usage_error(f"--service-kind {kind} takes neither -i grpc nor --shared-memory; leave them out")

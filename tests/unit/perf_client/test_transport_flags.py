@@ -62,7 +62,6 @@ def test_a_flag_is_a_field_of_the_profile(flags: list[str], field: str, value: o
     [
         (["--grpc-compression-algorithm", "gzip"], "needs -i grpc; over HTTP use --http-compression"),
         (["-i", "grpc", "--http-compression", "gzip"], "needs -i http; over gRPC use --grpc-compression-algorithm"),
-        (["--streaming"], "--streaming needs -i grpc"),
         (["--output-shared-memory-size", "9"], "needs --shared-memory"),
         (["--ssl-grpc-use-ssl"], "--ssl-grpc-.* needs -i grpc"),
         (["-i", "grpc", "--ssl-https-verify-peer", "0"], "--ssl-https-.* needs -i http"),
@@ -73,7 +72,6 @@ def test_a_flag_is_a_field_of_the_profile(flags: list[str], field: str, value: o
         (["--service-kind", "triton_c_api"], "Triton isn't loaded into this process; start it and use triton"),
         (["--service-kind", "tfserving"], "tfserving is not supported"),
         (["--service-kind", "other"], "'other' is none of triton, openai, in_process"),
-        (["--service-kind", "openai", "--endpoint", "v1", "-i", "grpc"], "takes neither -i grpc nor --shared-memory"),
         (["--workers", "0"], "not a whole number of at least 1"),
     ],
 )
