@@ -10,7 +10,16 @@ import pytest
 from perf_client.cuda_memory import CudaDriver, CudaRegion, _IpcHandle
 from perf_client.errors import LoadError
 
-pytestmark = pytest.mark.gpu
+
+def there_is_a_device() -> bool:
+    try:
+        CudaDriver()
+    except LoadError:
+        return False
+    return True
+
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not there_is_a_device(), reason="needs a CUDA device")]
 
 
 def read_through(handle: bytes, offset: int, size: int) -> bytes:
