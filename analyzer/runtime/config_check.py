@@ -36,7 +36,6 @@ HARMLESS = (
 # Without these a request would be answered otherwise than the configuration says.
 CHANGING = (
     "sequence_batching",
-    "model_transaction_policy.decoupled",
     "input.is_shape_tensor",
     "input.allow_ragged_batch",
     "input.is_non_linear_format_io",

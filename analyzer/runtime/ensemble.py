@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
-from analyzer.runtime.scheduler import Drained, Servable, call_reply
+from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
 

@@ -154,22 +154,34 @@ class GrpcSite:
         try:
             request = self._decoded(message, arrival_ns)
             request_id = request.id
-            self._submit(request, partial(self._answer_stream, call, request_id))
+            request.accepts_stream = True
+            tells_end = request.parameters.get("triton_enable_empty_final_response") is True
+            self._submit(request, partial(self._answer_stream, call, request_id, tells_end))
         except InferError as error:
-            self._answer_stream(call, request_id, error)
+            self._answer_stream(call, request_id, False, error)
 
-    def _answer_stream(self, call: GrpcCall, request_id: str, response: InferResponse | InferError) -> None:
-        """A failed request does not end the stream: its answer says what was wrong, and carries the request's id."""
+    def _answer_stream(
+        self, call: GrpcCall, request_id: str, tells_end: bool, response: InferResponse | InferError
+    ) -> None:
+        """A failed request does not end the stream: its answer says what was wrong, and carries the request's id.
+
+        An answer that only says that no more will come is for those who asked for it.
+        """
         answer = service_pb2.ModelStreamInferResponse()
         try:
             if isinstance(response, InferError):
                 raise response
+            if response.final and not response.outputs and not tells_end:
+                call.answered()
+                return
+            response.parameters = {**response.parameters, "triton_final_response": response.final}
             parts = self._encode(response, partial(self._output_datatype, response))
             answer.infer_response.MergeFromString(b"".join(parts))
         except InferError as error:
             answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
             answer.infer_response.id = request_id
-        call.send([answer.SerializeToString()])
+        is_final = isinstance(response, InferError) or response.final
+        call.send([answer.SerializeToString()], final=is_final)
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype

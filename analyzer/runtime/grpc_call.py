@@ -128,12 +128,17 @@ class GrpcCall:
         prefix = length.to_bytes(PREFIX_BYTES, "big")  # its first byte: not compressed
         self._connection.respond(self._stream_id, _ANSWER, PREFIX_BYTES + length, [prefix, *message])
 
-    def send(self, message: list[Buffer]) -> None:
-        """One answer of a stream. Each message that came in is answered once, see ``_end_if_done``."""
+    def send(self, message: list[Buffer], *, final: bool = True) -> None:
+        """One answer of a stream. The stream ends when each message that came in has its final one."""
         prefix = sum(map(len, message)).to_bytes(PREFIX_BYTES, "big")
         headers = b"" if self._headers_sent else answer_headers(self._stream_id)
         self._headers_sent = True
         self._connection.send(self._stream_id, headers, [prefix, *message])
+        if final:
+            self.answered()
+
+    def answered(self) -> None:
+        """A message that came in has all its answers."""
         self._outstanding -= 1
         self._end_if_done()
 

@@ -12,29 +12,25 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from analyzer.runtime.http_exchange import Exchange
+from analyzer.runtime.http_heads import HeadMemo
 from analyzer.runtime.http_message import (
     CONTINUE,
     ChunkedBody,
     Head,
     HttpError,
     aligned_room,
-    answer_head,
     check_unfinished_head,
-    parse_head,
 )
 from analyzer.runtime.request import InferError
 from analyzer.runtime.wire import Buffer
-from analyzer.runtime.wire_json import error_body
 
 _READ_BYTES = 64 * 1024
 _JOIN_LIMIT_BYTES = 64 * 1024
-_MEMO_ENTRIES = 512
-_MEMO_HEAD_BYTES = 4096
 _PIPELINE_LIMIT = 64
 _LINGER_S = 2.0
-_JSON = "Content-Type: application/json\r\n"
 
-Action = Callable[["Exchange", Head, Buffer], None]
+Action = Callable[[Exchange, Head, Buffer], None]
 """What a path does: answers the exchange, at once or later. An InferError or HttpError it raises becomes the answer."""
 
 log = logging.getLogger(__name__)
@@ -47,25 +43,10 @@ class HttpSite:
         self.body_limit_bytes = body_limit_bytes
         self.connections: set[HttpConnection] = set()
         self.scratch = memoryview(bytearray(_READ_BYTES))
-        self._resolve = resolve
-        self._heads: dict[bytes, tuple[Head, Action]] = {}
+        self.heads = HeadMemo(resolve, body_limit_bytes)
 
     def connection(self) -> "HttpConnection":
         return HttpConnection(self)
-
-    def head(self, block: bytes) -> tuple[Head, Action]:
-        known = self._heads.get(block)
-        if known is not None:
-            return known
-        head = parse_head(block)
-        if head.length is not None and head.length > self.body_limit_bytes:
-            raise HttpError(413, f"request body is larger than the limit of {self.body_limit_bytes} bytes")
-        found = head, self._resolve(head.method, head.path)
-        if len(block) <= _MEMO_HEAD_BYTES:
-            if len(self._heads) >= _MEMO_ENTRIES:
-                self._heads.clear()
-            self._heads[block] = found
-        return found
 
     def drain(self) -> None:
         """Closes every connection as soon as its requests are answered."""
@@ -77,30 +58,6 @@ class HttpSite:
             connection.abort()
 
 
-class Exchange:
-    """One request and its answer, which waits here until the answers before it are out."""
-
-    __slots__ = ("_connection", "head_only", "keep_alive", "parts")
-
-    def __init__(self, connection: "HttpConnection", keep_alive: bool, head_only: bool = False) -> None:
-        self._connection = connection
-        self.keep_alive = keep_alive
-        self.head_only = head_only
-        self.parts: list[Buffer] | None = None
-
-    def answer(self, body: list[Buffer], extra: str = _JSON, status: int = 200) -> None:
-        """Sends the answer; ``extra`` are more header lines. A vanished client is no error."""
-        length = sum(map(len, body))
-        keep_alive = self.keep_alive = self.keep_alive and not self._connection.draining
-        head = answer_head(status, length, extra, keep_alive)
-        self.parts = [head] if self.head_only else [head, *body]
-        self._connection.flush()
-
-    def fail(self, error: InferError | HttpError) -> None:
-        status = error.status if isinstance(error, HttpError) else error.kind.value[0]
-        self.answer([error_body(error.message)], status=status)
-
-
 class HttpConnection(asyncio.BufferedProtocol):
     """The bytes of one client."""
 
@@ -109,6 +66,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         "_chunked",
         "_exchanges",
         "_filled",
+        "_heads",
         "_is_unread",
         "_next",
         "_pending",
@@ -122,6 +80,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def __init__(self, site: HttpSite) -> None:
         self._site = site
+        self._heads = site.heads
         self._transport: asyncio.Transport | None = None
         self._exchanges: deque[Exchange] = deque()
         self._pending = b""
@@ -189,6 +148,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         keep_alive = True
         while exchanges and keep_alive and (parts := exchanges[0].parts) is not None:
             out += parts
+            if exchanges[0].is_open:
+                exchanges[0].parts = None  # the rest of it is still to come
+                break
             keep_alive = exchanges.popleft().keep_alive
         if not out:
             return
@@ -249,7 +211,8 @@ class HttpConnection(asyncio.BufferedProtocol):
             if end < 4:
                 check_unfinished_head(data, offset)
                 break
-            head, action = self._site.head(data[offset:end])
+            block = data[offset:end]
+            head, action = self._heads.known.get(block) or self._heads.learn(block)
             exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
             length = head.length
             if length is not None and end + length <= len(data):

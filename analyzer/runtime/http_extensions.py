@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from analyzer.runtime.http import Exchange
+from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda

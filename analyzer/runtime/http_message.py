@@ -233,6 +233,19 @@ def compressed(parts: list[Buffer], encoding: str) -> list[Buffer]:
     return [b"".join([*(deflater.compress(part) for part in parts), deflater.flush()])]
 
 
+def chunk(part: Buffer) -> list[Buffer]:
+    """A part of a chunked body."""
+    return [b"%x\r\n" % len(part), part, b"\r\n"]
+
+
+@lru_cache(maxsize=64)
+def stream_head(status: int, extra: str, keep_alive: bool) -> bytes:
+    """The head of an answer whose length is not known yet."""
+    close = "" if keep_alive else "Connection: close\r\n"
+    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\n{extra}{close}Transfer-Encoding: chunked\r\n\r\n"
+    return head.encode("latin-1")
+
+
 @lru_cache(maxsize=1024)
 def answer_head(status: int, length: int, extra: str, keep_alive: bool) -> bytes:
     close = "" if keep_alive else "Connection: close\r\n"

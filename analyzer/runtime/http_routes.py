@@ -11,8 +11,10 @@ import msgspec
 from google.protobuf.message import Message
 
 from analyzer.runtime.delivery import delivering
-from analyzer.runtime.http import Action, Exchange
+from analyzer.runtime.http import Action
+from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_extensions import Route, SharedMemoryRoutes, parse_body
+from analyzer.runtime.http_generate import GenerateRoutes
 from analyzer.runtime.http_message import Head, HttpError, compressed, decompressed
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
@@ -44,9 +46,12 @@ class Routes:
         self._decode = InferDecoder(self._memory).decode
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
+        generate = GenerateRoutes(store, body_limit_bytes)
         model, control_of = _MODEL, r"/v2/repository/models/(?P<model>[^/]+)"
         table: list[Route] = [
             (f"{model}/infer", "POST", self._infer),
+            (f"{model}/generate", "POST", generate.generate),
+            (f"{model}/generate_stream", "POST", generate.generate_stream),
             (r"/v2/health/live", "GET", self._live),
             (r"/v2/health/ready", "GET", self._ready),
             (f"{model}/ready", "GET", self._model_ready),

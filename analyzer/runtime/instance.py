@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from time import monotonic_ns
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from analyzer.runtime.backends.base import Answers, Execution, Instance
 from analyzer.runtime.request import ErrorKind, InferError
@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 OnDone = Callable[[Execution, Answers], None]
 
 UNLOADED = InferError(ErrorKind.UNAVAILABLE, "the model was unloaded before it could answer")
+
+
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 
 class Crew(Protocol):
@@ -35,14 +39,14 @@ class Crew(Protocol):
 
 
 class Completions:
-    """Brings executions back to the loop's thread. Those that end close together share one wake-up."""
+    """Brings executions and answers back to the loop's thread. Those that end close together share one wake-up."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._done: deque[tuple[OnDone, Execution, Answers]] = deque()
+        self._done: deque[tuple[Callable[..., None], object, object]] = deque()
         self._is_awake = False
 
-    def post(self, on_done: OnDone, execution: Execution, answers: Answers) -> None:
+    def post(self, on_done: Callable[[_A, _B], None], execution: _A, answers: _B) -> None:
         """Called from any thread."""
         self._done.append((on_done, execution, answers))
         if not self._is_awake:

@@ -15,7 +15,8 @@ from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
-from analyzer.runtime.scheduler import ScheduledModel, Servable
+from analyzer.runtime.scheduler import ScheduledModel
+from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import make_signature
 from analyzer.runtime.statistics import Statistics
 
@@ -99,7 +100,8 @@ async def _build_version(
         check_steps(files.name, signature, steps, lookup)
         return Ensemble(signature, statistics, steps, lookup, loop)
     crew = await _start_crew(prepared.backend, files, loop)
-    return ScheduledModel(signature, statistics, make_policy(files.config), crew, loop)
+    decoupled = files.config.model_transaction_policy.decoupled
+    return ScheduledModel(signature, statistics, make_policy(files.config), crew, loop, decoupled=decoupled)
 
 
 async def _start_crew(backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop) -> Crew:

@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
-from analyzer.runtime.scheduler import Servable
+from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 
 

@@ -51,6 +51,7 @@ class Delivery:
 class InferRequest(msgspec.Struct, eq=False):
     """``requested`` lists the outputs wanted, in order; empty means all. ``arrival_ns`` is CLOCK_MONOTONIC.
 
+    ``accepts_stream`` says that the reply may be called more than once, as decoupled models do.
     ``deliveries`` is for the front end that answers: None where every output goes out as it is. Requests with the same
     ``kind`` have inputs of the same names, types and shapes and ask for the same outputs; None says nothing.
     """
@@ -64,6 +65,7 @@ class InferRequest(msgspec.Struct, eq=False):
     parameters: Parameters = {}
     deliveries: dict[str, Delivery] | None = None
     kind: object | None = None
+    accepts_stream: bool = False
 
 
 class InferResponse(msgspec.Struct, eq=False):

@@ -9,7 +9,7 @@ from pathlib import Path
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
 from analyzer.runtime.request import ErrorKind, InferError
-from analyzer.runtime.scheduler import Servable
+from analyzer.runtime.servable import Servable
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,15 @@ import logging
 from collections import deque
 from functools import partial
 from time import monotonic_ns
-from typing import Protocol
-
-import msgspec
 
 from analyzer.runtime.alarm import Alarm
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
+from analyzer.runtime.decoupled import Streams, refuse_unary
 from analyzer.runtime.instance import UNLOADED, Crew
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
-from analyzer.runtime.signature import ShapeKey, Signature
+from analyzer.runtime.servable import Drained, Job, call_reply
+from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
 
 log = logging.getLogger(__name__)
@@ -22,64 +21,10 @@ log = logging.getLogger(__name__)
 
 _LOOKAHEAD = 16
 """Executions handed over beyond those that can run, where each request goes alone: an instance then finds its next one
-waiting, and need not wake the loop for it. Batches are never formed ahead, as they would leave smaller."""
+waiting, and need not wake the loop for it. Batches go ahead only where they are full, see ``_can_send``."""
 
 
-class Servable(Protocol):
-    """A model version that answers requests: scheduled on instances, or an ensemble of others."""
-
-    signature: Signature
-    statistics: Statistics
-
-    @property
-    def pending_count(self) -> int: ...
-
-    @property
-    def is_ready(self) -> bool: ...
-
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
-        """As ModelStore.submit. ``spent`` is added to before the reply: an ensemble's account of its steps."""
-        ...
-
-    async def drain(self) -> None:
-        """Returns when every request that was submitted is answered."""
-        ...
-
-    async def close(self) -> None:
-        """Fails what still waits, and frees the instances."""
-        ...
-
-
-class _Job(msgspec.Struct, eq=False):
-    request: InferRequest
-    reply: Reply
-    rows: int
-    shape_key: ShapeKey
-    queued_ns: int
-    spent: Durations | None
-
-
-class Drained:
-    """Counts what is in flight, and tells when nothing is."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.count = 0
-        self._loop = loop
-        self._waiters: list[asyncio.Future[None]] = []
-
-    def leave(self, count: int) -> None:
-        self.count -= count
-        if self.count == 0 and self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters.clear()
-
-    async def wait(self) -> None:
-        if self.count:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+_NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
 
 
 class ScheduledModel:
@@ -96,6 +41,8 @@ class ScheduledModel:
         policy: BatchPolicy,
         crew: Crew,
         loop: asyncio.AbstractEventLoop,
+        *,
+        decoupled: bool = False,
     ) -> None:
         self.signature = signature
         self.statistics = statistics
@@ -103,18 +50,21 @@ class ScheduledModel:
         self._never_waits = not policy.dynamic or policy.max_delay_ns == 0
         self._crew = crew
         self._free = crew.size if policy.dynamic else crew.size + _LOOKAHEAD
+        self._ahead = crew.size if policy.dynamic else 0
         self._loop = loop
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[Job] = deque()
         self._queued_rows = 0
+        self._sent: list[Execution] = []  # those of a model that batches, begun or waiting in the crew's inbox
         self._wait: Wait | None = None
         self._is_dispatching = False  # or about to
         self._in_flight = Drained(loop)
+        self._streams = Streams(signature, statistics, self._in_flight, loop) if decoupled else None
         self._alarm = Alarm(loop, self._dispatch) if policy.dynamic and policy.max_delay_ns else None
 
     @property
     def pending_count(self) -> int:
         if self._policy.dynamic:
-            return len(self._queue)
+            return len(self._queue) + sum(len(sent.requests) for sent in self._sent if not sent.start_ns)
         return max(0, self._in_flight.count - self._crew.size)  # some wait in the crew's own inbox
 
     @property
@@ -122,17 +72,26 @@ class ScheduledModel:
         return True
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        if self._streams is not None and not request.accepts_stream:
+            raise refuse_unary(self.signature.model)
         rows, shape_key = self.signature.check(request)
-        self._queue.append(_Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+        self._queue.append(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
         self._queued_rows += rows
         self._in_flight.count += 1
-        if self._is_dispatching or self._free <= 0:
+        if self._is_dispatching or not self._can_send():
             return
         wait = self._wait
         if wait and self._queued_rows < wait.until_rows and shape_key == self._queue[0].shape_key:
             return
         self._is_dispatching = True
         self._loop.call_soon(self._dispatch)
+
+    def _can_send(self) -> bool:
+        """True where an instance is idle, or is to find its next batch waiting.
+
+        The latter only once the rows of a whole batch are queued: what comes later could not make it larger.
+        """
+        return self._free > 0 or (self._free > -self._ahead and self._queued_rows >= self._policy.max_batch_size)
 
     async def drain(self) -> None:
         await self._in_flight.wait()
@@ -144,16 +103,18 @@ class ScheduledModel:
             self._fail(self._queue.popleft(), UNLOADED, monotonic_ns())
             self._in_flight.leave(1)
         await self._crew.stop()
+        if self._streams is not None:
+            self._streams.close()
 
     def _dispatch(self) -> None:
         """Sends batches until the policy says to wait, nothing is queued or nobody is idle."""
         self._is_dispatching = True
         self._wait = None
-        while self._queue and self._free > 0:
+        while self._queue and self._can_send():
             if self._never_waits and (len(self._queue) == 1 or not self._policy.dynamic):
                 self._send(1)  # as the policy would say
                 continue
-            decision = decide(self._policy, self._queue, monotonic_ns(), self._free)
+            decision = decide(self._policy, self._queue, monotonic_ns(), max(self._free, 1))
             if isinstance(decision, Wait) and self._alarm is not None:
                 self._wait = decision
                 self._alarm.set(decision.until_ns)
@@ -173,20 +134,29 @@ class ScheduledModel:
             rows = [job.rows for job in jobs]
             self._queued_rows -= sum(rows)
         self._free -= 1
-        self._crew.start(Execution(requests, rows), partial(self._on_done, jobs))
+        execution = Execution(requests, rows)
+        if self._streams is not None:
+            execution.streams = self._streams.open(jobs, execution)
+        if self._ahead:
+            self._sent.append(execution)
+        self._crew.start(execution, partial(self._on_done, jobs))
 
-    def _on_done(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
+    def _on_done(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         self._free += 1
+        if self._ahead:
+            self._sent.remove(execution)
         # The next batch goes out before these answers do: the instance works while they are written. An inline crew is
         # already called by _dispatch, which goes on by itself.
-        if self._queue and not self._is_dispatching:
+        if self._queue and not self._is_dispatching and self._can_send():
             self._dispatch()
-        if len(jobs) == 1 and type(answers[0]) is dict and not self.signature.reshapes_outputs:
+        if self._streams is not None:
+            self._streams.executed(execution, answers)
+        elif len(jobs) == 1 and type(answers[0]) is dict and not self.signature.reshapes_outputs:
             self._answer_alone(jobs[0], execution, answers[0])
         else:
             self._answer(jobs, execution, answers)
 
-    def _answer_alone(self, job: _Job, execution: Execution, outputs: Tensors) -> None:
+    def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
         """``_answer`` for the one request of an execution that went well."""
         now_ns, request, times = monotonic_ns(), job.request, _times(execution)
         waited_ns = execution.start_ns - job.queued_ns
@@ -200,15 +170,15 @@ class ScheduledModel:
         call_reply(job.reply, InferResponse(self.signature.model, statistics.version, request.id, outputs))
         self._in_flight.leave(1)
 
-    def _answer(self, jobs: list[_Job], execution: Execution, answers: Answers) -> None:
+    def _answer(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         now_ns, start_ns, times = monotonic_ns(), execution.start_ns, _times(execution)
         succeeded = rows = total_ns = queue_ns = 0
         replies: list[tuple[Reply, InferResponse]] = []
         model, version, reshapes = self.signature.model, self.statistics.version, self.signature.reshapes_outputs
         for job, given in zip(jobs, answers):
             answer = self._shaped(given, job.rows) if reshapes else given
-            if isinstance(answer, InferError):
-                self._fail(job, answer, now_ns)
+            if answer is None or isinstance(answer, InferError):
+                self._fail(job, answer or _NO_ANSWER, now_ns)
                 continue
             request = job.request
             succeeded += 1
@@ -229,9 +199,9 @@ class ScheduledModel:
             call_reply(reply, response)
         self._in_flight.leave(len(jobs))
 
-    def _shaped(self, answer: Tensors | InferError, rows: int) -> Tensors | InferError:
+    def _shaped(self, answer: Tensors | InferError | None, rows: int) -> Tensors | InferError | None:
         """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
-        if isinstance(answer, InferError):
+        if answer is None or isinstance(answer, InferError):
             return answer
         try:
             return self.signature.reshape_outputs(answer, rows)
@@ -240,7 +210,7 @@ class ScheduledModel:
                 ErrorKind.INTERNAL, f"model '{self.signature.model}' gave an output of another shape: {error}"
             )
 
-    def _fail(self, job: _Job, error: InferError, now_ns: int) -> None:
+    def _fail(self, job: Job, error: InferError, now_ns: int) -> None:
         self.statistics.record_failure(now_ns - job.request.arrival_ns)
         call_reply(job.reply, error)
 
@@ -248,11 +218,3 @@ class ScheduledModel:
 def _times(execution: Execution) -> Durations:
     input_end_ns, infer_end_ns = execution.input_end_ns, execution.infer_end_ns
     return Durations(0, input_end_ns - execution.start_ns, infer_end_ns - input_end_ns, execution.end_ns - infer_end_ns)
-
-
-def call_reply(reply: Reply, answer: InferResponse | InferError) -> None:
-    """Answers one request; a front end that breaks over it must not take the others of its batch along."""
-    try:
-        reply(answer)
-    except Exception:
-        log.exception("an answer could not be handed over")

@@ -10,6 +10,8 @@ EXTENSIONS = (
     "model_configuration",
     "model_repository",
     "system_shared_memory",
+    "generate",
+    "parameters",
 )
 
 

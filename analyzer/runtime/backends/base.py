@@ -42,8 +42,19 @@ class Placement:
     device: int
 
 
+class Stream(Protocol):
+    """Where the answers of one request to a decoupled model go: any number, from any thread, an error the last."""
+
+    def send(self, answer: Tensors | InferError | None, *, final: bool) -> bool:
+        """None is no answer, only the end. False where the stream has ended before."""
+        ...
+
+
 class Execution(msgspec.Struct, eq=False):
-    """Requests to be answered together. The backend stamps the ends of two stages with CLOCK_MONOTONIC, in ns."""
+    """Requests to be answered together. The backend stamps the ends of two stages with CLOCK_MONOTONIC, in ns.
+
+    ``streams`` has one for each request where the model is decoupled, and is empty otherwise.
+    """
 
     requests: Sequence[InferRequest]
     rows: Sequence[int]
@@ -51,9 +62,11 @@ class Execution(msgspec.Struct, eq=False):
     input_end_ns: int = 0
     infer_end_ns: int = 0
     end_ns: int = 0
+    streams: Sequence[Stream] = ()
 
 
-Answers = list[Tensors | InferError]
+Answers = list[Tensors | InferError | None]
+"""None where a decoupled model answers through the request's stream, at any time."""
 
 
 class Instance(Protocol):

@@ -1,19 +1,21 @@
 """What a Triton ``model.py`` imports as ``triton_python_backend_utils``: the same names, over numpy arrays."""
 
 import json
-import logging
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.runtime.backends.pb_model import Logger, ModelConfig
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of_numpy
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+__all__ = ["Logger", "ModelConfig"]  # and all that is below: a model.py imports this module as a whole
 
 Array = NDArray[Any]
 
@@ -121,7 +123,9 @@ class InferenceRequest:
         flags: int = 0,
         timeout: int = 0,
         parameters: Mapping[str, Any] | None = None,
+        sender: "InferenceResponseSender | None" = None,
     ) -> None:
+        self._sender = sender
         self._id = request_id
         self._correlation_id = correlation_id
         self._inputs = list(inputs)
@@ -167,78 +171,33 @@ class InferenceRequest:
 
     async_exec = exec
 
-    def get_response_sender(self) -> Any:
-        raise TritonModelException("decoupled responses are not supported by this runtime")
+    def get_response_sender(self) -> "InferenceResponseSender":
+        if self._sender is None:
+            raise TritonModelException("a response sender needs model_transaction_policy { decoupled: true }")
+        return self._sender
 
 
-class ModelConfig:
-    """What ``auto_complete_config`` of a model is given, and fills in."""
+class InferenceResponseSender:
+    """Sends the answers of one request to a decoupled model, from any thread."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._config = config
+    def __init__(self, send: Callable[[InferenceResponse | None, bool], bool]) -> None:
+        self._send = send
 
-    def as_dict(self) -> dict[str, Any]:
-        return self._config
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
+        final = flags == TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        if flags not in (0, TRITONSERVER_RESPONSE_COMPLETE_FINAL):
+            raise TritonModelException(
+                f"the flags of a response must be 0 or TRITONSERVER_RESPONSE_COMPLETE_FINAL, not {flags}"
+            )
+        if response is None and not final:
+            raise TritonModelException("a response may be left out only with TRITONSERVER_RESPONSE_COMPLETE_FINAL")
+        if response is not None and not isinstance(response, InferenceResponse):
+            raise TritonModelException(f"a response must be an InferenceResponse, not {type(response).__name__}")
+        if not self._send(response, final):
+            raise TritonModelException("the final response of this request has been sent already")
 
-    def add_input(self, item: dict[str, Any]) -> None:
-        self._add("input", item)
-
-    def add_output(self, item: dict[str, Any]) -> None:
-        self._add("output", item)
-
-    def set_max_batch_size(self, size: int) -> None:
-        """Sets the size unless the configuration has one; an own size may only be smaller."""
-        own = self._config.get("max_batch_size") or 0
-        if own > size:
-            raise ValueError(f"configuration specified max_batch_size {own}, but the model supports at most {size}")
-        self._config["max_batch_size"] = own or size
-
-    def set_dynamic_batching(self) -> None:
-        if not any(self._config.get(key) for key in ("sequence_batching", "ensemble_scheduling")):
-            self._config.setdefault("dynamic_batching", {})
-
-    def _add(self, field: str, item: dict[str, Any]) -> None:
-        missing = {"name", "data_type", "dims"} - item.keys()
-        if missing:
-            raise ValueError(f"an {field} needs the key '{min(missing)}'")
-        items = self._config.setdefault(field, [])
-        for own in items:
-            if own["name"] != item["name"]:
-                continue
-            for key in ("data_type", "dims"):
-                if own.get(key) and own[key] != item[key]:
-                    raise ValueError(f"{field} '{item['name']}' has {key} {own[key]}, but the model says {item[key]}")
-            own.update(item)
-            return
-        items.append(dict(item))
-
-
-class Logger:
-    """Writes to the server's log. Callable on the class, as models do."""
-
-    INFO, WARNING, ERROR, VERBOSE = range(4)
-    _log = logging.getLogger("analyzer.runtime.model")
-
-    @classmethod
-    def log(cls, message: str, level: int = INFO) -> None:
-        levels = {cls.WARNING: logging.WARNING, cls.ERROR: logging.ERROR, cls.VERBOSE: logging.DEBUG}
-        cls._log.log(levels.get(level, logging.INFO), "%s", message)
-
-    @classmethod
-    def log_info(cls, message: str) -> None:
-        cls.log(message, cls.INFO)
-
-    @classmethod
-    def log_warn(cls, message: str) -> None:
-        cls.log(message, cls.WARNING)
-
-    @classmethod
-    def log_error(cls, message: str) -> None:
-        cls.log(message, cls.ERROR)
-
-    @classmethod
-    def log_verbose(cls, message: str) -> None:
-        cls.log(message, cls.VERBOSE)
+    def is_cancelled(self) -> bool:
+        return False
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:

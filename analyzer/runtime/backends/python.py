@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 from types import ModuleType
@@ -24,6 +25,7 @@ from analyzer.runtime.backends.base import (
     ModelFiles,
     OutputCheck,
     Placement,
+    Stream,
     find_model_file,
 )
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
@@ -82,8 +84,11 @@ class _PythonInstance:
         self._outputs = tuple(output.name for output in files.config.output)
         dtypes = {output.name: NUMPY_DTYPES[datatype_of(output.data_type)] for output in files.config.output}
         self._dtypes = dtypes
+        self._is_decoupled = files.config.model_transaction_policy.decoupled
 
     def execute(self, execution: Execution) -> Answers:
+        if self._is_decoupled:
+            return self._execute_decoupled(execution)
         requests = [self._wrap(request) for request in execution.requests]
         execution.input_end_ns = monotonic_ns()
         responses = self._model.execute(requests)
@@ -92,12 +97,30 @@ class _PythonInstance:
             raise TypeError(f"execute must return a list of {len(requests)} responses, one a request")
         return [self._unwrap(request, response) for request, response in zip(execution.requests, responses)]
 
+    def _execute_decoupled(self, execution: Execution) -> Answers:
+        requests = [
+            self._wrap(request, pb_utils.InferenceResponseSender(partial(self._send, request, stream)))
+            for request, stream in zip(execution.requests, execution.streams)
+        ]
+        execution.input_end_ns = monotonic_ns()
+        if self._model.execute(requests) is not None:
+            raise TypeError("execute of a decoupled model must return None, its answers go through response senders")
+        execution.infer_end_ns = monotonic_ns()
+        return [None for _ in requests]
+
+    def _send(
+        self, request: InferRequest, stream: Stream, response: pb_utils.InferenceResponse | None, final: bool
+    ) -> bool:
+        return stream.send(None if response is None else self._unwrap(request, response), final=final)
+
     def close(self) -> None:
         sys.modules.pop(self._module.__name__, None)
         if hasattr(self._model, "finalize"):
             self._model.finalize()
 
-    def _wrap(self, request: InferRequest) -> pb_utils.InferenceRequest:
+    def _wrap(
+        self, request: InferRequest, sender: pb_utils.InferenceResponseSender | None = None
+    ) -> pb_utils.InferenceRequest:
         return pb_utils.InferenceRequest(
             request_id=request.id,
             inputs=[pb_utils.Tensor(name, array) for name, array in request.inputs.items()],
@@ -105,6 +128,7 @@ class _PythonInstance:
             model_name=self._files.name,
             model_version=self._files.version,
             parameters=request.parameters,
+            sender=sender,
         )
 
     def _unwrap(self, request: InferRequest, response: Any) -> Tensors | InferError:

@@ -113,7 +113,6 @@ def test_harmless_fields_are_named(text: str, ignored: list[str]):
     ("text", "field"),
     [
         ("sequence_batching { }", "sequence_batching"),
-        ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
         ('input { name: "C" allow_ragged_batch: true }', "input.allow_ragged_batch"),
         ("batch_input { }", "batch_input"),
         (

@@ -1,0 +1,57 @@
+"""HTTP routes of the generate extension: one answer as JSON, or each answer of the model as a server-sent event."""
+
+import time
+from functools import partial
+
+from analyzer.runtime.generate import EVENTS, OneAnswer, decode_generate, encode_generate, event
+from analyzer.runtime.http_exchange import Exchange
+from analyzer.runtime.http_message import Head, decompressed
+from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from analyzer.runtime.wire import Buffer
+from analyzer.runtime.wire_json import error_body
+
+
+class GenerateRoutes:
+    def __init__(self, store: ModelStore, body_limit_bytes: int) -> None:
+        self._store = store
+        self._limit_bytes = body_limit_bytes
+
+    def generate(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
+        request = self._decoded(head, body, model, version)
+        self._store.submit(request, partial(self._answer, exchange, OneAnswer()))
+
+    def generate_stream(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
+        request = self._decoded(head, body, model, version)
+        self._store.submit(request, partial(self._answer_event, exchange))
+
+    def _decoded(self, head: Head, body: Buffer, model: str, version: str) -> InferRequest:
+        arrival_ns = time.monotonic_ns()
+        if head.encoding:
+            body = decompressed(body, head.encoding, self._limit_bytes)
+        return decode_generate(self._store.signature(model, version), version, bytes(body), arrival_ns)
+
+    def _answer(self, exchange: Exchange, kept: OneAnswer, response: InferResponse | InferError) -> None:
+        try:
+            answer = kept.add(response)
+            if isinstance(answer, InferError):
+                raise answer
+            if answer is not None:
+                exchange.answer([self._encoded(answer)])
+        except InferError as error:
+            exchange.fail(error)
+
+    def _answer_event(self, exchange: Exchange, response: InferResponse | InferError) -> None:
+        try:
+            if isinstance(response, InferError):
+                raise response
+            if response.outputs:
+                exchange.send(event(self._encoded(response)), EVENTS)
+            if response.final:
+                exchange.end(EVENTS)
+        except InferError as error:
+            exchange.send(event(error_body(error.message)), EVENTS, error.kind.value[0])
+            exchange.end(EVENTS)
+
+    def _encoded(self, response: InferResponse) -> bytes:
+        return encode_generate(response, self._store.signature(response.model, response.version))

@@ -1,0 +1,78 @@
+"""What serves one model version, seen from outside, and the pieces that all such have in common."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+import msgspec
+
+from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply
+from analyzer.runtime.signature import ShapeKey, Signature
+from analyzer.runtime.statistics import Durations, Statistics
+
+log = logging.getLogger(__name__)
+
+
+class Servable(Protocol):
+    """A model version that answers requests: scheduled on instances, or an ensemble of others."""
+
+    signature: Signature
+    statistics: Statistics
+
+    @property
+    def pending_count(self) -> int: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        """As ModelStore.submit. ``spent`` is added to before the reply: an ensemble's account of its steps."""
+        ...
+
+    async def drain(self) -> None:
+        """Returns when every request that was submitted is answered."""
+        ...
+
+    async def close(self) -> None:
+        """Fails what still waits, and frees the instances."""
+        ...
+
+
+class Job(msgspec.Struct, eq=False):
+    request: InferRequest
+    reply: Reply
+    rows: int
+    shape_key: ShapeKey
+    queued_ns: int
+    spent: Durations | None
+
+
+class Drained:
+    """Counts what is in flight, and tells when nothing is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.count = 0
+        self._loop = loop
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def leave(self, count: int) -> None:
+        self.count -= count
+        if self.count == 0 and self._waiters:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    async def wait(self) -> None:
+        if self.count:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+
+def call_reply(reply: Reply, answer: InferResponse | InferError) -> None:
+    """Answers one request; a front end that breaks over it must not take the others of its batch along."""
+    try:
+        reply(answer)
+    except Exception:
+        log.exception("an answer could not be handed over")
