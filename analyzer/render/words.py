@@ -73,8 +73,12 @@ def point(config: RunConfig) -> str:
 
 def client_command(profile: LoadProfile) -> str:
     """The load generator's command line that puts the same load on a server that runs this configuration."""
-    words = ["perf-client", "-m", profile.model, "-i", profile.protocol, "-b", str(profile.batch_size)]
-    words += as_flags(profile.load)
+    words = ["perf-client"]
+    for share in profile.shares:
+        words += ["-m", share.model]
+    if profile.mix:
+        words += ["--mix", ":".join(f"{share.weight:g}" for share in profile.mix)]
+    words += ["-i", profile.protocol, "-b", str(profile.batch_size), *as_flags(profile.load)]
     if profile.input_data != "random":
         words += ["--input-data", profile.input_data]
     for name, shape in sorted(profile.shapes.items()):

@@ -207,7 +207,7 @@ class ReportSettings(WantedSettings, frozen=True):
 
     output: Annotated[
         str | None,
-        option(text, "Folder to write into.  [the run folder]", "DIR", short="-o", section="What is written"),
+        option(text, "Folder to write into.  [that of RUN]", "DIR", short="-o", section="What is written"),
     ] = None
     formats: Annotated[
         tuple[str, ...],

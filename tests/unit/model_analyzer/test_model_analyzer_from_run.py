@@ -2,13 +2,16 @@ from io import StringIO
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from rich.console import Console
 
-from analyzer import report
+from analyzer import checkpoint_report, report
 from analyzer.domain.budget import Budget
 from analyzer.domain.measurement import Outcome
+from analyzer.errors import UsageError
 from analyzer.model_analyzer.tables import GPU_FILE, INFERENCE_FILE
 from perf_client.profile import RequestRate
+from tests.fakes import model_analyzer as fake
 from tests.fakes.outcomes import QueueModel, failure, measurement, run_config, server_config
 from tests.fakes.runs import write_run
 
@@ -58,3 +61,16 @@ def test_an_overloaded_point_satisfies_nothing(tmp_path):
     ]
     (frame,) = tables(tmp_path, outcomes).values()
     assert frame["Satisfies Constraints"].to_list() == ["Yes", "No"]
+
+
+def test_a_run_folder_of_ours_stays_one_beside_a_checkpoint(tmp_path):
+    folder = write_run(tmp_path / "run", [])
+    assert not checkpoint_report.takes(fake.folder(folder, fake.content("older-layout")))
+    assert checkpoint_report.takes(fake.folder(tmp_path / "theirs", fake.content("older-layout")))
+
+
+def test_tables_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "results").write_text("in the way")
+    with pytest.raises(UsageError, match="the tables can't be written into"):
+        report.write_tables({INFERENCE_FILE: "Model\n"}, tmp_path)
+    assert report.write_tables({}, tmp_path) == []

@@ -2,7 +2,7 @@ import pytest
 
 from analyzer.domain.run import ModelVariant, ServerConfig
 from analyzer.render import words
-from perf_client.profile import Concurrency, LoadProfile, RequestRate
+from perf_client.profile import Concurrency, LoadProfile, ModelShare, RequestRate
 from tests.fakes.outcomes import server_config
 from tests.fakes.runs import model_spec
 
@@ -55,6 +55,17 @@ def test_the_load_generators_command_is_quoted():
         "perf-client -m 'my model' -i http -b 4 --request-rate-range 200 --request-distribution poisson"
         " --input-data 'a b.json' --shape X:3,224 --duration 5 --seed 0"
     )
+
+
+def test_models_that_share_a_load_are_all_named():
+    mix = (ModelShare(model="a", weight=3.0), ModelShare(model="b", weight=1.5))
+    command = words.client_command(LoadProfile(model="a", load=Concurrency(in_flight=8), mix=mix))
+    assert command.startswith("perf-client -m a -m b --mix 3:1.5 -i http -b 1 --concurrency-range 8 ")
+
+
+def test_a_variant_keeps_the_name_that_another_tool_gave_it():
+    variant = ModelVariant(model="synthetic", instance_count=2, name="synthetic_config_3")
+    assert words.variant(variant, SPECS) == "2 instances, no dynamic batching (synthetic_config_3)"
 
 
 def test_an_open_load_keeps_its_shape_and_cap():
