@@ -24,7 +24,7 @@ GPU_FIGURES = (
 
 
 def metrics_lines(result: LoadResult) -> Iterator[str]:
-    """Nothing where metrics were not asked for."""
+    """Nothing where metrics were not asked for. Series that were zero all along are left out."""
     if not result.metrics and not result.metrics_unmeasured:
         return
     yield "  Server Prometheus Metrics: "
@@ -37,7 +37,7 @@ def metrics_lines(result: LoadResult) -> Iterator[str]:
         for uuid, value in _by_gpu(result.metrics, figure):
             yield f"      {uuid} : {figure.shown(value)}"
     for metric in result.metrics:
-        if metric.name not in GPU_FAMILIES and (metric.growth is None or metric.growth):
+        if metric.name not in GPU_FAMILIES and (metric.growth or metric.least or metric.most):
             yield f"    {_name(metric)}: {_figures(metric)}"
 
 
@@ -54,7 +54,7 @@ def gpu_cells(result: LoadResult) -> dict[str, str]:
 def metric_cells(result: LoadResult) -> dict[str, str]:
     """A column for each series that is no GPU's: the growth of a counter, the mean of a gauge."""
     return {
-        _name(metric): f"{metric.mean if metric.growth is None else metric.growth:g}"
+        _name(metric): f"{metric.mean if metric.growth is None else metric.growth:.10g}"
         for metric in result.metrics
         if metric.name not in GPU_FAMILIES
     }
@@ -73,8 +73,8 @@ def _name(metric: Metric) -> str:
 
 def _figures(metric: Metric) -> str:
     if metric.growth is not None:
-        return f"grew by {metric.growth:g} ({metric.per_second:g} per second)"
-    return f"min {metric.least:g}, mean {metric.mean:g}, max {metric.most:g}"
+        return f"grew by {metric.growth:.10g} ({metric.per_second:.10g} per second)"
+    return f"min {metric.least:.10g}, mean {metric.mean:.10g}, max {metric.most:.10g}"
 
 
 def count_lines(check: CountCheck) -> Iterator[str]:

@@ -65,6 +65,7 @@ def theirs(path: str, protocol: Protocol, load: Concurrency | RequestRate, port:
             flags = [f"--concurrency-range={level}"]
         case RequestRate(per_second=rate):
             flags = [f"--request-rate-range={rate:g}", "--max-threads=32"]
+            count = max(count, int(rate))  # it refuses fewer than a second of them
     command = [path, "-m", "null", "-i", protocol, "-u", f"127.0.0.1:{port}", f"--request-count={count}", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as client:
         assert client.stdout is not None

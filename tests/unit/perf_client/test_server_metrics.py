@@ -126,6 +126,14 @@ def test_the_report_has_perf_analyzers_lines_and_then_all_families():
     assert list(metrics_lines(unmeasured))[1:] == ["    [WARNING] Not measured: no metrics at x:1/metrics (status 404)"]
 
 
+def test_series_that_stayed_at_zero_are_left_out_and_large_figures_keep_their_digits():
+    idle = Metric(name="idle", labels={}, least=0.0, mean=0.0, most=0.0)
+    still = Metric(name="still", labels={}, growth=0.0, per_second=0.0)
+    waits = Metric(name="waits_us", labels={}, growth=2_148_253.0, per_second=716_084.25)
+    lines = list(metrics_lines(shown(metrics=(idle, still, waits))))
+    assert lines[5:] == ["    waits_us: grew by 2148253 (716084.25 per second)"]
+
+
 def test_the_csv_has_perf_analyzers_columns_and_one_for_each_series():
     assert gpu_cells(shown()) == {
         "Avg GPU Utilization": "GPU-1:0.375;",
