@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic_ns
 
+from analyzer.runtime.answering import times_of
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.instance import UNLOADED, Completions
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Statistics
 
 Answer = Tensors | InferError | None
 """None says only that no more will come."""
@@ -63,12 +64,7 @@ class Streams:
 
     def executed(self, execution: Execution, answers: Answers) -> None:
         """What an execution gave itself: an answer is the only one, None leaves it to the stream."""
-        times = Durations(
-            0,
-            execution.input_end_ns - execution.start_ns,
-            execution.infer_end_ns - execution.input_end_ns,
-            execution.end_ns - execution.infer_end_ns,
-        )
+        times = times_of(execution)
         self._statistics.record_execution(len(answers), sum(execution.rows), times, monotonic_ns())
         for stream, answer in zip(execution.streams, answers):
             if answer is not None:

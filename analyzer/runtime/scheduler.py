@@ -7,12 +7,13 @@ from functools import partial
 from time import monotonic_ns
 
 from analyzer.runtime.alarm import Alarm
+from analyzer.runtime.answering import Answering
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
 from analyzer.runtime.decoupled import Streams, refuse_unary
 from analyzer.runtime.instance import UNLOADED, Crew
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
-from analyzer.runtime.servable import Drained, Job, call_reply
+from analyzer.runtime.request import InferRequest, Reply
+from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
 
@@ -22,9 +23,6 @@ log = logging.getLogger(__name__)
 _LOOKAHEAD = 16
 """Executions handed over beyond those that can run, where each request goes alone: an instance then finds its next one
 waiting, and need not wake the loop for it. Batches go ahead only where they are full, see ``_can_send``."""
-
-
-_NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
 
 
 class ScheduledModel:
@@ -58,6 +56,7 @@ class ScheduledModel:
         self._wait: Wait | None = None
         self._is_dispatching = False  # or about to
         self._in_flight = Drained(loop)
+        self._answering = Answering(signature, statistics, self._in_flight)
         self._streams = Streams(signature, statistics, self._in_flight, loop) if decoupled else None
         self._alarm = Alarm(loop, self._dispatch) if policy.dynamic and policy.max_delay_ns else None
 
@@ -100,7 +99,7 @@ class ScheduledModel:
         if self._alarm is not None:
             self._alarm.close()
         while self._queue:
-            self._fail(self._queue.popleft(), UNLOADED, monotonic_ns())
+            self._answering.fail(self._queue.popleft(), UNLOADED, monotonic_ns())
             self._in_flight.leave(1)
         await self._crew.stop()
         if self._streams is not None:
@@ -151,70 +150,5 @@ class ScheduledModel:
             self._dispatch()
         if self._streams is not None:
             self._streams.executed(execution, answers)
-        elif len(jobs) == 1 and type(answers[0]) is dict and not self.signature.reshapes_outputs:
-            self._answer_alone(jobs[0], execution, answers[0])
         else:
-            self._answer(jobs, execution, answers)
-
-    def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
-        """``_answer`` for the one request of an execution that went well."""
-        now_ns, request, times = monotonic_ns(), job.request, _times(execution)
-        waited_ns = execution.start_ns - job.queued_ns
-        if job.spent is not None:
-            job.spent.add(waited_ns, times)
-        if request.requested:
-            outputs = {name: outputs[name] for name in request.requested}
-        statistics = self.statistics
-        statistics.record_requests(1, job.rows, now_ns - request.arrival_ns, waited_ns)
-        statistics.record_execution(1, job.rows, times, now_ns)
-        call_reply(job.reply, InferResponse(self.signature.model, statistics.version, request.id, outputs))
-        self._in_flight.leave(1)
-
-    def _answer(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
-        now_ns, start_ns, times = monotonic_ns(), execution.start_ns, _times(execution)
-        succeeded = rows = total_ns = queue_ns = 0
-        replies: list[tuple[Reply, InferResponse]] = []
-        model, version, reshapes = self.signature.model, self.statistics.version, self.signature.reshapes_outputs
-        for job, given in zip(jobs, answers):
-            answer = self._shaped(given, job.rows) if reshapes else given
-            if answer is None or isinstance(answer, InferError):
-                self._fail(job, answer or _NO_ANSWER, now_ns)
-                continue
-            request = job.request
-            succeeded += 1
-            rows += job.rows
-            total_ns += now_ns - request.arrival_ns
-            waited_ns = start_ns - job.queued_ns
-            queue_ns += waited_ns
-            if job.spent is not None:
-                job.spent.add(waited_ns, times)
-            if request.requested:
-                answer = {name: answer[name] for name in request.requested}
-            replies.append((job.reply, InferResponse(model, version, request.id, answer)))
-        if succeeded:
-            # Counted before anybody is told: who has an answer finds it in the statistics.
-            self.statistics.record_requests(succeeded, rows, total_ns, queue_ns)
-            self.statistics.record_execution(succeeded, sum(execution.rows), times, now_ns)
-        for reply, response in replies:
-            call_reply(reply, response)
-        self._in_flight.leave(len(jobs))
-
-    def _shaped(self, answer: Tensors | InferError | None, rows: int) -> Tensors | InferError | None:
-        """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
-        if answer is None or isinstance(answer, InferError):
-            return answer
-        try:
-            return self.signature.reshape_outputs(answer, rows)
-        except ValueError as error:
-            return InferError(
-                ErrorKind.INTERNAL, f"model '{self.signature.model}' gave an output of another shape: {error}"
-            )
-
-    def _fail(self, job: Job, error: InferError, now_ns: int) -> None:
-        self.statistics.record_failure(now_ns - job.request.arrival_ns)
-        call_reply(job.reply, error)
-
-
-def _times(execution: Execution) -> Durations:
-    input_end_ns, infer_end_ns = execution.input_end_ns, execution.infer_end_ns
-    return Durations(0, input_end_ns - execution.start_ns, infer_end_ns - input_end_ns, execution.end_ns - infer_end_ns)
+            self._answering.answer(jobs, execution, answers)

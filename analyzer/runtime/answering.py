@@ -1,0 +1,91 @@
+"""Executions that have ended to answers, counted before anybody is told."""
+
+from time import monotonic_ns
+
+from analyzer.runtime.backends.base import Answers, Execution
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply, Tensors
+from analyzer.runtime.servable import Drained, Job, call_reply
+from analyzer.runtime.signature import Signature
+from analyzer.runtime.statistics import Durations, Statistics
+
+_NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
+
+
+class Answering:
+    """The answers of one model version: in the shapes its clients see, in its statistics, out of its flight."""
+
+    def __init__(self, signature: Signature, statistics: Statistics, in_flight: Drained) -> None:
+        self._signature = signature
+        self._statistics = statistics
+        self._in_flight = in_flight
+
+    def answer(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
+        """Counts and replies to every job of an execution."""
+        if len(jobs) == 1 and type(answers[0]) is dict and not self._signature.reshapes_outputs:
+            self._answer_alone(jobs[0], execution, answers[0])
+        else:
+            self._answer_all(jobs, execution, answers)
+
+    def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
+        """``answer`` for the one request of an execution that went well."""
+        now_ns, request, times = monotonic_ns(), job.request, times_of(execution)
+        waited_ns = execution.start_ns - job.queued_ns
+        if job.spent is not None:
+            job.spent.add(waited_ns, times)
+        if request.requested:
+            outputs = {name: outputs[name] for name in request.requested}
+        statistics = self._statistics
+        statistics.record_requests(1, job.rows, now_ns - request.arrival_ns, waited_ns)
+        statistics.record_execution(1, job.rows, times, now_ns)
+        call_reply(job.reply, InferResponse(self._signature.model, statistics.version, request.id, outputs))
+        self._in_flight.leave(1)
+
+    def _answer_all(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
+        now_ns, start_ns, times = monotonic_ns(), execution.start_ns, times_of(execution)
+        succeeded = rows = total_ns = queue_ns = 0
+        replies: list[tuple[Reply, InferResponse]] = []
+        model, version, reshapes = self._signature.model, self._statistics.version, self._signature.reshapes_outputs
+        for job, given in zip(jobs, answers):
+            answer = self._shaped(given, job.rows) if reshapes else given
+            if answer is None or isinstance(answer, InferError):
+                self.fail(job, answer or _NO_ANSWER, now_ns)
+                continue
+            request = job.request
+            succeeded += 1
+            rows += job.rows
+            total_ns += now_ns - request.arrival_ns
+            waited_ns = start_ns - job.queued_ns
+            queue_ns += waited_ns
+            if job.spent is not None:
+                job.spent.add(waited_ns, times)
+            if request.requested:
+                answer = {name: answer[name] for name in request.requested}
+            replies.append((job.reply, InferResponse(model, version, request.id, answer)))
+        if succeeded:
+            # Counted before anybody is told: who has an answer finds it in the statistics.
+            self._statistics.record_requests(succeeded, rows, total_ns, queue_ns)
+            self._statistics.record_execution(succeeded, sum(execution.rows), times, now_ns)
+        for reply, response in replies:
+            call_reply(reply, response)
+        self._in_flight.leave(len(jobs))
+
+    def _shaped(self, answer: Tensors | InferError | None, rows: int) -> Tensors | InferError | None:
+        """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
+        if answer is None or isinstance(answer, InferError):
+            return answer
+        try:
+            return self._signature.reshape_outputs(answer, rows)
+        except ValueError as error:
+            return InferError(
+                ErrorKind.INTERNAL, f"model '{self._signature.model}' gave an output of another shape: {error}"
+            )
+
+    def fail(self, job: Job, error: InferError, now_ns: int) -> None:
+        self._statistics.record_failure(now_ns - job.request.arrival_ns)
+        call_reply(job.reply, error)
+
+
+def times_of(execution: Execution) -> Durations:
+    """The compute times of an execution that has ended."""
+    input_end_ns, infer_end_ns = execution.input_end_ns, execution.infer_end_ns
+    return Durations(0, input_end_ns - execution.start_ns, infer_end_ns - input_end_ns, execution.end_ns - infer_end_ns)
