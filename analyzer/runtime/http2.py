@@ -174,8 +174,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             stream_id, block, payload, offset = found
             self._open(Flag.END_HEADERS, stream_id, block)
             self._acknowledge(len(payload))
-            call = self._streams.get(stream_id)
-            if call is not None:
+            if (call := self._streams.get(stream_id)) is not None:
                 call.data(payload, True)
         return data[offset:]
 
