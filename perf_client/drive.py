@@ -218,7 +218,8 @@ def _ended_ns(load: Loop, window: Window, interrupted: asyncio.Event, clock: Clo
     """The end of the window, the interruption, or where a count decides it, when the next request would be due."""
     if isinstance(load, OpenLoop) and window.end_ns is None and not interrupted.is_set():
         return load.next_due_ns(window.start_ns)
-    return clock() if window.end_ns is None else min(clock(), window.end_ns)
+    now_ns = max(clock(), window.start_ns)
+    return now_ns if window.end_ns is None else min(now_ns, window.end_ns)
 
 
 async def _end_sequences(prepared: _Prepared) -> None:
@@ -245,6 +246,8 @@ async def _send(prepared: _Prepared, window: Window, interrupted: asyncio.Event,
         load.start(prepared.share.of(times))
     elif isinstance(load, ClosedLoop):
         await _pause_until(window.start_ns, interrupted, clock)
+        if interrupted.is_set():
+            return
         if profile.request_count is not None and profile.warmup_s:
             load.start(None)
             await _pause_until(window.warm_ns, interrupted, clock)

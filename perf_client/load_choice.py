@@ -33,6 +33,7 @@ _KINDS = (
 _RATES = ("--request-rate-range", "--request-rate-ramp", "--request-rate-bursts")
 _FILES = ("--request-intervals", "--trace", "--fixed-schedule")
 _CLOSED = ("--concurrency-range", "--periodic-concurrency-range")
+_LAST_ID = 2**62
 _FIXED = Levels("fixed", 1.0, 1.0, 1.0)
 
 
@@ -204,6 +205,6 @@ def _id_range(text: str) -> tuple[int, int | None]:
         found = int(start), int(end) if end else None
     except ValueError:
         raise bad from None
-    if found[0] < 1 or (found[1] is not None and found[1] <= found[0]):
+    if found[0] < 1 or (found[1] is not None and not found[0] < found[1] <= _LAST_ID):
         raise bad
     return found

@@ -119,7 +119,7 @@ def _kept_up(window: Window) -> tuple[Verdict, str]:
     """Of a load that changes by design: was work left undone? What latency and backlog do meanwhile is its doing.
 
     Left undone is what waits all through the last quarter, however the load falls or rests in it, beyond what Little's
-    law expects of answers that take thrice as long as those of the quicker quarter did.
+    law expects of answers that take thrice as long as in the quickest twentieth of the run.
     """
     if not window.open_loop:
         return "kept up", "what is in flight changes by design, so no trend is judged"
@@ -127,14 +127,14 @@ def _kept_up(window: Window) -> tuple[Verdict, str]:
     if lost >= max(MATERIAL_GROWTH * window.offered, 1):
         return "overloaded", f"{lost} of {window.offered} requests timed out or met the in-flight cap"
     latency_ns = taken(window.done_ns - window.due_ns, window.answered)
-    if not len(latency_ns):
-        return "too short", "no request was answered"
+    if len(latency_ns) < FEWEST_REQUESTS:
+        return "too short", f"{len(latency_ns)} requests were answered; a verdict takes at least {FEWEST_REQUESTS}"
     quarter_ns = (window.to_ns - window.from_ns) / 4
     waiting = int(
         backlog_at(window.due_ns, window.done_ns, np.linspace(window.to_ns - quarter_ns, window.to_ns, FINE_BINS)).min()
     )
     rate_ns = np.count_nonzero(window.due_ns >= window.to_ns - quarter_ns) / quarter_ns
-    expected = 3 * rate_ns * float(np.quantile(latency_ns, 0.25))
+    expected = 3 * rate_ns * min(float(part.mean()) for part in np.array_split(latency_ns, BATCHES))
     if waiting > max(expected, MATERIAL_GROWTH * window.offered, FEWEST_WAITING):
         return "overloaded", f"in the last quarter never fewer than {waiting} requests waited for their answers"
     return "kept up", "no backlog was left; a trend is not judged, since the load changes by design"

@@ -37,6 +37,7 @@ class Exchange:
 class ScriptedServer:
     script: Script
     model: str = "scripted"
+    others: tuple[str, ...] = ()
     inputs: list[dict[str, object]] = field(
         default_factory=lambda: [{"name": "INPUT0", "datatype": "FP32", "shape": [4]}]
     )
@@ -85,8 +86,8 @@ class ScriptedServer:
             found = self.statistics(model)
         elif path.endswith("/config"):
             found = self.config
-        elif model == self.model:
-            found = {"name": self.model, "inputs": self.inputs, "outputs": self.outputs}
+        elif model in (self.model, *self.others):
+            found = {"name": model, "inputs": self.inputs, "outputs": self.outputs}
         else:
             found = None
         if found is None:

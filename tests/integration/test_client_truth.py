@@ -1,6 +1,7 @@
 """The load generator against servers that do what a script says and log it: what it reports must be what they did."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -211,7 +212,7 @@ def test_levels_measured_before_the_server_died_are_reported(tmp_path):
     [
         (["-u", "127.0.0.1:1"], 5, "127.0.0.1:1"),
         (["--concurrency-range", "4:1"], 2, "1:4"),
-        (["--streaming"], 2, "--streaming"),
+        (["--streaming"], 2, "streaming needs -i grpc"),
     ],
 )
 def test_a_mistake_ends_with_one_sentence_and_its_exit_code(flags, code, says, capsys):
@@ -258,3 +259,31 @@ def test_no_answer_at_all_has_its_own_exit_code(tmp_path, capsys):
     with running(Script([0.001], fail_every=1), tmp_path) as server:
         assert main(["-m", "m", "-u", server.url, "--request-count", "60"]) == 5
     assert "Failures, http 500: 60 of 60" in capsys.readouterr().out
+
+
+def test_a_full_disk_takes_no_result_off_the_screen(tmp_path):
+    files = ["-f", "/dev/full", "--profile-export-file", str(tmp_path / "requests.json")]
+    code, out, err, log = command(Script([0.001]), tmp_path, "--concurrency-range", "2", "--duration", "0.3", *files)
+    result, columns = result_of(tmp_path)
+    assert code == 6
+    assert err.count("\n") == 1
+    assert "/dev/full (No space left on device)" in err
+    assert f"Request count: {result.response.count}" in out
+    assert "Concurrency: 2, throughput: " in out
+    assert len(columns) == len(log.arrived_ns)
+    assert json.loads((tmp_path / "requests.json").read_text())["experiments"]
+
+
+def test_a_terminal_sees_the_run_go_on_and_a_file_does_not(tmp_path):
+    ours, theirs = os.openpty()
+    script = Script([0.001])
+    with running(script, tmp_path) as server:
+        argv = [sys.executable, "-m", "perf_client", "-m", "m", "-u", server.url, "--duration", "1.2"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=theirs, cwd=ROOT) as client:
+            assert client.wait(60) in (0, 7)
+    os.set_blocking(ours, False)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert 1 <= shown.count("in flight") <= 3
+    assert shown.endswith("\r\x1b[K")

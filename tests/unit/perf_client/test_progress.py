@@ -1,8 +1,11 @@
+import os
+from contextlib import suppress
 from io import StringIO
 
 import msgspec
 
 from perf_client.progress import Progress, describe
+from perf_client.watch import Tick
 from tests.fakes import recorded
 
 
@@ -32,3 +35,26 @@ def test_levels_are_described_by_what_ends_them():
     profile = msgspec.structs.replace(recorded.OPEN, warmup_s=1.5)
     assert describe(profile) == "100 requests/s, 6.5 s"
     assert describe(msgspec.structs.replace(profile, request_count=300)) == "100 requests/s, 300 requests"
+
+
+def test_the_line_tells_how_far_the_run_is():
+    terminal = Terminal()
+    progress = Progress(terminal)
+    progress.begin(recorded.CLOSED)
+    progress.tick(Tick(elapsed_s=0.5, done_count=100, in_flight=4))
+    progress.tick(Tick(elapsed_s=1.0, done_count=400, in_flight=3))
+    assert terminal.getvalue().endswith("concurrency 4, 5 s: 1.0 s, 400 requests done, 600/s now, 3 in flight")
+
+
+def test_a_terminal_that_is_held_up_is_not_waited_for():
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as keeper:
+        progress = Progress(terminal)
+        os.set_blocking(terminal.fileno(), False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(terminal.fileno(), b"x" * 1000)
+        os.set_blocking(terminal.fileno(), True)
+        progress.tick(Tick(elapsed_s=0.5, done_count=1, in_flight=1))
+        os.set_blocking(keeper.fileno(), False)
+        assert b"requests done" not in b"".join(iter(keeper.read, None))
