@@ -22,6 +22,9 @@ HARMLESS = (
     "dynamic_batching.default_priority_level",
     "dynamic_batching.priority_queue_policy",
     "input.format",
+    "sequence_batching.oldest.preserve_ordering",
+    "sequence_batching.state.use_same_buffer_for_input_output",
+    "sequence_batching.state.use_growable_memory",
     "instance_group.rate_limiter",
     "instance_group.profile",
     "instance_group.host_policy",
@@ -35,7 +38,7 @@ HARMLESS = (
 
 # Without these a request would be answered otherwise than the configuration says.
 CHANGING = (
-    "sequence_batching",
+    "sequence_batching.iterative_sequence",
     "input.is_shape_tensor",
     "input.allow_ragged_batch",
     "input.is_non_linear_format_io",
@@ -78,6 +81,10 @@ def validate(config: model_config_pb2.ModelConfig) -> None:
                 raise ModelError(
                     f"model '{name}' has preferred_batch_size {size}; it must be from 1 to {config.max_batch_size}"
                 )
+    if config.HasField("sequence_batching") and config.model_transaction_policy.decoupled:
+        raise ModelError(
+            f"model '{name}' sets sequence_batching and a decoupled policy; this runtime takes one of both"
+        )
     for group in config.instance_group:
         if group.count < 0:
             raise ModelError(f"model '{name}' has an instance_group with count {group.count}; it must be 1 or more")

@@ -16,9 +16,15 @@ from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
 from analyzer.runtime.scheduler import ScheduledModel
+from analyzer.runtime.seats import DirectPolicy
+from analyzer.runtime.sequence_tensors import read_sequence_tensors
+from analyzer.runtime.sequences import SequenceModel, SequencePolicy
 from analyzer.runtime.servable import Servable
-from analyzer.runtime.signature import make_signature
+from analyzer.runtime.signature import Signature, make_signature
 from analyzer.runtime.statistics import Statistics
+
+_SEQUENCE_IDLE_US = 1_000_000
+"""How long a sequence may be idle where its model's configuration doesn't say; Triton's default."""
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +105,35 @@ async def _build_version(
         steps = read_steps(files.config)
         check_steps(files.name, signature, steps, lookup)
         return Ensemble(signature, statistics, steps, lookup, loop)
-    crew = await _start_crew(prepared.backend, files, loop)
+    if files.config.HasField("sequence_batching"):
+        return await _build_sequences(prepared.backend, files, signature, statistics, loop)
+    crew = await _start_crew(prepared.backend, files, list(placements(files)), loop)
     decoupled = files.config.model_transaction_policy.decoupled
     return ScheduledModel(signature, statistics, make_policy(files.config), crew, loop, decoupled=decoupled)
 
 
-async def _start_crew(backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop) -> Crew:
-    wanted = list(placements(files))
+async def _build_sequences(
+    backend: Backend,
+    files: ModelFiles,
+    signature: Signature,
+    statistics: Statistics,
+    loop: asyncio.AbstractEventLoop,
+) -> SequenceModel:
+    tensors = await asyncio.to_thread(read_sequence_tensors, files.config, files.model_dir)
+    crews: list[Crew] = []
+    try:
+        for placement in placements(files):
+            crews.append(await _start_crew(backend, files, [placement], loop))
+    except BaseException:
+        for crew in crews:
+            await crew.stop()
+        raise
+    return SequenceModel(signature, statistics, make_sequence_policy(files.config), tensors, crews=crews, loop=loop)
+
+
+async def _start_crew(
+    backend: Backend, files: ModelFiles, wanted: list[Placement], loop: asyncio.AbstractEventLoop
+) -> Crew:
     try:
         if backend.runs_inline(files):
             return InlineCrew(wanted[0].name, backend.load(files, wanted[0]))
@@ -138,6 +166,23 @@ def make_policy(config: model_config_pb2.ModelConfig) -> BatchPolicy:
         preferred_sizes=tuple(sorted(set(batching.preferred_batch_size))),
         max_delay_ns=batching.max_queue_delay_microseconds * 1_000,
     )
+
+
+def make_sequence_policy(config: model_config_pb2.ModelConfig) -> SequencePolicy:
+    """The sequence batching policy that a configuration states; direct where it names no strategy."""
+    batching, rows = config.sequence_batching, max(1, config.max_batch_size)
+    idle_ns = (batching.max_sequence_idle_microseconds or _SEQUENCE_IDLE_US) * 1_000
+    oldest = batching.oldest
+    policy = BatchPolicy(
+        max_batch_size=rows,
+        dynamic=config.max_batch_size > 0,
+        preferred_sizes=tuple(sorted(set(oldest.preferred_batch_size))),
+        max_delay_ns=oldest.max_queue_delay_microseconds * 1_000,
+    )
+    if batching.HasField("oldest"):
+        return SequencePolicy(max(1, oldest.max_candidate_sequences), idle_ns, None, policy)
+    delay_ns = batching.direct.max_queue_delay_microseconds * 1_000
+    return SequencePolicy(rows, idle_ns, DirectPolicy(rows, delay_ns, batching.direct.minimum_slot_utilization), policy)
 
 
 def _complete_groups(config: model_config_pb2.ModelConfig, backend: Backend | None) -> None:

@@ -6,6 +6,7 @@ SERVER_NAME = "serving-analyzer"
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "sequence",
     "statistics",
     "model_configuration",
     "model_repository",

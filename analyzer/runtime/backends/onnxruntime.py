@@ -13,6 +13,7 @@ from analyzer.runtime.backends.tensor_batch import TensorBatch
 from analyzer.runtime.devices import gpu_count
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of
 from analyzer.runtime.request import Tensors
+from analyzer.runtime.sequence_tensors import added_inputs, added_outputs
 
 DEFAULT_MAX_BATCH_SIZE = 4
 """What Triton gives a model that can batch and whose configuration doesn't say how much."""
@@ -54,9 +55,12 @@ class OnnxRuntimeBackend:
         if batches and not config.max_batch_size:
             config.max_batch_size = DEFAULT_MAX_BATCH_SIZE
             config.dynamic_batching.SetInParent()
+        added = added_inputs(config).keys() | added_outputs(config).keys()
         for listed, found in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
             if not listed:
                 for tensor in found:
+                    if tensor.name in added:
+                        continue
                     _describe(files, tensor, listed.add(), skip=int(batches))
 
     def default_kind(self) -> str:
@@ -72,6 +76,7 @@ class OnnxRuntimeBackend:
         _check_provider(placement, session)
         _check_names(files, session)
         outputs = {output.name: datatype_of(output.data_type) for output in files.config.output}
+        outputs |= added_outputs(files.config)
         check = OutputCheck(files.name, {name: NUMPY_DTYPES[datatype] for name, datatype in outputs.items()})
         texts = [tensor.name for tensor in session.get_inputs() if _DATATYPES.get(tensor.type) == "BYTES"]
         return TensorBatch(_OnnxInstance(session, list(outputs), texts), check)
@@ -213,7 +218,7 @@ def _check_names(files: ModelFiles, session: Any) -> None:
                     f"its config.pbtxt says {datatype}"
                 )
     required = {tensor.name for tensor in session.get_inputs()}
-    absent = sorted(required - {item.name for item in files.config.input})
+    absent = sorted(required - {item.name for item in files.config.input} - added_inputs(files.config).keys())
     if absent:
         raise ModelError(f"model '{files.name}' needs the input '{absent[0]}', which its config.pbtxt leaves out")
 

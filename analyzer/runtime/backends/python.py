@@ -30,10 +30,21 @@ from analyzer.runtime.backends.base import (
 )
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
 from analyzer.runtime.message_dict import message_dict
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Parameters, Tensors
+from analyzer.runtime.sequence_tensors import added_outputs
 
 _IMPORTING = threading.Lock()
 _MODULE_NUMBERS = itertools.count()
+
+_RESERVED = (
+    "sequence_id",
+    "sequence_start",
+    "sequence_end",
+    "priority",
+    "timeout",
+    "triton_enable_empty_final_response",
+)
+"""Parameters that mean something to the server, so a model doesn't find them among its own, as in Triton."""
 
 _KINDS = {
     pb_utils.TritonError.NOT_FOUND: ErrorKind.NOT_FOUND,
@@ -83,7 +94,9 @@ class _PythonInstance:
         self._model = model
         self._outputs = tuple(output.name for output in files.config.output)
         dtypes = {output.name: NUMPY_DTYPES[datatype_of(output.data_type)] for output in files.config.output}
-        self._dtypes = dtypes
+        added = added_outputs(files.config)
+        self._states = tuple(added)
+        self._dtypes = dtypes | {name: NUMPY_DTYPES[datatype] for name, datatype in added.items()}
         self._is_decoupled = files.config.model_transaction_policy.decoupled
 
     def execute(self, execution: Execution) -> Answers:
@@ -127,8 +140,8 @@ class _PythonInstance:
             requested_output_names=request.requested or self._outputs,
             model_name=self._files.name,
             model_version=self._files.version,
-            parameters=request.parameters,
             sender=sender,
+            **(_sequence(request.parameters) if request.parameters else {}),
         )
 
     def _unwrap(self, request: InferRequest, response: Any) -> Tensors | InferError:
@@ -141,7 +154,7 @@ class _PythonInstance:
         for name, array in given.items():
             if array.dtype.kind in "OSU":
                 given[name] = _bytes_array(array)
-        wanted = request.requested or self._outputs
+        wanted = (*(request.requested or self._outputs), *self._states)
         try:
             return OutputCheck(self._files.name, {name: self._dtypes[name] for name in wanted}).select(given)
         except InferError as wrong:
@@ -149,6 +162,15 @@ class _PythonInstance:
 
     def _nonsense(self, what: str) -> InferError:
         return InferError(ErrorKind.INTERNAL, f"model '{self._files.name}': {what}")
+
+
+def _sequence(parameters: Parameters) -> dict[str, Any]:
+    """The parameters that the server itself knows as what a model asks for by name, and the rest."""
+    identity = parameters.get("sequence_id", 0)
+    flags = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START if parameters.get("sequence_start") else 0
+    flags |= pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END if parameters.get("sequence_end") else 0
+    own = {name: value for name, value in parameters.items() if name not in _RESERVED}
+    return {"correlation_id": identity, "flags": flags, "timeout": parameters.get("timeout", 0), "parameters": own}
 
 
 def _import_model(files: ModelFiles, path: Path) -> ModuleType:

@@ -112,7 +112,7 @@ def test_harmless_fields_are_named(text: str, ignored: list[str]):
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ("sequence_batching { }", "sequence_batching"),
+        ("sequence_batching { iterative_sequence: true }", "sequence_batching.iterative_sequence"),
         ('input { name: "C" allow_ragged_batch: true }', "input.allow_ragged_batch"),
         ("batch_input { }", "batch_input"),
         (
