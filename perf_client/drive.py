@@ -44,6 +44,9 @@ SERVER_GONE = "the server was gone at the end of the run"
 _LEAD_NS = 5_000_000
 """Between the decision to start and the schedule's zero, so that the first requests can be on time."""
 
+_CATCH_UP_S = 1.0
+"""At most, for requests that are due at the end of an open loop and have not left: sent late, they count so."""
+
 _FAREWELL_S = 2.0
 """At most, for the ends of sequences after the run."""
 
@@ -259,6 +262,8 @@ async def _send(prepared: _Prepared, window: Window, interrupted: asyncio.Event,
         await _first_of(load.drained, interrupted)
     else:
         await _pause_until(window.end_ns, interrupted, clock)
+        if isinstance(load, OpenLoop) and not interrupted.is_set():
+            await load.catch_up(_CATCH_UP_S)
 
 
 async def _pause_until(at_ns: int, interrupted: asyncio.Event, clock: Clock) -> None:

@@ -1,13 +1,15 @@
 """The open loop: requests leave by a schedule, whatever the server does."""
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator
 
 from perf_client.loop import RETRY_FIRST_S, Loop
-from perf_client.record import NEVER, Recorder
+from perf_client.record import NEVER, NOT_SENT, Recorder
 from perf_client.timer import PreciseTimer
 from perf_client.transports.base import Clock, Connection, Transport
 
+_LOOK_S = 0.001
 _BURST = 64
 """Requests sent in one go before answers are read again, when the schedule is behind."""
 
@@ -52,7 +54,7 @@ class OpenLoop(Loop):
         try:
             self._due_ns = next(self._schedule)
         except StopIteration:
-            self.stop_sending()
+            self._end()
             return
         if self._timer is not None:
             self._timer.arm(self._due_ns)
@@ -74,8 +76,7 @@ class OpenLoop(Loop):
             following = next(self._schedule, None)
             if following is None:
                 self._due_ns = due_ns
-                timer.close()
-                self.stop_sending()
+                self._end()
                 return
             due_ns = following
         self._due_ns = due_ns
@@ -156,7 +157,21 @@ class OpenLoop(Loop):
             self._recorder.add(self._waiting.popleft(), NEVER, NEVER, self._clock(), code)
         super().give_up(failure)
 
+    async def catch_up(self, limit_s: float) -> None:
+        """Let what is due and late leave yet, for so long at most; only at the end of a schedule that ends."""
+        until_ns = self._clock() + int(limit_s * 1e9)
+        while self._sending and self._clock() < until_ns:
+            await asyncio.sleep(_LOOK_S)
+
     def stop_sending(self) -> None:
+        """What is due and has not left has failed, by the load generator's own fault."""
+        due_ns: int | None = self._due_ns
+        while self._sending and due_ns is not None and due_ns <= (now_ns := self._clock()):
+            self._recorder.add(due_ns, NEVER, NEVER, now_ns, self._recorder.code(NOT_SENT))
+            due_ns = next(self._schedule, None)
+        self._end()
+
+    def _end(self) -> None:
         if self._timer is not None:
             self._timer.close()
         super().stop_sending()

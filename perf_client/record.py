@@ -26,6 +26,9 @@ FORMAT_VERSION = 1
 NEVER = -1
 """Stands in ``sent_ns`` and ``first_byte_ns`` of a request that failed before it got that far."""
 
+NOT_SENT = "not sent in time"
+"""The failure class of requests that the load generator was too slow for."""
+
 OK = 0
 """Failure code of a request that was answered."""
 

@@ -18,7 +18,7 @@ from perf_client.headers import without_secrets
 from perf_client.parts import Counted, by_model, by_stream, failures_by_class
 from perf_client.profile import ClientCost, Latency, LoadProfile, LoadResult, ScheduleLag
 from perf_client.reconcile import check_counts
-from perf_client.record import NEVER, OK, Columns, RunFacts
+from perf_client.record import NEVER, NOT_SENT, OK, Columns, RunFacts
 from perf_client.server_metrics import metrics_between
 from perf_client.server_statistics import between
 from perf_client.steady import Window, verdict, warmup_cut_ns
@@ -43,6 +43,7 @@ def summarize(
     part = Counted(from_ns, to_ns, counted)
     driven = {share.model for share in profile.shares}
     lag = _schedule_lag(columns, counted) if window.open_loop else None
+    failures = failures_by_class(columns, counted)
     ended_ns = taken(columns.last_byte_ns, columns.failure == OK)
     said, reason = verdict(window)
     return LoadResult(
@@ -58,11 +59,17 @@ def summarize(
         first_byte=latency(taken(columns.first_byte_ns - columns.sent_ns, answered), percents),
         verdict=said,
         verdict_reason=reason,
-        client=_client_cost(facts, response, lag, in_process=profile.service == "in_process"),
+        client=_client_cost(
+            facts,
+            response,
+            lag,
+            in_process=profile.service == "in_process",
+            unsent_count=failures.get(NOT_SENT, 0),
+        ),
         offered_per_second=_offered_per_second(window) if window.open_loop else None,
         schedule_lag=lag,
         dropped_count=len(window.dropped_ns),
-        failures=(failures := failures_by_class(columns, counted)),
+        failures=failures,
         failure_examples={name: text for name, text in facts.failure_examples.items() if name in failures},
         failure_adjusted_ns=_failure_adjusted(window, percents),
         server=between(facts.server, from_ns, to_ns),
@@ -134,12 +141,16 @@ def _schedule_lag(columns: Columns, counted: Flags) -> ScheduleLag | None:
     )
 
 
-def _client_cost(facts: RunFacts, response: Latency | None, lag: ScheduleLag | None, *, in_process: bool) -> ClientCost:
+def _client_cost(
+    facts: RunFacts, response: Latency | None, lag: ScheduleLag | None, *, in_process: bool, unsent_count: int
+) -> ClientCost:
     """In process the time used is mostly the server's, and neither can be blamed for the other's."""
     ratio = facts.cpu_s / facts.wall_s if facts.wall_s > 0 else 0.0
     punctual = lag if not facts.waited_for_slot else None
     reason = ""
-    if not in_process:
+    if unsent_count:
+        reason = f"{unsent_count} requests were due and not sent in time by the load generator"
+    elif not in_process:
         busiest = facts.busiest_cpu_ratio or ratio
         reason = _bound_by_lateness(response, punctual) if punctual else _bound_by_cpu(busiest)
     return ClientCost(

@@ -284,3 +284,31 @@ def test_waiting_requests_time_out_too():
         loop.close()
 
     play(scene)
+
+
+def test_what_is_due_at_the_end_and_has_not_left_has_failed():
+    async def scene() -> None:
+        rig = Rig(PlayedTransport())
+        loop = rig.open()
+        await loop.open_first(1)
+        loop.start(iter([1, 2, 3, 1 << 60]))  # and the event loop does not come round to send them
+        loop.stop_sending()
+        assert rig.outcomes() == ["not sent in time"] * 3
+        assert loop.drained.is_set()
+
+    play(scene)
+
+
+def test_late_requests_may_still_leave_at_the_end():
+    async def scene() -> None:
+        rig = Rig(PlayedTransport())
+        loop = rig.open()
+        await loop.open_first(2)
+        loop.start(iter([1, 2]))
+        await loop.catch_up(limit_s=10.0)
+        assert rig.transport.in_flight() == 2
+        loop.stop_sending()
+        assert rig.outcomes() == []
+        loop.close()
+
+    play(scene)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perf_client.profile import LoadResult
-from perf_client.record import NEVER
+from perf_client.record import NEVER, NOT_SENT
 from perf_client.summarize import summarize
 from tests.fakes import queues, recorded
 
@@ -161,3 +161,12 @@ def test_every_request_due_in_the_window_is_counted_once(cut_s, count):
     due = int(np.count_nonzero((seen[0] >= result.counted_from_ns) & (seen[0] < 5 * SECOND_NS)))
     answered = result.response.count if result.response else 0
     assert result.request_count == due == answered + sum(result.failures.values())
+
+
+def test_requests_that_the_load_generator_did_not_send_in_time_make_it_the_limit():
+    due = np.arange(1000, dtype=np.int64) * 1_000_000
+    columns = recorded.columns((due, due + 500_000), failures={998: NOT_SENT, 999: NOT_SENT})
+    result = summarize(recorded.OPEN, columns, recorded.facts(10**9))
+    assert result.client.bound
+    assert result.client.reason.startswith("2 requests were due and not sent in time")
+    assert result.failures == {NOT_SENT: 2}
