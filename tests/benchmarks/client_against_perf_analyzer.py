@@ -22,7 +22,6 @@ LOADS: tuple[Concurrency | RequestRate, ...] = (
     Concurrency(in_flight=1),
     Concurrency(in_flight=8),
     Concurrency(in_flight=32),
-    RequestRate(per_second=1_000.0),
     RequestRate(per_second=5_000.0),
     RequestRate(per_second=20_000.0),
 )
