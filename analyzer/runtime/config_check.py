@@ -17,10 +17,6 @@ HARMLESS = (
     "optimization.output_pinned_memory",
     "optimization.gather_kernel_buffer_threshold",
     "optimization.eager_batching",
-    "dynamic_batching.preserve_ordering",
-    "dynamic_batching.priority_levels",
-    "dynamic_batching.default_priority_level",
-    "dynamic_batching.priority_queue_policy",
     "input.format",
     "sequence_batching.oldest.preserve_ordering",
     "sequence_batching.state.use_same_buffer_for_input_output",
@@ -50,10 +46,10 @@ CHANGING = (
     "model_operations.op_library_filename",
     "model_repository_agents.agents",
     "cc_model_filenames",
-    "dynamic_batching.default_queue_policy.timeout_action",
-    "dynamic_batching.default_queue_policy.default_timeout_microseconds",
-    "dynamic_batching.default_queue_policy.max_queue_size",
 )
+
+
+_PRIORITY_LIMIT = 1000
 
 
 def ignored_fields(config: model_config_pb2.ModelConfig) -> list[str]:
@@ -76,6 +72,7 @@ def validate(config: model_config_pb2.ModelConfig) -> None:
     if config.HasField("dynamic_batching"):
         if config.max_batch_size == 0:
             raise ModelError(f"model '{name}' asks for dynamic_batching, which needs a max_batch_size of 1 or more")
+        _validate_priorities(name, config.dynamic_batching)
         for size in config.dynamic_batching.preferred_batch_size:
             if not 0 < size <= config.max_batch_size:
                 raise ModelError(
@@ -88,6 +85,17 @@ def validate(config: model_config_pb2.ModelConfig) -> None:
     for group in config.instance_group:
         if group.count < 0:
             raise ModelError(f"model '{name}' has an instance_group with count {group.count}; it must be 1 or more")
+
+
+def _validate_priorities(model: str, batching: model_config_pb2.ModelDynamicBatching) -> None:
+    levels, default = batching.priority_levels, batching.default_priority_level
+    if levels > _PRIORITY_LIMIT:
+        raise ModelError(f"model '{model}' has {levels} priority_levels; at most {_PRIORITY_LIMIT} are supported")
+    if levels and not 1 <= default <= levels:
+        raise ModelError(f"model '{model}' has default_priority_level {default}; it must be from 1 to {levels}")
+    for level in batching.priority_queue_policy:
+        if not 1 <= level <= levels:
+            raise ModelError(f"model '{model}' has a priority_queue_policy for level {level}, which it has not")
 
 
 def _validate_tensors(model: str, field: str, tensors: Iterable[model_config_pb2.ModelInput]) -> None:

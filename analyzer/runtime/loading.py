@@ -15,7 +15,8 @@ from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
-from analyzer.runtime.scheduler import ScheduledModel
+from analyzer.runtime.policy_queue import QueuePolicies, QueuePolicy
+from analyzer.runtime.scheduler import Queueing, ScheduledModel
 from analyzer.runtime.seats import DirectPolicy
 from analyzer.runtime.sequence_tensors import read_sequence_tensors
 from analyzer.runtime.sequences import SequenceModel, SequencePolicy
@@ -109,7 +110,8 @@ async def _build_version(
         return await _build_sequences(prepared.backend, files, signature, statistics, loop)
     crew = await _start_crew(prepared.backend, files, list(placements(files)), loop)
     decoupled = files.config.model_transaction_policy.decoupled
-    return ScheduledModel(signature, statistics, make_policy(files.config), crew, loop, decoupled=decoupled)
+    policy, queueing = make_policy(files.config), make_queueing(files.config)
+    return ScheduledModel(signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing)
 
 
 async def _build_sequences(
@@ -165,6 +167,27 @@ def make_policy(config: model_config_pb2.ModelConfig) -> BatchPolicy:
         dynamic=config.HasField("dynamic_batching"),
         preferred_sizes=tuple(sorted(set(batching.preferred_batch_size))),
         max_delay_ns=batching.max_queue_delay_microseconds * 1_000,
+    )
+
+
+def make_queueing(config: model_config_pb2.ModelConfig) -> Queueing:
+    """Priority levels, a policy for each, and whether answers keep the order of their requests."""
+    batching = config.dynamic_batching
+    levels = max(1, batching.priority_levels)
+    own = batching.priority_queue_policy
+    policies = QueuePolicies(
+        tuple(_queue_policy(own.get(level, batching.default_queue_policy)) for level in range(1, levels + 1)),
+        batching.default_priority_level or 1,
+    )
+    return Queueing(None if policies.is_plain else policies, batching.preserve_ordering)
+
+
+def _queue_policy(stated: model_config_pb2.ModelQueuePolicy) -> QueuePolicy:
+    return QueuePolicy(
+        timeout_ns=stated.default_timeout_microseconds * 1_000,
+        may_override=stated.allow_timeout_override,
+        delays=stated.timeout_action == model_config_pb2.ModelQueuePolicy.DELAY,
+        max_size=stated.max_queue_size,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
 
@@ -11,8 +12,10 @@ from analyzer.runtime.answering import Answering
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
 from analyzer.runtime.decoupled import Streams, refuse_unary
+from analyzer.runtime.in_order import InOrder
 from analyzer.runtime.instance import UNLOADED, Crew
-from analyzer.runtime.request import InferRequest, Reply
+from analyzer.runtime.policy_queue import PolicyQueue, QueueFull, QueuePolicies, WrongParameter
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
@@ -23,6 +26,17 @@ log = logging.getLogger(__name__)
 _LOOKAHEAD = 16
 """Executions handed over beyond those that can run, where each request goes alone: an instance then finds its next one
 waiting, and need not wake the loop for it. Batches go ahead only where they are full, see ``_can_send``."""
+
+
+_TOO_LATE = InferError(ErrorKind.UNAVAILABLE, "Request timeout expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """What a configuration says of the queue beyond first in, first out."""
+
+    policies: QueuePolicies | None = None
+    preserves_order: bool = False
 
 
 class ScheduledModel:
@@ -41,6 +55,7 @@ class ScheduledModel:
         loop: asyncio.AbstractEventLoop,
         *,
         decoupled: bool = False,
+        queueing: Queueing = Queueing(),
     ) -> None:
         self.signature = signature
         self.statistics = statistics
@@ -50,7 +65,11 @@ class ScheduledModel:
         self._free = crew.size if policy.dynamic else crew.size + _LOOKAHEAD
         self._ahead = crew.size if policy.dynamic else 0
         self._loop = loop
-        self._queue: deque[Job] = deque()
+        policies = queueing.policies
+        self._queue: deque[Job] | PolicyQueue[Job] = deque() if policies is None else PolicyQueue(policies)
+        self._expiry = Alarm(loop, self._expire) if policies is not None and policies.has_timeouts else None
+        self._is_expiring = False  # or about to
+        self._in_order = InOrder() if queueing.preserves_order else None
         self._queued_rows = 0
         self._sent: list[Execution] = []  # those of a model that batches, begun or waiting in the crew's inbox
         self._wait: Wait | None = None
@@ -58,6 +77,7 @@ class ScheduledModel:
         self._in_flight = Drained(loop)
         self._answering = Answering(signature, statistics, self._in_flight)
         self._streams = Streams(signature, statistics, self._in_flight, loop) if decoupled else None
+        self._queueing_is_plain = policies is None and self._in_order is None
         self._alarm = Alarm(loop, self._dispatch) if policy.dynamic and policy.max_delay_ns else None
 
     @property
@@ -74,7 +94,10 @@ class ScheduledModel:
         if self._streams is not None and not request.accepts_stream:
             raise refuse_unary(self.signature.model)
         rows, shape_key = self.signature.check(request)
-        self._queue.append(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+        if self._queueing_is_plain:
+            self._queue.append(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+        else:
+            self._enqueue(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
         self._queued_rows += rows
         self._in_flight.count += 1
         if self._is_dispatching or not self._can_send():
@@ -84,6 +107,35 @@ class ScheduledModel:
             return
         self._is_dispatching = True
         self._loop.call_soon(self._dispatch)
+
+    def _enqueue(self, job: Job) -> None:
+        """Where a policy has a say in who is queued and answered when."""
+        try:
+            self._queue.append(job)
+        except QueueFull:
+            self.statistics.record_failure(monotonic_ns() - job.request.arrival_ns)
+            raise InferError(ErrorKind.UNAVAILABLE, "Exceeds maximum queue size") from None
+        except WrongParameter as error:
+            raise InferError(ErrorKind.INVALID_ARGUMENT, str(error)) from None
+        if self._in_order is not None:
+            job.reply = self._in_order.ticket(job.reply)
+        if self._expiry is not None and not self._is_expiring:
+            self._is_expiring = True
+            self._loop.call_soon(self._expire)
+
+    def _expire(self) -> None:
+        """Refuses what has waited too long, and sets the alarm for what comes next."""
+        self._is_expiring = False
+        if self._expiry is None or not isinstance(self._queue, PolicyQueue):
+            return
+        now_ns = monotonic_ns()
+        rejected, next_ns = self._queue.expire(now_ns)
+        for job in rejected:
+            self._queued_rows -= job.rows
+            self._answering.fail(job, _TOO_LATE, now_ns)
+        self._in_flight.leave(len(rejected))
+        if next_ns is not None:
+            self._expiry.set(next_ns)
 
     def _can_send(self) -> bool:
         """True where an instance is idle, or is to find its next batch waiting.
@@ -98,6 +150,8 @@ class ScheduledModel:
     async def close(self) -> None:
         if self._alarm is not None:
             self._alarm.close()
+        if self._expiry is not None:
+            self._expiry.close()
         while self._queue:
             self._answering.fail(self._queue.popleft(), UNLOADED, monotonic_ns())
             self._in_flight.leave(1)
@@ -109,6 +163,8 @@ class ScheduledModel:
         """Sends batches until the policy says to wait, nothing is queued or nobody is idle."""
         self._is_dispatching = True
         self._wait = None
+        if self._expiry is not None:
+            self._expire()
         while self._queue and self._can_send():
             if self._never_waits and (len(self._queue) == 1 or not self._policy.dynamic):
                 self._send(1)  # as the policy would say

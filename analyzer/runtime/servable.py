@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply
+from analyzer.runtime.request import InferError, InferRequest, InferResponse, Parameters, Reply
 from analyzer.runtime.signature import ShapeKey, Signature
 from analyzer.runtime.statistics import Durations, Statistics
 
@@ -45,6 +45,10 @@ class Job(msgspec.Struct, eq=False):
     shape_key: ShapeKey
     queued_ns: int
     spent: Durations | None
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.request.parameters
 
 
 class Drained:
