@@ -25,8 +25,6 @@ HARMLESS = (
     "instance_group.profile",
     "instance_group.host_policy",
     "instance_group.secondary_devices",
-    "model_warmup",
-    "response_cache.enable",
     "metric_tags",
     "model_metrics",
     "runtime",
@@ -81,6 +79,12 @@ def validate(config: model_config_pb2.ModelConfig) -> None:
     if config.HasField("sequence_batching") and config.model_transaction_policy.decoupled:
         raise ModelError(
             f"model '{name}' sets sequence_batching and a decoupled policy; this runtime takes one of both"
+        )
+    if config.response_cache.enable and (
+        config.model_transaction_policy.decoupled or config.HasField("sequence_batching")
+    ):
+        raise ModelError(
+            f"model '{name}' enables response_cache, which a decoupled model or one with sequence_batching can't use"
         )
     for group in config.instance_group:
         if group.count < 0:

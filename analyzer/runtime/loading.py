@@ -9,13 +9,14 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2
 
-from analyzer.runtime.backends.base import Backend, ModelError, ModelFiles, Placement, make_backend
+from analyzer.runtime.backends.base import Backend, Instance, ModelError, ModelFiles, Placement, make_backend
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
 from analyzer.runtime.policy_queue import QueuePolicies, QueuePolicy
+from analyzer.runtime.response_cache import CachedModel, ResponseCache
 from analyzer.runtime.scheduler import Queueing, ScheduledModel
 from analyzer.runtime.seats import DirectPolicy
 from analyzer.runtime.sequence_tensors import read_sequence_tensors
@@ -23,6 +24,7 @@ from analyzer.runtime.sequences import SequenceModel, SequencePolicy
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import Signature, make_signature
 from analyzer.runtime.statistics import Statistics
+from analyzer.runtime.warmup import warm_up
 
 _SEQUENCE_IDLE_US = 1_000_000
 """How long a sequence may be idle where its model's configuration doesn't say; Triton's default."""
@@ -85,12 +87,17 @@ def composing_models(config: model_config_pb2.ModelConfig) -> set[str]:
     return {step.model_name for step in config.ensemble_scheduling.step}
 
 
-async def build(prepared: Prepared, lookup: Lookup, loop: asyncio.AbstractEventLoop) -> LoadedModel:
+async def build(
+    prepared: Prepared, lookup: Lookup, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None
+) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
     loaded = LoadedModel(prepared.config)
     try:
         for files in prepared.versions:
-            loaded.versions[files.version] = await _build_version(prepared, files, lookup, loop)
+            servable = await _build_version(prepared, files, lookup, loop)
+            if prepared.config.response_cache.enable and cache is not None:
+                servable = CachedModel(servable, cache, loop)
+            loaded.versions[files.version] = servable
     except BaseException:
         await loaded.close()
         raise
@@ -138,14 +145,24 @@ async def _start_crew(
 ) -> Crew:
     try:
         if backend.runs_inline(files):
-            return InlineCrew(wanted[0].name, backend.load(files, wanted[0]))
-        crew = ThreadCrew({item.name: partial(backend.load, files, item) for item in wanted}, loop)
+            return InlineCrew(wanted[0].name, _load(backend, files, wanted[0]))
+        crew = ThreadCrew({item.name: partial(_load, backend, files, item) for item in wanted}, loop)
         await crew.load()
         return crew
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
         raise ModelError(f"model '{files.name}' failed to load: {type(error).__name__}: {error}") from error
+
+
+def _load(backend: Backend, files: ModelFiles, placement: Placement) -> Instance:
+    instance = backend.load(files, placement)
+    try:
+        warm_up(files, instance)
+    except ModelError:
+        instance.close()
+        raise
+    return instance
 
 
 def placements(files: ModelFiles) -> Iterable[Placement]:

@@ -55,6 +55,26 @@ _FAMILIES = (
         "Cumulative inference compute output duration in microseconds",
         lambda s: s.inference_stats.compute_output.ns // 1000,
     ),
+    _Family(
+        "nv_cache_num_hits_per_model",
+        "Number of response cache hits per model",
+        lambda s: s.inference_stats.cache_hit.count,
+    ),
+    _Family(
+        "nv_cache_num_misses_per_model",
+        "Number of response cache misses per model",
+        lambda s: s.inference_stats.cache_miss.count,
+    ),
+    _Family(
+        "nv_cache_hit_duration_per_model",
+        "Cumulative response cache hit duration per model, in microseconds",
+        lambda s: s.inference_stats.cache_hit.ns // 1000,
+    ),
+    _Family(
+        "nv_cache_miss_duration_per_model",
+        "Cumulative response cache miss duration per model, in microseconds",
+        lambda s: s.inference_stats.cache_miss.ns // 1000,
+    ),
 )
 
 

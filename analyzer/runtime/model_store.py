@@ -9,6 +9,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
+from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 
@@ -19,9 +20,11 @@ class ModelStore:
     Nothing is loaded before ``open``. Loading happens in threads, so that the loop goes on serving meanwhile.
     """
 
-    def __init__(self, repository: Path, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, repository: Path, *, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None
+    ) -> None:
         self.repository = repository
-        self._residents = Residents(repository, loop)
+        self._residents = Residents(repository, loop, cache)
         self._routes = self._residents.routes
         self._is_open = False
         self._is_closed = False

@@ -20,6 +20,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
+    cache_bytes: int = 0
     exit_with_parent: bool = False
     log_verbose: bool = False
 
@@ -69,6 +70,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="largest request body or message (default: 1 GiB)",
     )
+    add(
+        "--cache-config",
+        dest="cache_bytes",
+        type=_cache_bytes,
+        default=0,
+        metavar="local,size=BYTES",
+        help="keep answers of models with response_cache { enable: true } in this much memory (default: none)",
+    )
     add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
     add("--log-verbose", action="store_true", help="log more to stderr")
 
@@ -103,6 +112,13 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _cache_bytes(text: str) -> int:
+    name, _, size = text.partition(",")
+    if name != "local" or not size.startswith("size="):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a cache; give local,size=BYTES")
+    return _positive(size.removeprefix("size="))
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
 from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ class Residents:
     ``reasons`` says why a model that should be there is not; ``loading`` names those on their way.
     """
 
-    def __init__(self, repository: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, repository: Path, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None) -> None:
+        self._cache = cache
         self.models: dict[str, LoadedModel] = {}
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
@@ -131,7 +133,7 @@ class Residents:
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
         name = prepared.config.name
         try:
-            loaded = await build(prepared, self.find, self._loop)
+            loaded = await build(prepared, self.find, self._loop, self._cache)
         except ModelError as error:
             failures[name] = str(error)
             return

@@ -21,6 +21,7 @@ from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.shared_memory import SystemMemory
 
 BAD_USAGE = 2
@@ -63,7 +64,8 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = ModelStore(_repository(options), loop=loop)
+    cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
+    store = ModelStore(_repository(options), loop=loop, cache=cache)
     try:
         await _first_of(_open_models(store, options), stop)
         if stop.is_set():

@@ -51,6 +51,11 @@ class Statistics:
     execution_count: int = 0
     last_inference_ns: int = 0
     batches: dict[int, _BatchSize] = field(default_factory=dict)
+    cache_hit_count: int = 0
+    cache_hit_ns: int = 0
+    cache_miss_count: int = 0
+    cache_miss_ns: int = 0
+    cached_count: int = 0
 
     def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
         """``count`` requests of one execution have succeeded; the times are sums over them."""
@@ -76,20 +81,36 @@ class Statistics:
         size.output_ns += output_ns
         self.last_inference_ns = now_ns
 
+    def record_cache_hit(self, lookup_ns: int) -> None:
+        self.cache_hit_count += 1
+        self.cache_hit_ns += lookup_ns
+
+    def record_cache_miss(self, lookup_and_insertion_ns: int) -> None:
+        self.cache_miss_count += 1
+        self.cache_miss_ns += lookup_and_insertion_ns
+
+    def record_cached_request(self, total_ns: int) -> None:
+        """A request that the cache answered: it succeeded without a stay in a queue or an inference."""
+        self.success_count += 1
+        self.success_ns += total_ns
+        self.cached_count += 1
+
     def record_failure(self, total_ns: int) -> None:
         self.fail_count += 1
         self.fail_ns += total_ns
 
     def message(self) -> service_pb2.ModelStatistics:
         """The counters as a protobuf message, batch sizes in ascending order."""
-        count, spent = self.success_count, self.spent
+        count, spent = self.success_count - self.cached_count, self.spent
         requests = service_pb2.InferStatistics(
-            success=_duration(count, self.success_ns),
+            success=_duration(self.success_count, self.success_ns),
             fail=_duration(self.fail_count, self.fail_ns),
             queue=_duration(count, spent.queue_ns),
             compute_input=_duration(count, spent.input_ns),
             compute_infer=_duration(count, spent.infer_ns),
             compute_output=_duration(count, spent.output_ns),
+            cache_hit=_duration(self.cache_hit_count, self.cache_hit_ns),
+            cache_miss=_duration(self.cache_miss_count, self.cache_miss_ns),
         )
         sizes = [
             service_pb2.InferBatchStatistics(
