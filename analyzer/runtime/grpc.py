@@ -13,9 +13,10 @@ from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
-from analyzer.runtime.grpc_extensions import parsed, shared_memory_methods, unary
+from analyzer.runtime.grpc_extensions import parsed, setting_methods, shared_memory_methods, unary
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
+from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
@@ -30,7 +31,13 @@ class GrpcSite:
     """What all connections of the gRPC port share. ``control`` allows loading and unloading."""
 
     def __init__(
-        self, store: ModelStore, *, control: bool, message_limit_bytes: int, memory: SystemMemory | None = None
+        self,
+        store: ModelStore,
+        *,
+        control: bool,
+        message_limit_bytes: int,
+        memory: SystemMemory | None = None,
+        log: LogSettings | None = None,
     ) -> None:
         self.connections: set[Http2Connection[GrpcHead]] = set()
         self.accepting = True
@@ -56,6 +63,7 @@ class GrpcSite:
             "RepositoryModelLoad": Method(self._load),
             "RepositoryModelUnload": Method(self._unload),
             **shared_memory_methods(self._memory),
+            **setting_methods(log or LogSettings()),
         }
         self._methods = {f"{_SERVICE}{name}".encode(): method for name, method in methods.items()}
 

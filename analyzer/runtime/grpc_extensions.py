@@ -1,4 +1,4 @@
-"""gRPC calls of Triton's extensions beside inference: shared memory regions."""
+"""gRPC calls of Triton's extensions beside inference: shared memory regions, log and trace settings."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.grpc_call import GrpcCall, Method
+from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda
 from analyzer.runtime.wire import Buffer, invalid
@@ -58,6 +59,36 @@ def shared_memory_methods(memory: SystemMemory) -> dict[str, Method]:
         "CudaSharedMemoryUnregister": unary(
             pb.CudaSharedMemoryUnregisterRequest, lambda _: pb.CudaSharedMemoryUnregisterResponse()
         ),
+    }
+
+
+def setting_methods(log: LogSettings) -> dict[str, Method]:
+    pb = service_pb2
+
+    def log_settings(request: Any) -> Any:
+        log.change(
+            {
+                name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+                for name, value in request.settings.items()
+            }
+        )
+        answer = pb.LogSettingsResponse()
+        for name, value in log.settings().items():
+            field = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
+            setattr(answer.settings[name], field, value)
+        return answer
+
+    def trace_settings(request: Any) -> Any:
+        wanted = {name: list(given.value) for name, given in request.settings.items() if given.value}
+        change_trace({name: value if name == "trace_level" else value[0] for name, value in wanted.items()})
+        answer = pb.TraceSettingResponse()
+        for name, told in TRACE_SETTINGS.items():
+            answer.settings[name].value.extend(told if isinstance(told, list) else [told])
+        return answer
+
+    return {
+        "LogSettings": unary(pb.LogSettingsRequest, log_settings),
+        "TraceSetting": unary(pb.TraceSettingRequest, trace_settings),
     }
 
 

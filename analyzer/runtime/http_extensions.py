@@ -1,12 +1,13 @@
-"""HTTP routes of Triton's extensions beside inference: shared memory regions."""
+"""HTTP routes of Triton's extensions beside inference: shared memory regions, log and trace settings."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head
+from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda
 from analyzer.runtime.wire import Buffer, invalid
@@ -68,6 +69,36 @@ class SharedMemoryRoutes:
 
     def _cuda_unregister(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
         exchange.answer([], "")
+
+
+class SettingRoutes:
+    """Log and trace settings, read and changed."""
+
+    def __init__(self, log: LogSettings) -> None:
+        self._log = log
+
+    def table(self) -> list[Route]:
+        trace = r"/v2(?:/models/[^/]+)?/trace/setting"
+        return [
+            (r"/v2/logging", "GET", self._logging),
+            (r"/v2/logging", "POST", self._change_logging),
+            (trace, "GET", self._trace),
+            (trace, "POST", self._change_trace),
+        ]
+
+    def _logging(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        exchange.answer([_encode(self._log.settings())])
+
+    def _change_logging(self, exchange: Exchange, head: Head, body: Buffer) -> None:
+        self._log.change(parse_body(body, dict[str, Any]))
+        self._logging(exchange, head, body)
+
+    def _trace(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
+        exchange.answer([_encode(TRACE_SETTINGS)])
+
+    def _change_trace(self, exchange: Exchange, head: Head, body: Buffer) -> None:
+        change_trace(parse_body(body, dict[str, Any]))
+        self._trace(exchange, head, body)
 
 
 def parse_body(body: Buffer, kind: type[_T]) -> _T:

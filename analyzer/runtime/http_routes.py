@@ -13,9 +13,11 @@ from google.protobuf.message import Message
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.http import Action
 from analyzer.runtime.http_exchange import Exchange
-from analyzer.runtime.http_extensions import Route, SharedMemoryRoutes, parse_body
+from analyzer.runtime.http_extensions import Route, SettingRoutes, SharedMemoryRoutes, parse_body
 from analyzer.runtime.http_generate import GenerateRoutes
+from analyzer.runtime.http_legacy import LegacyRoutes
 from analyzer.runtime.http_message import Head, HttpError, compressed, decompressed
+from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
 from analyzer.runtime.model_store import ModelStore
@@ -37,7 +39,13 @@ class Routes:
     """``resolve`` turns a method and a path into what they do. ``control`` allows loading and unloading."""
 
     def __init__(
-        self, store: ModelStore, *, control: bool, body_limit_bytes: int, memory: SystemMemory | None = None
+        self,
+        store: ModelStore,
+        *,
+        control: bool,
+        body_limit_bytes: int,
+        memory: SystemMemory | None = None,
+        log: LogSettings | None = None,
     ) -> None:
         self._store = store
         self._control = control
@@ -65,6 +73,8 @@ class Routes:
             (f"{control_of}/unload", "POST", self._unload),
             (r"/metrics", "GET", self._metrics),
             *SharedMemoryRoutes(self._memory).table(),
+            *SettingRoutes(log or LogSettings()).table(),
+            *LegacyRoutes(store).table(),
         ]
         self._table = [(re.compile(pattern), method, action) for pattern, method, action in table]
 

@@ -19,6 +19,7 @@ import uvloop
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
+from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
 from analyzer.runtime.response_cache import ResponseCache
@@ -175,10 +176,10 @@ class _Front:
 async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
-    memory = SystemMemory()
-    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory)
+    memory, settings = SystemMemory(), LogSettings()
+    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory, log=settings)
     http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
-    grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory)
+    grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory, log=settings)
     factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
         ("http", http.connection, options.http_port),
         ("grpc", grpc.connection, options.grpc_port),

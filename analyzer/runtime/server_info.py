@@ -13,6 +13,7 @@ EXTENSIONS = (
     "system_shared_memory",
     "generate",
     "parameters",
+    "logging",
 )
 
 
