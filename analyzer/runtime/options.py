@@ -21,6 +21,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
     cache_bytes: int = 0
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
     exit_with_parent: bool = False
     log_verbose: bool = False
 
@@ -78,6 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="local,size=BYTES",
         help="keep answers of models with response_cache { enable: true } in this much memory (default: none)",
     )
+    add(
+        "--tls-certificate", default="", metavar="FILE", help="serve HTTP and gRPC over TLS with this certificate (PEM)"
+    )
+    add("--tls-key", default="", metavar="FILE", help="the key of --tls-certificate (PEM)")
+    add("--tls-client-ca", default="", metavar="FILE", help="let in only clients with a certificate of this authority")
     add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
     add("--log-verbose", action="store_true", help="log more to stderr")
 

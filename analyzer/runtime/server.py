@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +25,7 @@ from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.shared_memory import SystemMemory
+from analyzer.runtime.tls import TlsError, TlsOptions, make_context
 
 BAD_USAGE = 2
 BAD_REPOSITORY = 3
@@ -185,19 +187,36 @@ async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
         ("grpc", grpc.connection, options.grpc_port),
         ("metrics", metrics.connection, options.metrics_port),
     )
+    contexts = _tls_contexts(options)
     servers, addresses = [], {}
     for name, factory, port in factories:
         if port is not None:
-            server = await _bind(name, factory, options.host, port)
+            server = await _bind(name, factory, options.host, port, contexts.get(name))
             servers.append(server)
             addresses[name] = _address(server)
     return _Front(routes, (http, grpc, metrics), tuple(servers), addresses)
 
 
-async def _bind(name: str, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int) -> asyncio.Server:
+def _tls_contexts(options: ServerOptions) -> dict[str, ssl.SSLContext]:
+    """By the port's name; the metrics stay readable for who scrapes them."""
+    if not options.tls_certificate:
+        if options.tls_key or options.tls_client_ca:
+            raise StartError(BAD_USAGE, "--tls-key and --tls-client-ca need --tls-certificate")
+        return {}
+    key = options.tls_key or options.tls_certificate
+    given = TlsOptions(certificate=options.tls_certificate, key=key, client_ca=options.tls_client_ca)
+    try:
+        return {"http": make_context(given, "http/1.1"), "grpc": make_context(given, "h2")}
+    except TlsError as error:
+        raise StartError(BAD_USAGE, str(error)) from None
+
+
+async def _bind(
+    name: str, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, tls: ssl.SSLContext | None
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(factory, host, port, backlog=_BACKLOG)
+        return await loop.create_server(factory, host, port, backlog=_BACKLOG, ssl=tls)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             mend = f"stop what listens there, or give another port with --{name}-port (0 picks a free one)"
