@@ -12,6 +12,7 @@ import argparse
 import os
 import re
 import subprocess
+import threading
 from statistics import median
 
 from perf_client.drive import run_load
@@ -25,6 +26,9 @@ LOADS: tuple[Concurrency | RequestRate, ...] = (
     RequestRate(per_second=5_000.0),
     RequestRate(per_second=20_000.0),
 )
+
+
+PATIENCE_S = 30.0
 
 
 def main() -> None:
@@ -68,9 +72,13 @@ def theirs(path: str, protocol: Protocol, load: Concurrency | RequestRate, port:
     command = [path, "-m", "null", "-i", protocol, "-u", f"127.0.0.1:{port}", f"--request-count={count}", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as client:
         assert client.stdout is not None
+        # With --request-count it sometimes waits for ever at the end.
+        patience = threading.Timer(PATIENCE_S, client.kill)
+        patience.start()
         said = client.stdout.read()
         _, status, used = os.wait4(client.pid, 0)
         client.returncode = os.waitstatus_to_exitcode(status)
+        patience.cancel()
     done = re.search(r"Request count: (\d+)", said)
     if client.returncode or not done:
         return None
