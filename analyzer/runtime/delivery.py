@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from analyzer.runtime.request import Delivery, ErrorKind, InferError, InferRequest, InferResponse, Parameters, Reply
+from analyzer.runtime.request import Delivery, ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.shared_memory import SystemMemory
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.wire import Array, invalid, to_raw
@@ -67,11 +67,12 @@ def _deliver(
                 name, outputs[name], delivery.classes, labels, batched=signature.max_batch_size > 0
             )
         else:
-            response.placed = {**(response.placed or {}), name: _place(name, outputs[name], delivery, memory)}
+            _place(name, outputs[name], delivery, memory)
+            response.placed |= {name}
     response.outputs = outputs
 
 
-def _place(name: str, array: Array, delivery: Delivery, memory: SystemMemory) -> Parameters:
+def _place(name: str, array: Array, delivery: Delivery, memory: SystemMemory) -> None:
     room = memory.view(delivery.region, delivery.offset, delivery.byte_size)
     if array.dtype.hasobject:
         raw = to_raw(array)
@@ -89,10 +90,6 @@ def _place(name: str, array: Array, delivery: Delivery, memory: SystemMemory) ->
     else:
         # Straight into its place, whatever the array's own layout is.
         np.ndarray(array.shape, array.dtype, room)[...] = array
-    told: Parameters = {"shared_memory_region": delivery.region, "shared_memory_byte_size": size}
-    if delivery.offset:
-        told["shared_memory_offset"] = delivery.offset
-    return told
 
 
 def classify(name: str, array: Array, classes: int, labels: tuple[str, ...], *, batched: bool) -> Array:

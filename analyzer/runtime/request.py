@@ -71,7 +71,7 @@ class InferRequest(msgspec.Struct, eq=False):
 class InferResponse(msgspec.Struct, eq=False):
     """Outputs in the order asked for. ``final`` is false while a decoupled model has more to send.
 
-    ``placed`` names the outputs that were written to shared memory, with the tensor parameters that say where.
+    ``placed`` names the outputs that were written to shared memory, so the answer only describes them.
     """
 
     model: str
@@ -80,7 +80,7 @@ class InferResponse(msgspec.Struct, eq=False):
     outputs: Tensors
     parameters: Parameters = {}
     final: bool = True
-    placed: dict[str, Parameters] | None = None
+    placed: frozenset[str] = frozenset()
 
 
 Reply = Callable[[InferResponse | InferError], None]

@@ -155,7 +155,7 @@ class ResponseEncoder:
 
     def encode(self, response: InferResponse, lookup: DatatypeLookup) -> list[Buffer]:
         if response.placed:
-            return _with_places(response, response.placed, lookup)
+            return _with_places(response, lookup)
         outputs = response.outputs
         key = answer_shapes(response)
         head = self._heads.get(key)
@@ -186,15 +186,14 @@ def _head(response: InferResponse, lookup: DatatypeLookup) -> bytes:
     return encoded
 
 
-def _with_places(response: InferResponse, placed: dict[str, Parameters], lookup: DatatypeLookup) -> list[Buffer]:
+def _with_places(response: InferResponse, lookup: DatatypeLookup) -> list[Buffer]:
     """An answer with outputs in shared memory: what lies there has an empty entry in the raw contents."""
     message = service_pb2.ModelInferResponse(model_name=response.model, model_version=response.version)
     message.id = response.id
     _write_parameters(message.parameters, response.parameters)
     for name, array in response.outputs.items():
-        output = message.outputs.add(name=name, datatype=datatype_of(name, array, lookup), shape=array.shape)
-        _write_parameters(output.parameters, placed.get(name, {}))
-        message.raw_output_contents.append(b"" if name in placed else bytes(to_raw(array)))
+        message.outputs.add(name=name, datatype=datatype_of(name, array, lookup), shape=array.shape)
+        message.raw_output_contents.append(b"" if name in response.placed else bytes(to_raw(array)))
     return [message.SerializeToString()]
 
 
