@@ -224,7 +224,11 @@ def _bin_means(at_ns: Ints, values: Ints, edges: Floats) -> Floats:
 
 
 def _front_cut(series: Floats) -> int:
-    """MSER-5's cut, shortened to the run of abnormal bins that starts at the front."""
+    """MSER-5's cut, shortened to the run of abnormal bins that starts at the front.
+
+    Where MSER-5 found no cut before the middle, a stall later in the run may be why: a front that is abnormal and then
+    calm is cut all the same. A front that never calms down is a drift, which is none of a warm-up's business.
+    """
     proposed = mser(series, batch=5)
     if not proposed:
         return 0
@@ -235,15 +239,17 @@ def _front_cut(series: Floats) -> int:
     # Two normal bins in a row end it: one may be chance.
     calm = ~abnormal[:-1] & ~abnormal[1:]
     ends = np.flatnonzero(calm)
-    return int(ends[0]) if len(ends) else proposed
+    if len(ends):
+        return int(ends[0])
+    return proposed if proposed < len(series) // 5 // 2 * 5 else 0
 
 
 def mser(series: Floats, batch: int = 5) -> int:
-    """White's MSER on means of ``batch`` values: the cut that makes the mean of the rest most certain, or 0.
+    """White's MSER on means of ``batch`` values: the cut that makes the mean of the rest most certain.
 
     The statistic is the sum of squared deviations of what is kept over the square of its number. Cuts up to the middle
-    are looked at, since it is small by chance over the last few values; a minimum at the middle itself means that the
-    series had not settled by then.
+    are looked at, since it is small by chance over the last few values; the middle itself means that the series had not
+    settled by then, or was stirred up again later.
     """
     count = len(series) // batch
     if count < 4:
@@ -254,4 +260,4 @@ def mser(series: Floats, batch: int = 5) -> int:
     squares = np.cumsum((means**2)[::-1])[::-1]
     statistic = ((squares - sums**2 / left) / left**2)[: count // 2 + 1]
     best = int(np.argmin(statistic))
-    return best * batch if best < count // 2 else 0
+    return best * batch
