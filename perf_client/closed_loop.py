@@ -21,7 +21,8 @@ class ClosedLoop(Loop):
 
     def start(self, until_ns: int | None) -> None:
         """Fill all slots and keep them full until that time, or until ``limit`` is used up."""
-        self._sending = self._started = True
+        self._started = True
+        self._begin()
         self._until_ns = _NEVER_NS if until_ns is None else until_ns
         for connection in list(self._connections):
             self._fill(connection)

@@ -49,6 +49,11 @@ class Loop(ABC):
             self._connections[connection] = None
             slots -= connection.capacity
 
+    def _begin(self) -> None:
+        """From now on there are answers to wait for; what was over before the start says nothing of the end."""
+        self._sending = True
+        self.drained.clear()
+
     def _open_more(self, slots: int, delay_s: float = 0.0) -> None:
         task = asyncio.get_running_loop().create_task(self._open(slots, delay_s))
         self._opening.add(task)

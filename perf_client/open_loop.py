@@ -45,7 +45,7 @@ class OpenLoop(Loop):
 
     def start(self, schedule: Iterator[int]) -> None:
         """Follow absolute times in rising order; when they end, wait for the last answers."""
-        self._sending = True
+        self._begin()
         self._schedule = schedule
         self._timer = PreciseTimer(self._send_due)
         self._next_due()

@@ -171,6 +171,23 @@ def test_a_connection_lost_before_the_start_is_replaced_at_the_start():
     play(scene)
 
 
+def test_a_connection_lost_before_the_start_does_not_end_the_wait_for_the_last_answers():
+    """Else what was in flight at the end of the run would be given up at once, as interrupted."""
+
+    async def scene() -> None:
+        rig = Rig(PlayedTransport())
+        loop = rig.closed()
+        await loop.open_first(2)
+        rig.transport.connections[0].lose()
+        loop.start(None)
+        await settle()
+        loop.stop_sending()
+        assert not loop.drained.is_set()
+        loop.close()
+
+    play(scene)
+
+
 def test_a_refused_replacement_is_a_failure_and_tried_again():
     async def scene() -> None:
         rig = Rig(PlayedTransport())
