@@ -37,7 +37,7 @@ wheel: .venv/test
 	touch $@
 
 .venv/test: pyproject.toml .venv/python
-	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,optuna,dev]'
+	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,dev]'
 	.ci/pango $(BIN)/python
 	touch $@
 
