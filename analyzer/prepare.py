@@ -14,7 +14,7 @@ from analyzer.collect.nvml import Nvml
 from analyzer.domain.budget import Budget
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.record import content_key
-from analyzer.domain.space import SearchSpace
+from analyzer.domain.space import ModelSpace, SearchSpace
 from analyzer.errors import InputError, UsageError
 from analyzer.launch import launch
 from analyzer.repository import digest_of, model_folder, model_spec
@@ -67,10 +67,10 @@ def _as_used(settings: ProfileSettings, space: SearchSpace, input_data: str) -> 
     filled = msgspec.structs.replace(
         settings,
         input_data=input_data,
-        instance_counts=space.instance_counts,
-        max_batch_sizes=space.max_batch_sizes,
-        dynamic_batching=space.dynamic_batching,
-        queue_delays_us=space.queue_delays_us,
+        instance_counts=space.models[0].instance_counts,
+        max_batch_sizes=space.models[0].max_batch_sizes,
+        dynamic_batching=space.models[0].dynamic_batching,
+        queue_delays_us=space.models[0].queue_delays_us,
     )
     listed_apart = {"objectives", "constraints"}
     values: dict[str, Any] = msgspec.to_builtins(filled)
@@ -94,15 +94,16 @@ def search_space(settings: ProfileSettings, spec: ModelSpec, has_gpu: bool, core
             "--queue-delays-us out"
         )
     instances = (1, 2, 4) if has_gpu else tuple(count for count in (1, 2, 4) if count <= cores)
-    return SearchSpace(
+    model = ModelSpace(
         model=spec.name,
         load=settings.load_range,
         instance_counts=settings.instance_counts or (() if spec.composing else instances),
         max_batch_sizes=settings.max_batch_sizes or ((4, 16, 64) if batches and not spec.composing else ()),
         dynamic_batching=settings.dynamic_batching or ((True,) if batches and not spec.composing else ()),
         queue_delays_us=settings.queue_delays_us or ((0, 500) if batches and not spec.composing else ()),
-        batch_sizes=settings.batch_sizes,
     )
+    shapes = tuple(sorted(settings.shapes.items()))
+    return SearchSpace(models=(model,), batch_sizes=settings.batch_sizes, shapes=(shapes,))
 
 
 def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolder:
@@ -136,7 +137,7 @@ def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
         seed=settings.seed,
     )
     options = SearchOptions(
-        base=base_variant(header.model_specs[0]),
+        bases=tuple(base_variant(spec) for spec in header.model_specs),
         screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
         confirm_duration_s=settings.duration_s,
     )

@@ -25,8 +25,8 @@ from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.domain.space import SearchSpace
 from analyzer.errors import InputError, UsageError
 
-FORMAT_VERSION = 1
-"""1: first."""
+FORMAT_VERSION = 2
+"""1: first. 2: a space holds several models."""
 
 
 class RunHeader(Record, frozen=True):
@@ -75,12 +75,15 @@ class RunFolder:
             raise InputError(
                 f"{path} is no run folder: it has no run.json; give the folder that `analyzer profile` wrote"
             )
-        header = _read(path / "run.json", RunHeader)
-        if header.format_version > FORMAT_VERSION:
+        raw = _read(path / "run.json", dict[str, Any])
+        version = raw.get("format_version", FORMAT_VERSION)
+        if version > FORMAT_VERSION:
             raise InputError(
-                f"{path} was written in format {header.format_version}, this version reads up to {FORMAT_VERSION}"
-                "; update it"
+                f"{path} was written in format {version}, this version reads up to {FORMAT_VERSION}; update it"
             )
+        if version < 2:
+            raw = _with_models(raw)
+        header = _converted(raw, RunHeader, path / "run.json")
         return cls(path, header, _read(path / "environment.json", dict[str, Any]))
 
     @staticmethod
@@ -172,11 +175,25 @@ def _cut_torn_line(fd: int) -> None:
         os.ftruncate(fd, position)
 
 
+def _with_models(raw: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 1, whose space was that of one model."""
+    space = dict(raw.get("space", {}))
+    batch_sizes = space.pop("batch_sizes", [1])
+    return {**raw, "space": {"models": [space], "batch_sizes": batch_sizes}, "format_version": FORMAT_VERSION}
+
+
 def _write(path: Path, value: object) -> None:
     """Replace the file whole, or not at all."""
     scratch = path.with_suffix(".new")
     scratch.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
     scratch.replace(path)
+
+
+def _converted(raw: object, type_: type[T], path: Path) -> T:
+    try:
+        return msgspec.convert(raw, type=type_)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path} can't be read: {error}") from error
 
 
 def _read(path: Path, type_: type[T]) -> T:

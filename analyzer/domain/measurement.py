@@ -37,6 +37,8 @@ class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):
     """One point, measured. ``gpus_unmeasured`` says why there are no GPU figures, where there are none.
 
     ``measured_at`` is wall time (ISO 8601, UTC), ``overhead_s`` what this point cost beyond its load (launch apart).
+    ``beside`` are the results of the other driven models, in the order of ``config.beside``. ``price_per_hour`` is that
+    of one device in whatever currency; it is put in when a run is read, so that another price needs no measuring.
     """
 
     config: RunConfig
@@ -47,6 +49,13 @@ class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):
     measured_at: str
     overhead_s: float
     warnings: tuple[str, ...] = ()
+    beside: tuple[LoadResult, ...] = ()
+    price_per_hour: float | None = None
+
+    @property
+    def loads(self) -> tuple[LoadResult, ...]:
+        """The results of every driven model."""
+        return (self.load, *self.beside)
 
 
 class Failure(Record, frozen=True, tag="failure", tag_field="outcome"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from analyzer.domain.measurement import GpuUsage, Measurement
-from perf_client.profile import Latency
+from perf_client.profile import Latency, LoadResult, ModelResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +20,65 @@ class Estimate:
     supported: bool = True
 
 
+LoadPart = LoadResult | ModelResult
+"""What one model got: a load of its own, or its part of one that several share."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``read`` gives None where the figure was not measured. ``higher_is_better`` None: it has no good direction."""
+    """``read`` gives None where the figure was not measured. ``higher_is_better`` None: it has no good direction.
+
+    ``of_load`` reads it for one model; None where the figure is of the whole server.
+    """
 
     name: str
     title: str
     unit: str
     higher_is_better: bool | None
     read: Callable[[Measurement], Estimate | None]
+    of_load: Callable[[LoadPart], Estimate | None] | None = None
 
 
-def _percentile(
-    pick: Callable[[Measurement], Latency | None], percent: float
-) -> Callable[[Measurement], Estimate | None]:
+def _of_loads(
+    name: str,
+    title: str,
+    unit: str,
+    of_load: Callable[[LoadPart], Estimate | None],
+    combine: Callable[[list[Estimate]], Estimate],
+) -> Metric:
+    """A figure of each model, and of all by ``combine``; unknown where it is unknown for one of them."""
+
     def read(measurement: Measurement) -> Estimate | None:
-        latency = pick(measurement)
+        found = [estimate for load in measurement.loads if (estimate := of_load(load)) is not None]
+        return combine(found) if len(found) == len(measurement.loads) else None
+
+    return Metric(name, title, unit, combine is _sum, read, of_load)
+
+
+def _sum(estimates: list[Estimate]) -> Estimate:
+    """Of independent figures: half widths add up as squares."""
+    total = sum(estimate.value for estimate in estimates)
+    below = [None if e.low is None else (e.value - e.low) ** 2 for e in estimates]
+    above = [None if e.high is None else (e.high - e.value) ** 2 for e in estimates]
+    low = None if None in below else total - sum(x for x in below if x is not None) ** 0.5
+    high = None if None in above else total + sum(x for x in above if x is not None) ** 0.5
+    return estimates[0] if len(estimates) == 1 else Estimate(total, low, high, all(e.supported for e in estimates))
+
+
+def _worst(estimates: list[Estimate]) -> Estimate:
+    """The largest, which is the worst of figures that should be small; each bound is the largest of its kind."""
+    lows, highs = [e.low for e in estimates], [e.high for e in estimates]
+    return Estimate(
+        max(e.value for e in estimates),
+        None if None in lows else max(low for low in lows if low is not None),
+        None if None in highs else max(high for high in highs if high is not None),
+        all(e.supported for e in estimates),
+    )
+
+
+def _percentile(pick: Callable[[LoadPart], Latency | None], percent: float) -> Callable[[LoadPart], Estimate | None]:
+    def read(load: LoadPart) -> Estimate | None:
+        latency = pick(load)
         for p in latency.percentiles if latency else ():
             if p.percent == percent:
                 low = None if p.low_ns is None else p.low_ns / 1e6
@@ -46,23 +89,26 @@ def _percentile(
     return read
 
 
-def _mean_latency(measurement: Measurement) -> Estimate | None:
-    latency = measurement.load.response
-    return None if latency is None else Estimate(latency.mean_ns / 1e6)
+def _mean_latency(load: LoadPart) -> Estimate | None:
+    return None if load.response is None else Estimate(load.response.mean_ns / 1e6)
 
 
-def _throughput(measurement: Measurement) -> Estimate | None:
-    rate = measurement.load.throughput
+def _throughput(load: LoadPart) -> Estimate | None:
+    rate = load.throughput
     if rate.low == rate.high:
         # A rate as certain as that was read from another tool, which kept no interval.
         return Estimate(rate.per_second)
     return Estimate(rate.per_second, rate.low, rate.high)
 
 
-def _failure_ratio(measurement: Measurement) -> Estimate | None:
-    failed = sum(measurement.load.failures.values()) + measurement.load.dropped_count
-    total = measurement.load.request_count + measurement.load.dropped_count
+def _failure_ratio(load: LoadPart) -> Estimate | None:
+    failed = sum(load.failures.values()) + load.dropped_count
+    total = load.request_count + load.dropped_count
     return Estimate(failed / total) if total else None
+
+
+def _inferences_per_s(measurement: Measurement) -> Estimate:
+    return _sum([Estimate(rate.per_second, rate.low, rate.high) for rate in (m.throughput for m in measurement.loads)])
 
 
 def _server_memory(measurement: Measurement) -> Estimate | None:
@@ -93,34 +139,50 @@ def _mean(values: Iterable[float]) -> float:
 def _energy_per_inference(measurement: Measurement) -> Estimate | None:
     joules = [gpu.energy_j for gpu in measurement.gpus if gpu.energy_j is not None]
     window_s = (measurement.load.counted_to_ns - measurement.load.counted_from_ns) / 1e9
-    inferences = measurement.load.throughput.per_second * window_s
+    inferences = _inferences_per_s(measurement).value * window_s
     return Estimate(sum(joules) / inferences) if joules and inferences else None
 
 
-def _response(measurement: Measurement) -> Latency | None:
-    return measurement.load.response
+def _cost_per_million(measurement: Measurement) -> Estimate | None:
+    """On the GPUs that the server holds memory on, or on one machine where there are none."""
+    price, rate = measurement.price_per_hour, _inferences_per_s(measurement)
+    if price is None or rate.value <= 0:
+        return None
+    devices = sum(1 for gpu in measurement.gpus if gpu.server_memory_peak_bytes)
+    paid = price * max(1, devices) / 3600 * 1e6
+    return Estimate(
+        paid / rate.value,
+        paid / rate.high if rate.high else None,
+        paid / rate.low if rate.low and rate.low > 0 else None,
+    )
 
 
-def _service(measurement: Measurement) -> Latency | None:
-    return measurement.load.service
+def _response(load: LoadPart) -> Latency | None:
+    return load.response
+
+
+def _service(load: LoadPart) -> Latency | None:
+    return load.service
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("throughput", "Throughput", "infer/s", True, _throughput),
-        Metric("mean_latency_ms", "Mean latency", "ms", False, _mean_latency),
+        _of_loads("throughput", "Throughput", "infer/s", _throughput, _sum),
+        _of_loads("mean_latency_ms", "Mean latency", "ms", _mean_latency, _worst),
         *(
-            Metric(f"p{percent:g}_latency_ms", f"p{percent:g} latency", "ms", False, _percentile(_response, percent))
-            for percent in (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
-        ),
-        *(
-            Metric(
-                f"p{percent:g}_service_ms", f"p{percent:g} service time", "ms", False, _percentile(_service, percent)
+            _of_loads(
+                f"p{percent:g}_latency_ms", f"p{percent:g} latency", "ms", _percentile(_response, percent), _worst
             )
             for percent in (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
         ),
-        Metric("failure_ratio", "Failed requests", "ratio", False, _failure_ratio),
+        *(
+            _of_loads(
+                f"p{percent:g}_service_ms", f"p{percent:g} service time", "ms", _percentile(_service, percent), _worst
+            )
+            for percent in (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+        ),
+        _of_loads("failure_ratio", "Failed requests", "ratio", _failure_ratio, _worst),
         Metric("server_memory_mb", "Server memory", "MB", False, _server_memory),
         Metric("server_cpu", "Server CPU", "cores", False, _server_cpu),
         Metric("gpu_memory_mb", "GPU memory", "MB", False, _over_gpus(lambda g: g.memory_peak_bytes, sum, 1 / 2**20)),
@@ -129,6 +191,25 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("gpu_power_w", "GPU power", "W", False, _over_gpus(lambda g: g.power_mean_w, sum)),
         Metric("energy_per_inference_j", "Energy per inference", "J", False, _energy_per_inference),
+        Metric("cost_per_million", "Cost", "per million inferences", False, _cost_per_million),
     )
 }
 """MB here are 2**20 bytes; those of Triton Model Analyzer's columns are 10**6."""
+
+
+def read_figure(metric: str, measurement: Measurement, model: str = "") -> Estimate | None:
+    """A metric over all models, or of one. None where it was not measured, or there is no such model."""
+    chosen = METRICS[metric]
+    if not model or chosen.of_load is None:
+        return chosen.read(measurement)
+    part = load_of(measurement, model)
+    return None if part is None else chosen.of_load(part)
+
+
+def load_of(measurement: Measurement, model: str) -> LoadPart | None:
+    """What one model got."""
+    for load in measurement.loads:
+        for part in load.by_model or (load,):
+            if (part.profile.model if isinstance(part, LoadResult) else part.model) == model:
+                return part
+    return None

@@ -1,12 +1,18 @@
-"""The space of a search: server-side axes and the range of the load, for one model."""
+"""The space of a search: for each model what may be changed and which load it may get, and what clients may send."""
 
+from collections.abc import Iterator
+from functools import reduce
 from itertools import product
+from operator import mul
 from typing import Literal
 
 from analyzer.domain.record import Record
-from analyzer.domain.run import ModelVariant, ServerConfig
+from analyzer.domain.run import Edit, EditValue, ModelVariant, ServerConfig
 
 LoadKind = Literal["concurrency", "request_rate"]
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Sizes of inputs of variable shape, without the batch, sorted by the input's name."""
 
 
 class LoadRange(Record, frozen=True):
@@ -17,36 +23,98 @@ class LoadRange(Record, frozen=True):
     maximum: float
 
 
-class SearchSpace(Record, frozen=True):
-    """Values of each server-side axis and of the client batch; empty means "as the repository has it".
+class Axis(Record, frozen=True):
+    """One field of ``config.pbtxt``, named as in an Edit, and the values to try."""
 
-    ``queue_delays_us`` are tried with dynamic batching on; ``dynamic_batching`` false is tried without delay.
+    path: str
+    values: tuple[EditValue, ...]
+
+
+class ModelSpace(Record, frozen=True, omit_defaults=True):
+    """Values of each axis of one model; empty means "as the repository has it".
+
+    ``load`` None: no requests go to the model itself, as to those that an ensemble calls. ``queue_delays_us`` and
+    ``preferred_batch_sizes`` are tried with dynamic batching on; ``dynamic_batching`` false is tried without them.
     """
 
     model: str
-    load: LoadRange
+    load: LoadRange | None = None
     instance_counts: tuple[int, ...] = ()
     max_batch_sizes: tuple[int, ...] = ()
     dynamic_batching: tuple[bool, ...] = ()
     queue_delays_us: tuple[int, ...] = ()
-    batch_sizes: tuple[int, ...] = (1,)
+    preferred_batch_sizes: tuple[tuple[int, ...], ...] = ()
+    axes: tuple[Axis, ...] = ()
 
-    def server_configs(self) -> tuple[ServerConfig, ...]:
-        """All server configurations without repetition, the default (nothing changed) first."""
-        found = {ServerConfig(variants=(ModelVariant(model=self.model),)): None}
-        axes = (
+    def variants(self) -> tuple[ModelVariant, ...]:
+        """All variants without repetition, the default (nothing changed) first."""
+        found = {ModelVariant(model=self.model): None}
+        for instances, batch, batching, delay, preferred, edits in product(
             self.instance_counts or (None,),
             self.max_batch_sizes or (None,),
             self.dynamic_batching or (None,),
             self.queue_delays_us or (None,),
-        )
-        for instances, batch, batching, delay in product(*axes):
+            self.preferred_batch_sizes or (None,),
+            self._edits(),
+        ):
             variant = ModelVariant(
                 model=self.model,
                 instance_count=instances,
                 max_batch_size=batch,
                 dynamic_batching=batching,
                 queue_delay_us=delay if batching is not False else None,
+                preferred_batch_sizes=preferred if batching is not False else None,
+                edits=edits,
             )
-            found[ServerConfig(variants=(variant,))] = None
+            found[variant] = None
         return tuple(found)
+
+    def _edits(self) -> list[tuple[Edit, ...]]:
+        """Every combination of the values of ``axes``."""
+        axes = sorted(self.axes, key=lambda axis: axis.path)
+        each = [[Edit(path=axis.path, value=value) for value in axis.values] for axis in axes]
+        return list(product(*each))
+
+
+class SearchSpace(Record, frozen=True):
+    """The models of one server, the first being the one that is asked about; one at least has a load.
+
+    ``batch_sizes`` are of the client's requests, to whichever model. ``shapes`` are alternatives for the inputs of the
+    first driven model.
+    """
+
+    models: tuple[ModelSpace, ...]
+    batch_sizes: tuple[int, ...] = (1,)
+    shapes: tuple[Shapes, ...] = ((),)
+
+    @property
+    def driven(self) -> tuple[ModelSpace, ...]:
+        """The models that get requests, all at the same time."""
+        return tuple(model for model in self.models if model.load is not None)
+
+    @property
+    def model(self) -> str:
+        """The first driven model."""
+        return self.driven[0].model
+
+    @property
+    def load(self) -> LoadRange:
+        """That of the first driven model."""
+        load = self.driven[0].load
+        assert load is not None
+        return load
+
+    def server_configs(self) -> Iterator[ServerConfig]:
+        """All server configurations without repetition, the default (nothing changed) first."""
+        for variants in product(*(model.variants() for model in self.models)):
+            yield ServerConfig(variants=variants)
+
+    @property
+    def server_config_count(self) -> int:
+        """How many ``server_configs`` yields, without making them."""
+        return reduce(mul, (len(model.variants()) for model in self.models), 1)
+
+    @property
+    def candidate_count(self) -> int:
+        """Server configurations times what clients may send."""
+        return self.server_config_count * len(set(self.batch_sizes)) * len(set(self.shapes))

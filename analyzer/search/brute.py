@@ -11,7 +11,7 @@ class BrutePlanner:
     """Goes through the grid in order, load rising within each candidate. One that fails to start is left at once."""
 
     def __init__(self, task: SearchTask) -> None:
-        self._roster = roster(task.space, task.options.base)
+        self._roster = roster(task.space, task.options.bases)
         template = template_for(task.space.load, task.load_template)
         self._points = [
             (candidate, run_config(candidate, load, template, task.content, task.options.confirm_duration_s))

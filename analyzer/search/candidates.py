@@ -1,7 +1,9 @@
 """A search space to the candidates worth telling apart, and a candidate with a load to a run configuration."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import msgspec
 
@@ -34,27 +36,27 @@ class Roster:
     skipped: tuple[tuple[Candidate, str], ...]
 
 
-def roster(space: SearchSpace, base: ModelVariant | None) -> Roster:
+def roster(space: SearchSpace, bases: Sequence[ModelVariant]) -> Roster:
     """Candidates without those that could not behave differently from one that is kept, or could not run."""
     kept: dict[tuple[object, ...], Candidate] = {}
     skipped: list[tuple[Candidate, str]] = []
     for server in space.server_configs():
-        for batch_size in sorted(set(space.batch_sizes)):
-            candidate = Candidate(server=server, batch_size=batch_size)
-            slots = slots_of(candidate, base)
+        for batch_size, shapes in product(sorted(set(space.batch_sizes)), dict.fromkeys(space.shapes)):
+            candidate = Candidate(server=server, batch_size=batch_size, shapes=shapes)
+            slots = slots_of(candidate, bases)
             if batch_size > max(slots.max_batch, 1):
                 skipped.append((candidate, f"a client batch of {batch_size} does not fit into max batch size"))
                 continue
-            twin = kept.setdefault(_behaviour(server, slots), candidate)
+            twin = kept.setdefault(_behaviour(candidate, slots), candidate)
             if twin is not candidate:
                 skipped.append((candidate, _twin_rule(twin)))
     return Roster(tuple(kept.values()), tuple(skipped))
 
 
-def slots_of(candidate: Candidate, base: ModelVariant | None) -> Slots:
-    """Unset fields fall back to ``base``, and to Triton's own defaults where that has none."""
+def slots_of(candidate: Candidate, bases: Sequence[ModelVariant]) -> Slots:
+    """Unset fields fall back to the model's own of ``bases``, and to Triton's own defaults where that has none."""
     variant = candidate.server.variants[0]
-    base = base or ModelVariant(model=variant.model)
+    base = next((b for b in bases if b.model == variant.model), ModelVariant(model=variant.model))
     instances = _first(variant.instance_count, base.instance_count, 1)
     max_batch = _first(variant.max_batch_size, base.max_batch_size, 1)
     batching = bool(_first(variant.dynamic_batching, base.dynamic_batching, False))
@@ -68,7 +70,12 @@ def run_config(
 ) -> RunConfig:
     """``load`` counts requests in flight or requests per second: what the template's own load is about."""
     level = round(load) if isinstance(template.load, Concurrency) else load
-    profile = msgspec.structs.replace(template, load=template.load.at_level(level), batch_size=candidate.batch_size)
+    profile = msgspec.structs.replace(
+        template,
+        load=template.load.at_level(level),
+        batch_size=candidate.batch_size,
+        shapes=dict(candidate.shapes),
+    )
     if duration_s is not None:
         profile = msgspec.structs.replace(profile, duration_s=duration_s)
     return RunConfig(server=candidate.server, load=profile, content=content)
@@ -114,23 +121,24 @@ def highest(load_range: LoadRange) -> float:
 
 
 def default_of(space: SearchSpace) -> ServerConfig:
-    return ServerConfig(variants=(ModelVariant(model=space.model),))
+    return ServerConfig(variants=tuple(ModelVariant(model=model.model) for model in space.models))
 
 
 def _first(*values: int | bool | None) -> int:
     return next(int(value) for value in values if value is not None)
 
 
-def _behaviour(server: ServerConfig, slots: Slots) -> tuple[object, ...]:
+def _behaviour(candidate: Candidate, slots: Slots) -> tuple[object, ...]:
     """Equal for candidates that could only differ in fields without effect.
 
     Without the batcher a batch is what one client sends. A batcher that may only take one request has nothing to
     gather, nor to wait for.
     """
+    first, *others = candidate.server.variants
+    rest = (slots.instances, slots.client_batch, candidate.shapes, first.edits, *others)
     if slots.batch_limit == 1:
-        return (slots.instances, slots.client_batch, 1)
-    preferred = server.variants[0].preferred_batch_sizes
-    return (slots.instances, slots.client_batch, slots.max_batch, slots.delay_us, preferred)
+        return (*rest, 1)
+    return (*rest, slots.max_batch, slots.delay_us, first.preferred_batch_sizes)
 
 
 def _twin_rule(twin: Candidate) -> str:

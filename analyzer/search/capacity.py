@@ -43,9 +43,9 @@ class CapacityPlanner:
     """The default planner; see the module."""
 
     def __init__(self, task: SearchTask) -> None:
-        base = task.options.base
-        self._roster = roster(task.space, base)
-        slots = tuple(slots_of(candidate, base) for candidate in self._roster.kept)
+        bases = task.options.bases
+        self._roster = roster(task.space, bases)
+        slots = tuple(slots_of(candidate, bases) for candidate in self._roster.kept)
         self._problem = Problem(task.objectives, task.budgets, task.space.load, self._roster.kept, slots)
         self._template = template_for(task.space.load, task.load_template)
         self._content = task.content

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analyzer.domain.budget import Budget
-from analyzer.domain.ledger import Candidate
+from analyzer.domain.ledger import Candidate, candidate_of
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.search.candidates import load_of
@@ -57,7 +57,7 @@ def gather(outcomes: Iterable[Outcome], metrics: Sequence[str]) -> Evidence:
     broken: dict[Candidate, list[Failure]] = {}
     counts: dict[Candidate, int] = {}
     for _, outcome in ordered:
-        candidate = Candidate(server=outcome.config.server, batch_size=outcome.config.load.batch_size)
+        candidate = candidate_of(outcome.config)
         counts[candidate] = counts.get(candidate, 0) + 1
         if isinstance(outcome, Failure):
             broken.setdefault(candidate, []).append(outcome)

@@ -22,9 +22,12 @@ def make_planner(  # noqa: PLR0917 - the one place where the parts of a search c
     load_template: LoadProfile,
     content: str,
     options: SearchOptions | None = None,
+    beside: tuple[LoadProfile, ...] = (),
 ) -> Planner:
-    """``load_template`` is asked for as it is, but for its load and client batch; ``content`` goes into each point."""
-    task = SearchTask(space, objectives, budgets, load_template, content, options or SearchOptions())
+    """``load_template`` is asked for as it is, but for its load, client batch and shapes; so are those of ``beside``,
+    for the other driven models. ``content`` goes into each point.
+    """
+    task = SearchTask(space, objectives, budgets, load_template, content, options or SearchOptions(), beside)
     match mode:
         case "capacity":
             return CapacityPlanner(task)

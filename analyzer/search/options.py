@@ -6,14 +6,14 @@ from analyzer.domain.run import ModelVariant
 
 
 class SearchOptions(Record, frozen=True):
-    """``base`` says what an unchanged field means: the values that the repository has.
+    """``bases`` say what an unchanged field of each model means: the values that the repository has.
 
     With both durations given, points are first measured for ``screen_duration_s``, and the leaders again for
     ``confirm_duration_s``; else every point takes the duration of the load template. ``max_repeats`` bounds how often
     one point is measured again to settle a comparison, ``max_points`` the whole search.
     """
 
-    base: ModelVariant | None = None
+    bases: tuple[ModelVariant, ...] = ()
     screen_duration_s: float | None = None
     confirm_duration_s: float | None = None
     max_repeats: int = 3

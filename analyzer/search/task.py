@@ -10,7 +10,10 @@ from perf_client.profile import LoadProfile
 
 @dataclass(frozen=True, slots=True)
 class SearchTask:
-    """``content`` is the digest of the models' files and of the input data, and part of each point's identity."""
+    """``content`` is the digest of the models' files and of the input data, and part of each point's identity.
+
+    ``load_template`` is for the first driven model of the space, ``beside`` are for the others in their order.
+    """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
@@ -18,3 +21,4 @@ class SearchTask:
     load_template: LoadProfile
     content: str
     options: SearchOptions
+    beside: tuple[LoadProfile, ...] = ()

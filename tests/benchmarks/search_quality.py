@@ -40,7 +40,7 @@ class Result:
 
 def search(land: Landscape, limit_ms: float | None, mode: str = "capacity", at_most: int = 1000) -> Result:
     budgets = P99_20 if limit_ms is not None else ()
-    planner = make_planner(mode, space(), OBJECTIVES, budgets, load_template(), "content", SearchOptions(base=BASE))
+    planner = make_planner(mode, space(), OBJECTIVES, budgets, load_template(), "content", SearchOptions(bases=(BASE,)))
     started = perf_counter()
     outcomes = explore(planner, land.measure, at_most)
     elapsed_s = perf_counter() - started

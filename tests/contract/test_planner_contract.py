@@ -16,7 +16,6 @@ from analyzer.search.planner import Planner
 from perf_client.profile import Concurrency, RequestRate
 from tests.fakes.landscapes import (
     BASE,
-    MODEL,
     OBJECTIVES,
     P99_20,
     Landscape,
@@ -34,7 +33,7 @@ SPACES = {
     "rates": space((1, 2), (4, 16), load=RATES),
     "delays and client batches": space((1, 2), (4, 16), delays_us=(0, 500), client_batches=(1, 4, 32)),
     "one load": space((1, 2), (4,), load=LoadRange(kind="concurrency", minimum=5, maximum=5)),
-    "nothing to choose": SearchSpace(model=MODEL, load=LoadRange(kind="concurrency", minimum=1, maximum=8)),
+    "nothing to choose": space((), (), batching=(), load=LoadRange(kind="concurrency", minimum=1, maximum=8)),
 }
 
 pytestmark = pytest.mark.parametrize("mode", MODES)
@@ -42,7 +41,7 @@ pytestmark = pytest.mark.parametrize("mode", MODES)
 
 def planner(mode: str, where: SearchSpace = SMALL, budgets: tuple[Budget, ...] = P99_20, **options) -> Planner:
     return make_planner(
-        mode, where, OBJECTIVES, budgets, load_template(), "content", SearchOptions(base=BASE, **options)
+        mode, where, OBJECTIVES, budgets, load_template(), "content", SearchOptions(bases=(BASE,), **options)
     )
 
 
@@ -53,9 +52,9 @@ def assert_inside(config: RunConfig, where: SearchSpace) -> None:
     assert where.load.minimum <= level <= where.load.maximum
     assert level > 0
     assert config.load.batch_size in where.batch_sizes
-    assert variant.instance_count in (None, *where.instance_counts)
-    assert variant.max_batch_size in (None, *where.max_batch_sizes)
-    assert variant.queue_delay_us in (None, *where.queue_delays_us)
+    assert variant.instance_count in (None, *where.models[0].instance_counts)
+    assert variant.max_batch_size in (None, *where.models[0].max_batch_sizes)
+    assert variant.queue_delay_us in (None, *where.models[0].queue_delays_us)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -118,7 +117,7 @@ def test_a_resumed_search_goes_on_where_it_stood_whatever_the_order_of_telling(m
 
 def test_outcomes_of_other_content_are_no_obstacle(mode: str):
     search = planner(mode)
-    foreign = make_planner(mode, SMALL, OBJECTIVES, P99_20, load_template(), "other", SearchOptions(base=BASE))
+    foreign = make_planner(mode, SMALL, OBJECTIVES, P99_20, load_template(), "other", SearchOptions(bases=(BASE,)))
     for outcome in explore(foreign, landscape("batchy").measure, 5):
         search.tell(outcome)
     asked = explore(search, landscape("mixed").measure)
@@ -139,7 +138,7 @@ def test_it_ends_when_everything_fails(mode: str):
 
     search = planner(mode)
     outcomes = explore(search, refuse)
-    assert 1 <= len(outcomes) <= len(SMALL.server_configs())
+    assert 1 <= len(outcomes) <= SMALL.server_config_count
     assert {e.state for e in search.ledger()} == {"failed", "skipped"}
 
 

@@ -15,7 +15,7 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.measurement import Failure, HostUsage, Measurement, Outcome
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.domain.run import ModelVariant, RunConfig
-from analyzer.domain.space import LoadRange, SearchSpace
+from analyzer.domain.space import LoadRange, ModelSpace, SearchSpace
 from analyzer.search.planner import Planner
 from analyzer.stats import Z95, pool
 from perf_client.profile import (
@@ -137,18 +137,19 @@ def space(
     batches: tuple[int, ...] = BATCHES,
     *,
     load: LoadRange = CONCURRENCY,
+    batching: tuple[bool, ...] = (True, False),
     delays_us: tuple[int, ...] = (),
     client_batches: tuple[int, ...] = (1,),
 ) -> SearchSpace:
-    return SearchSpace(
+    model = ModelSpace(
         model=MODEL,
         load=load,
         instance_counts=instances,
         max_batch_sizes=batches,
-        dynamic_batching=(True, False),
+        dynamic_batching=batching,
         queue_delays_us=delays_us,
-        batch_sizes=client_batches,
     )
+    return SearchSpace(models=(model,), batch_sizes=client_batches)
 
 
 def load_template() -> LoadProfile:

@@ -6,7 +6,7 @@ from pathlib import Path
 from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.model import ModelSpec, TensorSpec
-from analyzer.domain.space import LoadRange, SearchSpace
+from analyzer.domain.space import LoadRange, ModelSpace, SearchSpace
 from analyzer.store import RunFolder, RunHeader
 from tests.fakes.outcomes import failure, measurement, run_config, server_config, sweep
 
@@ -37,7 +37,7 @@ def header(
         command=f"analyzer profile --model-repository models --profile-models '{model}' --latency-budget 20",
         settings={"profile_models": [model], "latency_budget_ms": 20.0, "duration_s": 5.0, "time_limit_s": None},
         model_specs=(model_spec(model),),
-        space=SearchSpace(model=model, load=LoadRange(kind="concurrency", minimum=1, maximum=64)),
+        space=SearchSpace(models=(ModelSpace(model=model, load=LoadRange(kind="concurrency", minimum=1, maximum=64)),)),
         objectives=objectives,
         budgets=budgets,
         content="synthetic",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.measurement import Failure
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
-from analyzer.domain.space import LoadRange, SearchSpace
+from analyzer.domain.space import LoadRange, ModelSpace, SearchSpace
 from analyzer.errors import InputError, UsageError
 from analyzer.store import RunFolder, RunHeader, locked
 from perf_client.profile import Concurrency, LoadProfile
@@ -20,7 +20,7 @@ def header(**changes) -> RunHeader:
         command="analyzer profile -m repo --profile-models m",
         settings={"duration_s": 1.0},
         model_specs=(),
-        space=SearchSpace(model="m", load=LoadRange(kind="concurrency", minimum=1, maximum=8)),
+        space=SearchSpace(models=(ModelSpace(model="m", load=LoadRange(kind="concurrency", minimum=1, maximum=8)),)),
         objectives=(),
         budgets=(),
         content="c0",

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.run import ModelVariant, ServerConfig
-from analyzer.domain.space import LoadRange, SearchSpace
+from analyzer.domain.space import LoadRange, ModelSpace, SearchSpace
 from analyzer.search.candidates import (
     Slots,
     doublings,
@@ -21,60 +21,60 @@ BASE = ModelVariant(model="m", instance_count=2, max_batch_size=8, dynamic_batch
 LOAD = LoadRange(kind="concurrency", minimum=1, maximum=64)
 
 
+def space_of(batch_sizes: tuple[int, ...] = (1,), **axes: object) -> SearchSpace:
+    return SearchSpace(models=(ModelSpace(model="m", load=LOAD, **axes),), batch_sizes=batch_sizes)
+
+
 def server(**fields: object) -> ServerConfig:
     return ServerConfig(variants=(ModelVariant(model="m", **fields),))
 
 
 def test_unset_fields_take_the_value_of_the_repository():
-    assert slots_of(Candidate(server=server()), BASE) == Slots(2, 8, 1, 1, 0, False)
+    assert slots_of(Candidate(server=server()), (BASE,)) == Slots(2, 8, 1, 1, 0, False)
 
 
 def test_a_client_batch_fills_part_of_the_servers_batch():
     on = server(dynamic_batching=True, max_batch_size=32)
-    assert slots_of(Candidate(server=on, batch_size=4), BASE).batch_limit == 8
+    assert slots_of(Candidate(server=on, batch_size=4), (BASE,)).batch_limit == 8
 
 
 def test_without_the_batcher_one_request_is_one_batch_and_no_delay_counts():
     off = server(dynamic_batching=False, max_batch_size=32, queue_delay_us=500)
-    slots = slots_of(Candidate(server=off), BASE)
+    slots = slots_of(Candidate(server=off), (BASE,))
     assert (slots.batch_limit, slots.delay_us) == (1, 0)
 
 
 def test_the_default_comes_first_and_its_spelled_out_twin_is_left_out():
-    space = SearchSpace(model="m", load=LOAD, instance_counts=(1, 2), dynamic_batching=(False, True))
-    found = roster(space, BASE)
+    space = space_of(instance_counts=(1, 2), dynamic_batching=(False, True))
+    found = roster(space, (BASE,))
     assert found.kept[0].server.is_default
     twins = {c.server: rule for c, rule in found.skipped}
     assert "default" in twins[server(instance_count=2, dynamic_batching=False)]
 
 
 def test_max_batch_sizes_make_no_difference_without_the_batcher():
-    space = SearchSpace(
-        model="m", load=LOAD, max_batch_sizes=(1, 2, 4), dynamic_batching=(False,), instance_counts=(1,)
-    )
-    assert len(roster(space, BASE).kept) == 2  # the default has two instances
+    space = space_of(max_batch_sizes=(1, 2, 4), dynamic_batching=(False,), instance_counts=(1,))
+    assert len(roster(space, (BASE,)).kept) == 2  # the default has two instances
 
 
 def test_a_client_batch_beyond_the_max_batch_size_is_left_out():
-    space = SearchSpace(model="m", load=LOAD, max_batch_sizes=(4,), dynamic_batching=(True,), batch_sizes=(1, 16))
-    rules = [rule for c, rule in roster(space, BASE).skipped if c.batch_size == 16]
+    space = space_of(max_batch_sizes=(4,), dynamic_batching=(True,), batch_sizes=(1, 16))
+    rules = [rule for c, rule in roster(space, (BASE,)).skipped if c.batch_size == 16]
     assert len(rules) == 2
     assert all("does not fit" in rule for rule in rules)
 
 
 def test_every_candidate_is_kept_or_skipped_exactly_once():
-    space = SearchSpace(
-        model="m",
-        load=LOAD,
+    space = space_of(
         instance_counts=(1, 2),
         max_batch_sizes=(1, 8),
         dynamic_batching=(True, False),
         queue_delays_us=(0, 100),
         batch_sizes=(1, 2),
     )
-    found = roster(space, BASE)
+    found = roster(space, (BASE,))
     everything = [*found.kept, *(c for c, _ in found.skipped)]
-    assert len(everything) == len(set(everything)) == 2 * len(space.server_configs())
+    assert len(everything) == len(set(everything)) == 2 * space.server_config_count
 
 
 @pytest.mark.parametrize(

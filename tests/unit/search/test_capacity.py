@@ -32,7 +32,7 @@ def planner(where=None, budgets=P99_20, objectives=OBJECTIVES, **options):
         budgets,
         load_template(),
         "content",
-        SearchOptions(base=BASE, **options),
+        SearchOptions(bases=(BASE,), **options),
     )
 
 

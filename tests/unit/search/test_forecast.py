@@ -79,7 +79,7 @@ def test_residuals_that_vanish_make_the_process_sure_but_few_points_do_not():
 def test_after_six_points_the_forecast_is_near_the_truth_everywhere(seed: int):
     land = random_landscape(seed)
     template = template_for(SPACE.load, load_template())
-    slots = {c: slots_of(c, BASE) for c in CANDIDATES}
+    slots = {c: slots_of(c, (BASE,)) for c in CANDIDATES}
     wanted = [(1, 1, 1), (1, 128, 100), (5, 1, 5), (5, 128, 600), (3, 16, 48), (2, 64, 40)]
     asked = [
         run_config(
