@@ -36,7 +36,7 @@ class GrpcControl:
     def __init__(self, target: Target, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._target = target
         self._headers = headers
-        self._transport = GrpcTransport(target, iter(()), time.monotonic_ns, slots_per_connection=1)
+        self._transport = GrpcTransport(target, iter(()), time.monotonic_ns, 1, GrpcConnection)
         self._connection: GrpcConnection | None = None
 
     async def metadata(self, model: str, version: str) -> ModelMetadata:

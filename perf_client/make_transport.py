@@ -101,9 +101,10 @@ def _events(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
 
 
 def _streams(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
-    from perf_client.transports.grpc_stream import StreamTransport
+    from perf_client.transports.grpc import GrpcTransport
+    from perf_client.transports.grpc_stream import StreamConnection
 
-    return StreamTransport(target, requests, clock, STREAMS_PER_CONNECTION)
+    return GrpcTransport(target, requests, clock, STREAMS_PER_CONNECTION, StreamConnection)
 
 
 def _carrier(target: Target, requests: Iterator[Any], clock: Clock, checked: bool) -> Transport:

@@ -56,6 +56,8 @@ class SendWindows:
 
     def release(self) -> bytes:
         """The DATA frames that may leave now."""
+        if not self.waiting:
+            return b""
         frames = []
         for entry in self.waiting:
             while self.connection > 0 and entry.window > 0 and entry.position < len(entry.message):

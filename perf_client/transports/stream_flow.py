@@ -46,6 +46,8 @@ class StreamWindows:
 
     def release(self) -> bytes:
         """What may leave by now, of all that waits."""
+        if not self._unsent:
+            return b""
         frames = []
         for stream, unsent in list(self._unsent.items()):
             position = 0
