@@ -54,24 +54,15 @@ class GrpcControl:
         return tuple(server_times_of(entry) for entry in answer.model_stats)
 
     async def register(self, region: RegionName) -> None:
-        if region.kind == "system":
-            request = service_pb2.SystemSharedMemoryRegisterRequest(
-                name=region.name, key=region.key, byte_size=region.byte_size
-            )
-            await self._call("SystemSharedMemoryRegister", request, service_pb2.SystemSharedMemoryRegisterResponse)
-        else:
-            request = service_pb2.CudaSharedMemoryRegisterRequest(
-                name=region.name, raw_handle=region.handle, device_id=region.device, byte_size=region.byte_size
-            )
-            await self._call("CudaSharedMemoryRegister", request, service_pb2.CudaSharedMemoryRegisterResponse)
+        await self._about(region, "Register", **region.terms)
 
     async def unregister(self, region: RegionName) -> None:
-        if region.kind == "system":
-            request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region.name)
-            await self._call("SystemSharedMemoryUnregister", request, service_pb2.SystemSharedMemoryUnregisterResponse)
-        else:
-            request = service_pb2.CudaSharedMemoryUnregisterRequest(name=region.name)
-            await self._call("CudaSharedMemoryUnregister", request, service_pb2.CudaSharedMemoryUnregisterResponse)
+        await self._about(region, "Unregister")
+
+    async def _about(self, region: RegionName, act: str, **terms: Any) -> None:
+        method = f"{'System' if region.kind == 'system' else 'Cuda'}SharedMemory{act}"
+        request = getattr(service_pb2, f"{method}Request")(name=region.name, **terms)
+        await self._call(method, request, getattr(service_pb2, f"{method}Response"))
 
     async def _call(self, method: str, request: Any, answer_type: Any) -> Any:
         path = f"/{SERVICE}/{method}"

@@ -106,11 +106,9 @@ class HttpControl:
         return tuple(_server_times(entry) for entry in answer.model_stats)
 
     async def register(self, region: RegionName) -> None:
-        if region.kind == "system":
-            wanted: dict[str, Any] = {"key": region.key, "offset": 0, "byte_size": region.byte_size}
-        else:
-            handle = {"b64": b64encode(region.handle).decode()}
-            wanted = {"raw_handle": handle, "device_id": region.device, "byte_size": region.byte_size}
+        wanted: dict[str, Any] = dict(region.terms)
+        if "raw_handle" in wanted:
+            wanted["raw_handle"] = {"b64": b64encode(region.handle).decode()}
         await self._answer(f"{_region_path(region)}/register", msgspec.json.encode(wanted))
 
     async def unregister(self, region: RegionName) -> None:

@@ -155,8 +155,8 @@ class RateBursts(LoadKind, frozen=True, tag="rate_bursts"):
         return f"Request rate bursts: {burst} every {self.period_s:g} s, {self.base_per_second:g} between"
 
 
-class RequestIntervals(LoadKind, frozen=True, tag="request_intervals"):
-    """Open loop by a file of gaps in microseconds, one a line, looped. ``speed_ratio`` 2 halves the gaps."""
+class Replay(LoadKind, frozen=True):
+    """Base of recorded loads. ``speed_ratio`` 2 plays them in half the time."""
 
     axis: ClassVar[str] = "Replay speed"
 
@@ -172,34 +172,31 @@ class RequestIntervals(LoadKind, frozen=True, tag="request_intervals"):
         return replace(self, speed_ratio=value)
 
     @property
+    def source(self) -> str:
+        """The file, and the speed where it is not the recorded one."""
+        return self.path if self.speed_ratio == 1.0 else f"{self.path}, {self.speed_ratio:g} times as fast"
+
+
+class RequestIntervals(Replay, frozen=True, tag="request_intervals"):
+    """Open loop by a file of gaps in microseconds, one a line, looped."""
+
+    @property
     def words(self) -> str:
-        return f"Request intervals: {self.path}{_speed(self.speed_ratio)}"
+        return f"Request intervals: {self.source}"
 
 
-class RecordedTrace(LoadKind, frozen=True, tag="recorded_trace"):
-    """Open loop by recorded times, played once; ``speed_ratio`` 2 plays them in half the time.
+class RecordedTrace(Replay, frozen=True, tag="recorded_trace"):
+    """Open loop by recorded times, played once.
 
     ``path`` is input data in JSON whose entries have a ``timestamp`` in ms, a JSONL file of such entries, or a CSV
     file with a column of that name.
     """
 
     changes: ClassVar[bool] = True
-    axis: ClassVar[str] = "Replay speed"
-
-    path: str
-    speed_ratio: float = 1.0
-    max_in_flight: int | None = None
-
-    @property
-    def level(self) -> float:
-        return self.speed_ratio
-
-    def at_level(self, value: float) -> Self:
-        return replace(self, speed_ratio=value)
 
     @property
     def words(self) -> str:
-        return f"Recorded trace: {self.path}{_speed(self.speed_ratio)}"
+        return f"Recorded trace: {self.source}"
 
 
 class VideoStreams(LoadKind, frozen=True, tag="video_streams"):
@@ -230,10 +227,6 @@ class VideoStreams(LoadKind, frozen=True, tag="video_streams"):
     def words(self) -> str:
         deadline = f"deadline {self.deadline_ns / 1e6:g} ms"
         return f"Video streams: {self.streams} at {self.frames_per_second:g} frames per second, {deadline}"
-
-
-def _speed(ratio: float) -> str:
-    return "" if ratio == 1.0 else f", {ratio:g} times as fast"
 
 
 def arrival_of(load: LoadKind) -> str:

@@ -23,6 +23,14 @@ class RegionName:
     handle: bytes = b""
     device: int = 0
 
+    @property
+    def terms(self) -> dict[str, str | int | bytes]:
+        """What a server has to know of it, as the shared-memory extensions of KServe v2 name it."""
+        found: dict[str, str | int | bytes] = {"byte_size": self.byte_size}
+        if self.kind == "system":
+            return found | {"key": self.key, "offset": 0}
+        return found | {"raw_handle": self.handle, "device_id": self.device}
+
 
 class Region(Protocol):
     name: RegionName
