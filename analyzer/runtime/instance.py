@@ -10,7 +10,8 @@ from queue import Empty, SimpleQueue
 from time import monotonic_ns
 from typing import Protocol, TypeVar
 
-from analyzer.runtime.backends.base import Answers, Execution, Instance
+from analyzer.runtime.backends.base import Answers, Execution, Instance, takes_device_tensors
+from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.request import ErrorKind, InferError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,11 @@ class Crew(Protocol):
     """The instances of a model: whichever is free takes what was handed over first."""
 
     size: int
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        """True where every instance uses inputs in device memory as they are."""
+        ...
 
     def start(self, execution: Execution, on_done: OnDone) -> None:
         """``on_done`` is called on the loop's thread, once."""
@@ -71,6 +77,10 @@ class InlineCrew:
         self.size = 1
         self._runner = _Runner(name, instance)
 
+    @property
+    def takes_device_tensors(self) -> bool:
+        return self._runner.takes_device_tensors
+
     def start(self, execution: Execution, on_done: OnDone) -> None:
         on_done(execution, self._runner.execute(execution))
 
@@ -90,6 +100,10 @@ class ThreadCrew:
         self._completions = Completions(loop)
         self._inbox: SimpleQueue[tuple[Execution, OnDone] | None] = SimpleQueue()
         self._members = [_Member(name, load, self._inbox, self._completions) for name, load in loads.items()]
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        return all(member.takes_device_tensors for member in self._members)
 
     async def load(self) -> None:
         """Returns when every instance is loaded. Raises what the first to fail raised; then none is left."""
@@ -139,6 +153,7 @@ class _Member:
         self._load = load
         self._inbox = inbox
         self._completions = completions
+        self.takes_device_tensors = False
         self.loaded: Future[None] = Future()
         self.closed: Future[None] = Future()
         for future in (self.loaded, self.closed):
@@ -153,6 +168,7 @@ class _Member:
             self.loaded.set_exception(error)
             self.closed.set_result(None)
             return
+        self.takes_device_tensors = runner.takes_device_tensors
         self.loaded.set_result(None)
         while (item := self._inbox.get()) is not None:
             execution, on_done = item
@@ -169,10 +185,15 @@ class _Runner:
         self._name = name
         self._instance = instance
         self._has_failed = False
+        self.takes_device_tensors = takes_device_tensors(instance)
 
     def execute(self, execution: Execution) -> Answers:
         execution.start_ns = monotonic_ns()
         try:
+            if not self.takes_device_tensors:
+                for request in execution.requests:
+                    if request.on_device:
+                        request.inputs, request.on_device = on_host(request.inputs), False
             answers = self._instance.execute(execution)
             if len(answers) != len(execution.requests):
                 raise ValueError(f"{len(execution.requests)} responses expected, {len(answers)} given")

@@ -54,6 +54,7 @@ class InferRequest(msgspec.Struct, eq=False):
     ``accepts_stream`` says that the reply may be called more than once, as decoupled models do.
     ``deliveries`` is for the front end that answers: None where every output goes out as it is. Requests with the same
     ``kind`` have inputs of the same names, types and shapes and ask for the same outputs; None says nothing.
+    ``on_device`` is true where an input is a DeviceTensor; the outputs in ``keep_on_device`` may come back as such.
     """
 
     model: str
@@ -66,6 +67,8 @@ class InferRequest(msgspec.Struct, eq=False):
     deliveries: dict[str, Delivery] | None = None
     kind: object | None = None
     accepts_stream: bool = False
+    on_device: bool = False
+    keep_on_device: frozenset[str] = frozenset()
 
 
 class InferResponse(msgspec.Struct, eq=False):

@@ -9,6 +9,7 @@ from time import monotonic_ns
 
 import numpy as np
 
+from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.statistics import Durations
@@ -76,6 +77,9 @@ class CachedModel:
         return self._model.is_ready
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+        if request.on_device:
+            request.inputs, request.on_device = on_host(request.inputs), False
+        request.keep_on_device = frozenset()  # what is kept here lies on the host
         began_ns = monotonic_ns()
         key = request_key(self._salt, request)
         outputs = self._cache.find(key)

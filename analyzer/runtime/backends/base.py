@@ -87,6 +87,11 @@ class TensorInstance(Protocol):
     def close(self) -> None: ...
 
 
+def takes_device_tensors(instance: object) -> bool:
+    """Whether an instance uses inputs in device memory as they are; its class says so in an attribute of this name."""
+    return bool(getattr(instance, "takes_device_tensors", False))
+
+
 class Backend(Protocol):
     """Makes instances. ``file_names`` are what a version folder may hold, the first found is used; empty: no files."""
 
