@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from analyzer.runtime.request import Delivery, ErrorKind, InferError, InferRequest, InferResponse, Reply
-from analyzer.runtime.shared_memory import SystemMemory
+from analyzer.runtime.request import Delivery, InferError, InferRequest, InferResponse, Reply
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.wire import Array, invalid, to_raw
+from analyzer.runtime.wire import Array, invalid
 
 Describe = Callable[[str, str], Signature]
 """Model and version to its signature."""
@@ -29,19 +29,20 @@ def read_delivery(tensor: str, parameters: Mapping[str, object]) -> Delivery | N
     return Delivery(0, region, offset, _count(tensor, parameters, "shared_memory_byte_size"))
 
 
-def check_deliveries(deliveries: Mapping[str, Delivery], memory: SystemMemory) -> None:
+def check_deliveries(deliveries: Mapping[str, Delivery], memory: SharedMemory) -> None:
     """Refuses places that don't exist before anything is computed for them. Raises InferError."""
     for delivery in deliveries.values():
         if delivery.region:
-            memory.view(delivery.region, delivery.offset, delivery.byte_size)
+            memory.check(delivery)
 
 
-def delivering(request: InferRequest, reply: Reply, memory: SystemMemory, describe: Describe) -> Reply:
+def delivering(request: InferRequest, reply: Reply, memory: SharedMemory, describe: Describe) -> Reply:
     """A reply that puts each answer where the request wants it before it passes it on."""
     deliveries = request.deliveries
     if not deliveries:
         return reply
     check_deliveries(deliveries, memory)
+    request.keep_on_device = frozenset(name for name, place in deliveries.items() if memory.is_cuda(place.region))
 
     def deliver_and_reply(answer: InferResponse | InferError) -> None:
         if isinstance(answer, InferResponse):
@@ -55,7 +56,7 @@ def delivering(request: InferRequest, reply: Reply, memory: SystemMemory, descri
 
 
 def _deliver(
-    response: InferResponse, deliveries: Mapping[str, Delivery], memory: SystemMemory, describe: Describe
+    response: InferResponse, deliveries: Mapping[str, Delivery], memory: SharedMemory, describe: Describe
 ) -> None:
     outputs = dict(response.outputs)
     for name in outputs.keys() & deliveries.keys():
@@ -67,29 +68,9 @@ def _deliver(
                 name, outputs[name], delivery.classes, labels, batched=signature.max_batch_size > 0
             )
         else:
-            _place(name, outputs[name], delivery, memory)
+            memory.write(name, outputs[name], delivery)
             response.placed |= {name}
     response.outputs = outputs
-
-
-def _place(name: str, array: Array, delivery: Delivery, memory: SystemMemory) -> None:
-    room = memory.view(delivery.region, delivery.offset, delivery.byte_size)
-    if array.dtype.hasobject:
-        raw = to_raw(array)
-        size = len(raw)
-    else:
-        size = array.nbytes
-    if size > delivery.byte_size:
-        text = (
-            f"shared memory size specified with the request for output '{name}' ({delivery.byte_size} bytes) "
-            f"should be at least {size} bytes to hold the results"
-        )
-        raise InferError(ErrorKind.INTERNAL, text)
-    if array.dtype.hasobject:
-        room[:size] = raw
-    else:
-        # Straight into its place, whatever the array's own layout is.
-        np.ndarray(array.shape, array.dtype, room)[...] = array
 
 
 def classify(name: str, array: Array, classes: int, labels: tuple[str, ...], *, batched: bool) -> Array:

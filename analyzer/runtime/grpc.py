@@ -20,7 +20,7 @@ from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
-from analyzer.runtime.shared_memory import SystemMemory
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import Buffer, invalid
 from analyzer.runtime.wire_proto import RequestDecoder, ResponseEncoder
 
@@ -36,7 +36,7 @@ class GrpcSite:
         *,
         control: bool,
         message_limit_bytes: int,
-        memory: SystemMemory | None = None,
+        memory: SharedMemory | None = None,
         log: LogSettings | None = None,
     ) -> None:
         self.connections: set[Http2Connection[GrpcHead]] = set()
@@ -44,7 +44,7 @@ class GrpcSite:
         self._store = store
         self._control = control
         self._limit_bytes = message_limit_bytes
-        self._memory = memory or SystemMemory()
+        self._memory = memory or SharedMemory()
         self._decode = RequestDecoder(self._memory).decode
         self._encode = ResponseEncoder().encode
         self._tasks: set[asyncio.Task[None]] = set()

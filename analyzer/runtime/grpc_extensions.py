@@ -1,15 +1,14 @@
 """gRPC calls of Triton's extensions beside inference: shared memory regions, log and trace settings."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.grpc_call import GrpcCall, Method
 from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
-from analyzer.runtime.request import ErrorKind, InferError
-from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import Buffer, invalid
 
 _M = TypeVar("_M", bound=Message)
@@ -32,7 +31,7 @@ def parsed(kind: type[_M], message: Buffer) -> _M:
         raise invalid(f"the message is not a valid {kind.DESCRIPTOR.name}") from None
 
 
-def shared_memory_methods(memory: SystemMemory) -> dict[str, Method]:
+def shared_memory_methods(memory: SharedMemory) -> dict[str, Method]:
     pb = service_pb2
 
     def status(request: Any) -> Any:
@@ -50,15 +49,28 @@ def shared_memory_methods(memory: SystemMemory) -> dict[str, Method]:
         memory.unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
+    def cuda_status(request: Any) -> Any:
+        answer = pb.CudaSharedMemoryStatusResponse()
+        for item in memory.cuda_status(request.name):
+            region = answer.regions[item.name]
+            region.name, region.device_id, region.byte_size = item.name, item.device, item.byte_size
+        return answer
+
+    def cuda_register(request: Any) -> Any:
+        memory.register_cuda(request.name, request.raw_handle, request.device_id, request.byte_size)
+        return pb.CudaSharedMemoryRegisterResponse()
+
+    def cuda_unregister(request: Any) -> Any:
+        memory.unregister_cuda(request.name)
+        return pb.CudaSharedMemoryUnregisterResponse()
+
     return {
         "SystemSharedMemoryStatus": unary(pb.SystemSharedMemoryStatusRequest, status),
         "SystemSharedMemoryRegister": unary(pb.SystemSharedMemoryRegisterRequest, register),
         "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, unregister),
-        "CudaSharedMemoryStatus": unary(pb.CudaSharedMemoryStatusRequest, _cuda_status),
-        "CudaSharedMemoryRegister": unary(pb.CudaSharedMemoryRegisterRequest, _cuda_register),
-        "CudaSharedMemoryUnregister": unary(
-            pb.CudaSharedMemoryUnregisterRequest, lambda _: pb.CudaSharedMemoryUnregisterResponse()
-        ),
+        "CudaSharedMemoryStatus": unary(pb.CudaSharedMemoryStatusRequest, cuda_status),
+        "CudaSharedMemoryRegister": unary(pb.CudaSharedMemoryRegisterRequest, cuda_register),
+        "CudaSharedMemoryUnregister": unary(pb.CudaSharedMemoryUnregisterRequest, cuda_unregister),
     }
 
 
@@ -90,13 +102,3 @@ def setting_methods(log: LogSettings) -> dict[str, Method]:
         "LogSettings": unary(pb.LogSettingsRequest, log_settings),
         "TraceSetting": unary(pb.TraceSettingRequest, trace_settings),
     }
-
-
-def _cuda_status(request: Any) -> Any:
-    if request.name:
-        raise InferError(ErrorKind.NOT_FOUND, f"Unable to find cuda shared memory region: '{request.name}'")
-    return service_pb2.CudaSharedMemoryStatusResponse()
-
-
-def _cuda_register(request: Any) -> NoReturn:
-    refuse_cuda(request.name)

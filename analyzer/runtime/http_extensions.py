@@ -8,8 +8,7 @@ import msgspec
 from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head
 from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
-from analyzer.runtime.request import ErrorKind, InferError
-from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import Buffer, invalid
 
 Route = tuple[str, str, Callable[..., None]]
@@ -25,10 +24,21 @@ class _SystemBody(msgspec.Struct):
     offset: int = 0
 
 
-class SharedMemoryRoutes:
-    """Register, unregister and status of system shared memory; the same paths for CUDA, which is refused."""
+class _Handle(msgspec.Struct):
+    b64: bytes
+    """Sent in base64."""
 
-    def __init__(self, memory: SystemMemory) -> None:
+
+class _CudaBody(msgspec.Struct):
+    raw_handle: _Handle
+    byte_size: int
+    device_id: int = 0
+
+
+class SharedMemoryRoutes:
+    """Register, unregister and status of shared memory, of the system and of CUDA devices."""
+
+    def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
 
     def table(self) -> list[Route]:
@@ -60,14 +70,19 @@ class SharedMemoryRoutes:
         exchange.answer([], "")
 
     def _cuda_status(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
-        if region:
-            raise InferError(ErrorKind.NOT_FOUND, f"Unable to find cuda shared memory region: '{region}'")
-        exchange.answer([b"[]"])
+        shown = [
+            {"name": item.name, "device_id": item.device, "byte_size": item.byte_size}
+            for item in self._memory.cuda_status(region)
+        ]
+        exchange.answer([_encode(shown)])
 
-    def _cuda_register(self, _exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
-        refuse_cuda(region)
+    def _cuda_register(self, exchange: Exchange, _head: Head, body: Buffer, region: str) -> None:
+        wanted = parse_body(body, _CudaBody)
+        self._memory.register_cuda(region, wanted.raw_handle.b64, wanted.device_id, wanted.byte_size)
+        exchange.answer([], "")
 
     def _cuda_unregister(self, exchange: Exchange, _head: Head, _body: Buffer, region: str) -> None:
+        self._memory.unregister_cuda(region)
         exchange.answer([], "")
 
 

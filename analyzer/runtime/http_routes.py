@@ -23,7 +23,7 @@ from analyzer.runtime.metrics import CONTENT_TYPE, render
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
-from analyzer.runtime.shared_memory import SystemMemory
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import Buffer
 from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_infer
 
@@ -44,13 +44,13 @@ class Routes:
         *,
         control: bool,
         body_limit_bytes: int,
-        memory: SystemMemory | None = None,
+        memory: SharedMemory | None = None,
         log: LogSettings | None = None,
     ) -> None:
         self._store = store
         self._control = control
         self._limit_bytes = body_limit_bytes
-        self._memory = memory or SystemMemory()
+        self._memory = memory or SharedMemory()
         self._decode = InferDecoder(self._memory).decode
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True

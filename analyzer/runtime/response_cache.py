@@ -10,6 +10,7 @@ from time import monotonic_ns
 import numpy as np
 
 from analyzer.runtime.device_tensor import on_host
+from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.statistics import Durations
@@ -81,7 +82,10 @@ class CachedModel:
             request.inputs, request.on_device = on_host(request.inputs), False
         request.keep_on_device = frozenset()  # what is kept here lies on the host
         began_ns = monotonic_ns()
+        if request.on_device:  # the key is made of the bytes
+            request.inputs, request.on_device = on_host(request.inputs), False
         key = request_key(self._salt, request)
+        request.keep_on_device = frozenset()
         outputs = self._cache.find(key)
         lookup_ns = monotonic_ns() - began_ns
         if outputs is None:

@@ -184,7 +184,8 @@ class SequenceModel:
     def _filled(self, like: InferRequest) -> InferRequest:
         """A row whose seat has no request: inputs of the right shape that READY tells the model to ignore."""
         own = {name: like.inputs[name] for name in self.signature.inputs if name in like.inputs}
-        return InferRequest(like.model, own | self._tensors.inputs(Flags(start=False), {}), like.arrival_ns)
+        inputs = own | self._tensors.inputs(Flags(start=False), {})
+        return InferRequest(like.model, inputs, like.arrival_ns, on_device=like.on_device)
 
     def _on_done(self, instance: int, rows: list[_Row], execution: Execution, answers: Answers) -> None:
         self._is_busy[instance] = False

@@ -24,7 +24,7 @@ from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
 from analyzer.runtime.response_cache import ResponseCache
-from analyzer.runtime.shared_memory import SystemMemory
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.tls import TlsError, TlsOptions, make_context
 
 BAD_USAGE = 2
@@ -178,7 +178,7 @@ class _Front:
 async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
-    memory, settings = SystemMemory(), LogSettings()
+    memory, settings = SharedMemory(), LogSettings()
     routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory, log=settings)
     http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
     grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory, log=settings)

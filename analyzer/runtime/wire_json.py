@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 
 from analyzer.runtime.delivery import read_delivery
+from analyzer.runtime.device_tensor import on_device
 from analyzer.runtime.json_data import from_json, to_json
 from analyzer.runtime.json_id import split_id, with_id
 from analyzer.runtime.request import Delivery, InferError, InferRequest, InferResponse, Parameters, Tensors
-from analyzer.runtime.shared_memory import SystemMemory, shared_input
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import (
     Buffer,
     DatatypeLookup,
@@ -96,8 +97,8 @@ class _Plan:
 class InferDecoder:
     """Remembers the JSON of recent binary requests, since a client sends the same one again and again."""
 
-    def __init__(self, memory: SystemMemory | None = None) -> None:
-        self._memory = memory or SystemMemory()
+    def __init__(self, memory: SharedMemory | None = None) -> None:
+        self._memory = memory or SharedMemory()
         self._decoder = msgspec.json.Decoder(_InferBody)
         self._plans: dict[bytes, _Plan] = {}
 
@@ -126,7 +127,7 @@ class InferDecoder:
         for name, dtype, shape, start, end in plan.cuts:
             inputs[name] = take(name, dtype, shape, body[json_length + start : json_length + end])
         for name, dtype, shape, place in plan.shared:
-            inputs[name] = shared_input(self._memory, name, dtype, shape, place)
+            inputs[name] = self._memory.read(name, dtype, shape, place)
         request = InferRequest(
             model,
             inputs,
@@ -138,6 +139,8 @@ class InferDecoder:
             plan.deliveries,
             plan.kind,
         )
+        if plan.shared:
+            request.on_device = any(on_device(inputs[name]) for name, _, _, _ in plan.shared)
         return request, plan.form
 
     def _remember(self, text: bytes, plan: _Plan, parsed: _InferBody) -> _Plan:

@@ -6,9 +6,10 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.delivery import read_delivery
+from analyzer.runtime.device_tensor import on_device
 from analyzer.runtime.proto_memo import ProtoMemo, field_key, varint
 from analyzer.runtime.request import Delivery, InferRequest, InferResponse, Parameters, Tensors
-from analyzer.runtime.shared_memory import SystemMemory, shared_input
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import (
     Array,
     Buffer,
@@ -48,8 +49,8 @@ _RAW_KEYS = tuple(_RAW_KEY + varint(size) for size in range(1024))  # of small t
 class RequestDecoder:
     """Parses what it has not seen before in all but the id and the tensors' bytes."""
 
-    def __init__(self, memory: SystemMemory | None = None) -> None:
-        self._memory = memory or SystemMemory()
+    def __init__(self, memory: SharedMemory | None = None) -> None:
+        self._memory = memory or SharedMemory()
         self._memo = ProtoMemo()
 
     def decode(self, message: Buffer, arrival_ns: int) -> InferRequest:
@@ -64,17 +65,19 @@ class RequestDecoder:
 
 
 def decode_request(
-    message: service_pb2.ModelInferRequest, arrival_ns: int, memory: SystemMemory | None = None
+    message: service_pb2.ModelInferRequest, arrival_ns: int, memory: SharedMemory | None = None
 ) -> InferRequest:
-    inputs = _inputs(message, memory or SystemMemory())
+    inputs = _inputs(message, memory or SharedMemory())
     requested, deliveries = _requested(message.outputs) if message.outputs else ((), None)
     parameters = _parameters(message.parameters) if message.parameters else {}
-    return InferRequest(
+    request = InferRequest(
         message.model_name, inputs, arrival_ns, message.model_version, message.id, requested, parameters, deliveries
     )
+    request.on_device = any(on_device(array) for array in inputs.values())
+    return request
 
 
-def _inputs(message: service_pb2.ModelInferRequest, memory: SystemMemory) -> Tensors:
+def _inputs(message: service_pb2.ModelInferRequest, memory: SharedMemory) -> Tensors:
     """The tensors of a request. ``raw_input_contents`` has an entry for each that does not lie in shared memory."""
     raw = message.raw_input_contents
     inputs: Tensors = {}
@@ -95,7 +98,7 @@ def _inputs(message: service_pb2.ModelInferRequest, memory: SystemMemory) -> Ten
             raise invalid(f"input '{name}' has a negative dimension in its shape {list(shape)}")
         place = read_delivery(name, _parameters(tensor.parameters)) if tensor.parameters else None
         if place is not None and place.region:
-            inputs[name] = shared_input(memory, name, dtype, shape, place)
+            inputs[name] = memory.read(name, dtype, shape, place)
         elif raw:
             if tensor.HasField("contents"):
                 raise invalid(f"contents field must not be specified when using raw_input_contents for '{name}'")

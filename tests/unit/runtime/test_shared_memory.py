@@ -1,3 +1,4 @@
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from analyzer.runtime.delivery import classify, delivering, read_delivery
 from analyzer.runtime.request import Delivery, ErrorKind, InferError, InferRequest, InferResponse
-from analyzer.runtime.shared_memory import SystemMemory, refuse_cuda, shared_input
+from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.signature import Signature
 
 FP32 = np.dtype(np.float32)
@@ -33,7 +34,7 @@ def refused(call, *arguments: object) -> InferError:
 
 
 def test_view_of_a_region_with_an_offset_shows_and_changes_the_object(key):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 64, 64)
     view = memory.view("r", 4, 8)
     assert np.frombuffer(view, FP32).tolist() == [17.0, 18.0]
@@ -42,18 +43,18 @@ def test_view_of_a_region_with_an_offset_shows_and_changes_the_object(key):
 
 
 def test_input_in_shared_memory_is_a_view_that_the_model_can_not_write(key):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 0, 128)
-    array = shared_input(memory, "X", FP32, (2, 2), Delivery(0, "r", 16, 16))
+    array = memory.read("X", FP32, (2, 2), Delivery(0, "r", 16, 16))
     assert array.tolist() == [[4, 5], [6, 7]]
     assert not array.flags.writeable
     assert not array.flags.owndata
 
 
 def test_tensor_outlives_the_region_it_lies_in(key):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 0, 128)
-    array = shared_input(memory, "X", FP32, (2,), Delivery(0, "r", 0, 8))
+    array = memory.read("X", FP32, (2,), Delivery(0, "r", 0, 8))
     memory.unregister()
     assert list(memory.status()) == []
     assert array.tolist() == [0, 1]
@@ -77,7 +78,7 @@ def test_tensor_outlives_the_region_it_lies_in(key):
     ],
 )
 def test_region_that_can_not_be_registered_is_refused_with_a_sentence(key, arguments, sentence):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 0, 128)
     error = refused(memory.register, *[key if item == "KEY" else item for item in arguments])
     assert sentence in error.message
@@ -88,14 +89,14 @@ def test_link_to_a_file_elsewhere_is_not_followed(tmp_path):
     link = Path("/dev/shm") / f"test_{uuid.uuid4().hex}"
     link.symlink_to(tmp_path / "secret")
     try:
-        assert "Unable to open" in refused(SystemMemory().register, "x", link.name, 0, 8).message
+        assert "Unable to open" in refused(SharedMemory().register, "x", link.name, 0, 8).message
     finally:
         link.unlink()
 
 
 @given(st.integers(-10, 200), st.integers(-10, 200))
 def test_view_never_leaves_its_region(offset, size):
-    memory = SystemMemory()
+    memory = SharedMemory()
     name = f"test_{uuid.uuid4().hex}"
     path = Path("/dev/shm") / name
     path.write_bytes(bytes(128))
@@ -110,14 +111,31 @@ def test_view_never_leaves_its_region(offset, size):
 
 
 def test_unknown_regions_are_not_found_and_forgetting_them_is_no_error():
-    memory = SystemMemory()
+    memory = SharedMemory()
     assert refused(memory.view, "r", 0, 1).kind is ErrorKind.NOT_FOUND
     assert refused(memory.status, "r").kind is ErrorKind.NOT_FOUND
     memory.unregister("r")
 
 
-def test_cuda_regions_are_refused_with_the_way_out():
-    assert "use system shared memory" in refused(refuse_cuda, "c").message
+def test_object_made_smaller_after_its_registration_is_refused_at_its_next_use(key):
+    memory = SharedMemory()
+    memory.register("r", key, 64, 64)
+    os.truncate(Path("/dev/shm") / key[1:], 96)
+    assert "was made smaller" in refused(memory.view, "r", 0, 8).message
+    assert "was made smaller" in refused(memory.read, "X", FP32, (2,), Delivery(0, "r", 0, 8)).message
+    assert "was made smaller" in refused(memory.write, "Y", np.zeros(2, FP32), Delivery(0, "r", 0, 8)).message
+    os.truncate(Path("/dev/shm") / key[1:], 128)
+    assert len(memory.view("r", 0, 8)) == 8
+
+
+def test_unregistering_closes_what_registering_opened(key):
+    memory = SharedMemory()
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("a", "b", "c"):
+        memory.register(name, key, 0, 128)
+    memory.unregister("b")
+    memory.unregister()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(
@@ -173,7 +191,7 @@ def test_text_has_no_classes():
     assert "holds no numbers" in refused(lambda: classify("Y", np.array([b"a"], object), 1, (), batched=False)).message
 
 
-def deliver(memory: SystemMemory, array: np.ndarray, delivery: Delivery) -> InferResponse | InferError:
+def deliver(memory: SharedMemory, array: np.ndarray, delivery: Delivery) -> InferResponse | InferError:
     got: list[InferResponse | InferError] = []
     request = InferRequest("m", {}, 0, deliveries={"Y": delivery})
     reply = delivering(request, got.append, memory, lambda model, version: Signature("m", 0, [], []))
@@ -185,7 +203,7 @@ def deliver(memory: SystemMemory, array: np.ndarray, delivery: Delivery) -> Infe
     "array", [np.arange(4, dtype=FP32)[::2], np.array([7, 8], FP32), np.ones((2, 2), FP32).T, np.array([b"ab"], object)]
 )
 def test_output_is_written_to_its_place(key, array):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 0, 128)
     answer = deliver(memory, array, Delivery(0, "r", 3, 125))
     raw = b"\2\0\0\0ab" if array.dtype.hasobject else array.tobytes()
@@ -194,7 +212,7 @@ def test_output_is_written_to_its_place(key, array):
 
 
 def test_output_larger_than_its_place_is_an_error_and_writes_nothing(key):
-    memory = SystemMemory()
+    memory = SharedMemory()
     memory.register("r", key, 0, 128)
     answer = deliver(memory, np.full(4, 9, FP32), Delivery(0, "r", 0, 12))
     assert "should be at least 16 bytes" in answer.message
@@ -203,5 +221,5 @@ def test_output_larger_than_its_place_is_an_error_and_writes_nothing(key):
 
 def test_place_that_does_not_exist_is_refused_before_anything_is_computed():
     request = InferRequest("m", {}, 0, deliveries={"Y": Delivery(0, "nowhere", 0, 4)})
-    error = refused(delivering, request, print, SystemMemory(), lambda model, version: Signature("m", 0, [], []))
+    error = refused(delivering, request, print, SharedMemory(), lambda model, version: Signature("m", 0, [], []))
     assert error.kind is ErrorKind.NOT_FOUND
