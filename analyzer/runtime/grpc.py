@@ -120,7 +120,8 @@ class GrpcSite:
 
     def _unload(self, call: GrpcCall, message: Buffer) -> None:
         request = parsed(service_pb2.RepositoryModelUnloadRequest, message)
-        work = partial(self._store.unload, request.model_name)
+        with_called = request.parameters["unload_dependents"].bool_param
+        work = partial(self._store.unload, request.model_name, with_called=with_called)
         self._run_control(call, work, service_pb2.RepositoryModelUnloadResponse())
 
     def _run_control(self, call: GrpcCall, work: Callable[[], Awaitable[None]], answer: Message) -> None:

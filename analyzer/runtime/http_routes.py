@@ -141,8 +141,10 @@ class Routes:
             raise InferError(ErrorKind.INVALID_ARGUMENT, "load parameter 'config' must be a string that holds JSON")
         self._run_control(exchange, self._store.load(model, config) if self._control else None)
 
-    def _unload(self, exchange: Exchange, _head: Head, _body: Buffer, model: str) -> None:
-        self._run_control(exchange, self._store.unload(model) if self._control else None)
+    def _unload(self, exchange: Exchange, _head: Head, body: Buffer, model: str) -> None:
+        with_called = parse_body(body, _LoadBody).parameters.get("unload_dependents") is True
+        work = self._store.unload(model, with_called=with_called) if self._control else None
+        self._run_control(exchange, work)
 
     def _run_control(self, exchange: Exchange, work: Awaitable[None] | None) -> None:
         if work is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from analyzer.runtime.repository_diff import Changes
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
 from analyzer.runtime.response_cache import ResponseCache
@@ -121,11 +122,27 @@ class ModelStore:
         if model in failures:
             raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to load '{model}', {failures[model]}")
 
-    async def unload(self, model: str) -> None:
-        """Takes no more requests, waits for those in flight, then frees the model. Raises InferError."""
+    async def unload(self, model: str, *, with_called: bool = False) -> None:
+        """Takes no more requests, waits for those in flight, then frees the model. Raises InferError.
+
+        ``with_called`` unloads what an ensemble calls, too.
+        """
         if model not in self._known():
             raise InferError(ErrorKind.NOT_FOUND, f"failed to unload '{model}', there is no such model")
-        await self._residents.unload(model)
+        called = self._residents.called_by(model) if with_called else ()
+        await asyncio.gather(*(self._residents.unload(name) for name in (model, *called)))
+
+    async def apply(self, changes: Changes) -> None:
+        """Brings the models up to date with what changed in the folder. What can't be loaded stays as it was.
+
+        Ensembles that call a changed model, and those that wait for one, are loaded again with it.
+        """
+        residents = self._residents
+        for name in changes.removed:
+            # Routed out at once, drained in the background: a slow request must not hold up the other changes.
+            await residents.unload(name, wait=False)
+        again = residents.callers_of({*changes.to_load, *changes.removed}) - {*changes.removed}
+        await residents.load(sorted({*changes.to_load, *again}))
 
     def inputs(self, model: str, version: str = "") -> dict[str, InputSpec]:
         """Inputs by name, the same dict at every call: what a front end needs to decode a request."""

@@ -16,7 +16,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     grpc_port: Port = 8001
     metrics_port: Port = 8002
     load_models: tuple[str, ...] = ()
-    model_control_mode: Literal["none", "explicit"] = "none"
+    model_control_mode: Literal["none", "poll", "explicit"] = "none"
+    repository_poll_s: float = 15.0
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
@@ -46,9 +47,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--model-control-mode",
-        choices=("none", "explicit"),
+        choices=("none", "poll", "explicit"),
         default="none",
-        help="whether clients may load and unload models (default: %(default)s)",
+        help="none: the models of the start stay; poll: what changes in the repository is loaded and unloaded; "
+        "explicit: clients load and unload (default: %(default)s)",
+    )
+    add(
+        "--repository-poll-secs",
+        dest="repository_poll_s",
+        type=_seconds,
+        default=15.0,
+        metavar="S",
+        help="time between two looks at the repository in mode poll (default: 15)",
     )
     add(
         "--exit-on-error",

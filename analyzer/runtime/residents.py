@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
+from analyzer.runtime.repository_diff import callers
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
@@ -30,6 +31,7 @@ class Residents:
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
         self.loading: set[str] = set()
+        self._calls: dict[str, set[str]] = {}  # by ensemble; of those that failed to load, too
         self._repository = repository
         self._loop = loop
         self._changing = asyncio.Lock()
@@ -85,14 +87,32 @@ class Residents:
                     self.reasons[name] = reason
             return failures
 
-    async def unload(self, model: str) -> None:
-        """Returns when its requests in flight are answered and it is freed."""
+    async def unload(self, model: str, *, wait: bool = True) -> None:
+        """Returns when its requests in flight are answered and it is freed, or before (``wait=False``)."""
         async with self._changing:
             self.reasons.pop(model, None)
+            for called in self._calls.pop(model, ()):
+                if not any(called in names for names in self._calls.values()):
+                    self.reasons.pop(called, None)  # nobody else misses it
             old = self.models.pop(model, None)
             self._route(model, None)
         if old is not None:
-            await asyncio.shield(self._retire(model, old))
+            retiring = self._retire(model, old)
+            if wait:
+                await asyncio.shield(retiring)
+
+    def called_by(self, model: str) -> set[str]:
+        """What an ensemble calls, and what that calls, and so on."""
+        found: set[str] = set()
+        wanted = {model}
+        while wanted:
+            wanted = {name for caller in wanted for name in self._calls.get(caller, ())} - found
+            found |= wanted
+        return found & self.models.keys()
+
+    def callers_of(self, models: Iterable[str]) -> set[str]:
+        """The ensembles, loaded or not, that call one of these models, directly or through others."""
+        return callers(self._calls, models)
 
     async def close(self, drain_timeout_s: float) -> None:
         drains = [asyncio.ensure_future(loaded.drain()) for loaded in self.models.values()]
@@ -113,6 +133,7 @@ class Residents:
             found = await asyncio.gather(*(self._prepare(name, config_json, failures) for name in wanted))
             config_json = None  # it is meant for the model named, not for those it calls
             prepared.update({item.config.name: item for item in found if item is not None})
+            self._calls.update({name: composing_models(item.config) for name, item in prepared.items()})
             called = {name for item in found if item is not None for name in composing_models(item.config)}
             wanted = sorted(called - self.models.keys() - prepared.keys() - failures.keys())
         return prepared

@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.polling import RepositoryPoller, look
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.tls import TlsError, TlsOptions, make_context
@@ -69,22 +70,45 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         loop.add_signal_handler(number, stop.set)
     cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
     store = ModelStore(_repository(options), loop=loop, cache=cache)
+    background: list[asyncio.Task[None]] = []
     try:
+        poller = await _poller(store, options)
         await _first_of(_open_models(store, options), stop)
         if stop.is_set():
             return
         front = await _listen(store, options)
         _settle_memory()
+        if poller is not None:
+            background.append(loop.create_task(poller.run(options.repository_poll_s)))
         stdout.write(front.ready_line(_ready_count(store)) + "\n")
         stdout.flush()
         await stop.wait()
+        _cancel(background)
         log.info("stopping: requests under way have %g s to finish", options.exit_timeout_s)
         deadline_s = time.monotonic() + options.exit_timeout_s
         await front.drain(deadline_s)
         await store.close(max(0.0, deadline_s - time.monotonic()))
         front.close()
     finally:
+        _cancel(background)
         await store.close(0.0)
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+async def _poller(store: ModelStore, options: ServerOptions) -> RepositoryPoller | None:
+    """Made before the models are loaded, so that it misses no change."""
+    if options.model_control_mode != "poll":
+        return None
+    if options.load_models:
+        raise StartError(BAD_USAGE, "--load-model can't go with --model-control-mode poll, which serves every model")
+    try:
+        return RepositoryPoller(store, await asyncio.to_thread(look, store.repository))
+    except OSError as error:
+        raise StartError(BAD_REPOSITORY, f"model repository '{store.repository}' can't be read: {error}") from None
 
 
 @contextmanager
@@ -114,7 +138,7 @@ def _repository(options: ServerOptions) -> Path:
 
 async def _open_models(store: ModelStore, options: ServerOptions) -> None:
     wanted: tuple[str, ...] | None = options.load_models
-    if "*" in options.load_models or (not options.load_models and options.model_control_mode == "none"):
+    if "*" in options.load_models or (not options.load_models and options.model_control_mode != "explicit"):
         wanted = None
     try:
         await store.open(wanted)
@@ -123,7 +147,7 @@ async def _open_models(store: ModelStore, options: ServerOptions) -> None:
         raise StartError(
             BAD_REPOSITORY, f"model repository '{options.model_repository}' can't be read: {error}"
         ) from None
-    if not index and wanted is None:
+    if not index and wanted is None and options.model_control_mode != "poll":
         raise StartError(
             BAD_REPOSITORY,
             f"model repository '{options.model_repository}' holds no model; a model is a folder with a config.pbtxt "
