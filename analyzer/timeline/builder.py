@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from analyzer.timeline.intervals import parents
 from analyzer.timeline.table import (
     ABSENT,
     DTYPES,
@@ -78,9 +79,11 @@ class TimelineBuilder:
         tracks: Sequence[Track] = (),
         devices: Sequence[Device] = (),
         anchors: Sequence[Anchor] = (),
+        nesting: Sequence[Kind] = (),
     ) -> Timeline:
+        """Make the timeline. Rows of the ``nesting`` kinds get the innermost one on their thread as their parent."""
         return Timeline(
-            events=self._ordered_events(),
+            events=_nested(self._ordered_events(), nesting),
             names=tuple(self._ids),
             meta=meta,
             tracks=tuple(tracks),
@@ -128,3 +131,13 @@ class TimelineBuilder:
         order = np.argsort(times, kind="stable")
         series_id = np.concatenate([np.zeros(0, np.int32), *ids])
         return Counters(tuple(self._series), series_id[order], times[order], values[order])
+
+
+def _nested(events: Events, kinds: Sequence[Kind]) -> Events:
+    rows = np.flatnonzero(np.isin(events.kind, [int(kind) for kind in kinds]))
+    rows = rows[events.parent[rows] == ABSENT]
+    lane = (events.process[rows].astype(np.int64) << 32) + events.thread[rows]
+    found = parents(events.start_ns[rows], events.end_ns[rows], lane)
+    held = found >= 0
+    events.parent[rows[held]] = rows[found[held]]
+    return events

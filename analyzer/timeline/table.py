@@ -81,6 +81,34 @@ class CopyKind(IntEnum):
     UNIFIED_DEVICE_TO_DEVICE = 13
 
 
+COPY_NAMES = {
+    CopyKind.UNKNOWN: "Unknown",
+    CopyKind.HOST_TO_DEVICE: "Host-to-Device",
+    CopyKind.DEVICE_TO_HOST: "Device-to-Host",
+    CopyKind.HOST_TO_ARRAY: "Host-to-Array",
+    CopyKind.ARRAY_TO_HOST: "Array-to-Host",
+    CopyKind.ARRAY_TO_ARRAY: "Array-to-Array",
+    CopyKind.ARRAY_TO_DEVICE: "Array-to-Device",
+    CopyKind.DEVICE_TO_ARRAY: "Device-to-Array",
+    CopyKind.DEVICE_TO_DEVICE: "Device-to-Device",
+    CopyKind.HOST_TO_HOST: "Host-to-Host",
+    CopyKind.PEER_TO_PEER: "Peer-to-Peer",
+    CopyKind.UNIFIED_HOST_TO_DEVICE: "Unified Host-to-Device",
+    CopyKind.UNIFIED_DEVICE_TO_HOST: "Unified Device-to-Host",
+    CopyKind.UNIFIED_DEVICE_TO_DEVICE: "Unified Device-to-Device",
+}
+MEMSET_NAME = "[CUDA memset]"
+
+
+def copy_name(kind: int) -> str:
+    """The name of a copy's events, as Nsight Systems writes it."""
+    return f"[CUDA memcpy {COPY_NAMES.get(CopyKind(kind) if kind in COPY_NAMES else CopyKind.UNKNOWN)}]"
+
+
+SYNC_NAMES = {1: "Event sync", 2: "Stream wait sync", 3: "Stream sync", 4: "Context sync"}
+"""Names of SYNC events by CUPTI's numbers. A stream that waits for an event does not block the host."""
+
+
 class MemoryKind(IntEnum):
     """Where a copy's source or destination lies: the numbers of Nsight Systems."""
 
@@ -147,8 +175,7 @@ class Events:
 
 DTYPES: dict[str, npt.DTypeLike] = {
     **{each.name: np.int64 for each in fields(Events)},
-    "kind": np.uint8,
-    **dict.fromkeys(("copy_kind", "src_kind", "dst_kind"), np.int8),
+    **dict.fromkeys(("kind", "copy_kind", "src_kind", "dst_kind"), np.int8),
     **dict.fromkeys(("device", "thread_count"), np.int16),
     **dict.fromkeys(
         ("name_id", "model_id", "process", "thread", "end_thread", "stream", "instance", "parent"), np.int32
