@@ -1,12 +1,12 @@
 """The body of an answer to the outputs in it: KServe v2 over HTTP, binary and JSON, and over gRPC."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from perf_client.compression import BadCompression, decompress
 from perf_client.errors import LoadError
-from perf_client.tensors import Tensor, encode_bytes, encode_numbers, encode_values
+from perf_client.tensors import Shape, Tensor, encode_bytes, encode_numbers, encode_values
 from perf_client.transports.base import BadAnswer
 
 Outputs = dict[str, Tensor]
@@ -17,6 +17,13 @@ _CONTENTS = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 """Where gRPC has tensors that don't come as raw bytes. FP16 and BF16 come in no other way than that."""
+
+
+class Memory(Protocol):
+    """Where outputs are that don't travel in the answer."""
+
+    def output(self, name: str, datatype: str, shape: Shape) -> bytes:
+        """Raises BadAnswer where it can't be there."""
 
 
 class _Parameters(msgspec.Struct, frozen=True):
@@ -35,7 +42,7 @@ class _Answer(msgspec.Struct, frozen=True):
     outputs: tuple[_Output, ...]
 
 
-def http_outputs(head: bytes, body: bytes) -> Outputs:
+def http_outputs(head: bytes, body: bytes, memory: Memory | None = None) -> Outputs:
     """``head`` is the block of headers. Raises BadAnswer where the body is no answer to an inference."""
     fields = _fields(head)
     try:
@@ -48,7 +55,9 @@ def http_outputs(head: bytes, body: bytes) -> Outputs:
     position = length
     for output in answer.outputs:
         size = output.parameters.binary_data_size
-        if size is None:
+        if size is None and output.data is None and memory is not None:
+            data = memory.output(output.name, output.datatype, output.shape)
+        elif size is None:
             data = _json_data(output)
         else:
             data = body[position : position + size]
@@ -71,7 +80,7 @@ def _json_data(output: _Output) -> bytes:
         raise BadAnswer(f"output {output.name}: {error}") from None
 
 
-def grpc_outputs(message: bytes) -> Outputs:
+def grpc_outputs(message: bytes, memory: Memory | None = None) -> Outputs:
     """Raises BadAnswer where the message is no answer to an inference."""
     # Imported late: only who compares answers needs the messages.
     from google.protobuf.message import DecodeError
@@ -81,15 +90,25 @@ def grpc_outputs(message: bytes) -> Outputs:
         answer = service_pb2.ModelInferResponse.FromString(message)
     except DecodeError as error:
         raise BadAnswer(f"not a ModelInferResponse: {error}") from None
+    return message_outputs(answer, memory)
+
+
+def message_outputs(answer: Any, memory: Memory | None = None) -> Outputs:
+    """Out of a ModelInferResponse."""
     raw = list(answer.raw_output_contents)
     if raw and len(raw) != len(answer.outputs):
         raise BadAnswer(f"{len(answer.outputs)} outputs with {len(raw)} contents")
-    return {
-        output.name: Tensor(
-            output.datatype, tuple(output.shape), raw[number] if raw else _contents(output.datatype, output.contents)
-        )
-        for number, output in enumerate(answer.outputs)
-    }
+    outputs = {}
+    for number, output in enumerate(answer.outputs):
+        shape = tuple(output.shape)
+        if raw and (raw[number] or memory is None):
+            data = raw[number]
+        elif memory is not None and not output.HasField("contents"):  # some servers send an empty place holder then
+            data = memory.output(output.name, output.datatype, shape)
+        else:
+            data = _contents(output.datatype, output.contents)
+        outputs[output.name] = Tensor(output.datatype, shape, data)
+    return outputs
 
 
 def _contents(datatype: str, contents: Any) -> bytes:

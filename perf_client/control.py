@@ -1,6 +1,6 @@
 """Questions to the server that are no load: what the model is, and what the server has counted."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perf_client.errors import server_error, usage_error
 from perf_client.profile import ServerTimes, Service
@@ -59,6 +59,28 @@ def make_control(
     from perf_client.http_control import HttpControl
 
     return HttpControl(target, headers)
+
+
+def server_times_of(entry: Any) -> ServerTimes:
+    """Out of an entry of ``model_stats``, which has the same names in JSON and in protobuf."""
+    times = entry.inference_stats
+    return ServerTimes(
+        model=entry.name,
+        version=entry.version,
+        inference_count=entry.inference_count,
+        execution_count=entry.execution_count,
+        success_count=times.success.count,
+        fail_count=times.fail.count,
+        queue_ns=times.queue.ns,
+        compute_input_ns=times.compute_input.ns,
+        compute_infer_ns=times.compute_infer.ns,
+        compute_output_ns=times.compute_output.ns,
+        cache_hit_count=times.cache_hit.count,
+        cache_miss_count=times.cache_miss.count,
+        cache_hit_ns=times.cache_hit.ns,
+        cache_miss_ns=times.cache_miss.ns,
+        request_ns=times.success.ns,
+    )
 
 
 async def describe_model(control: Control, target: Target, model: str, version: str) -> ModelDescription:

@@ -20,6 +20,8 @@ class CudaDevice(Protocol):
 
     def copy_in(self, address: int, data: bytes) -> None: ...
 
+    def copy_out(self, address: int, byte_size: int) -> bytes: ...
+
     def handle(self, address: int) -> bytes:
         """What another process opens the memory by (CUDA IPC)."""
 
@@ -40,6 +42,9 @@ class CudaRegion:
 
     def write(self, offset: int, data: bytes) -> None:
         self._device.copy_in(self._address + offset, data)
+
+    def read(self, offset: int, byte_size: int) -> bytes:
+        return self._device.copy_out(self._address + offset, byte_size)
 
     def close(self) -> None:
         if self._address:
@@ -74,6 +79,11 @@ class CudaDriver:
 
     def copy_in(self, address: int, data: bytes) -> None:
         self._do("cuMemcpyHtoD_v2", c_uint64(address), data, c_size_t(len(data)))
+
+    def copy_out(self, address: int, byte_size: int) -> bytes:
+        data = ctypes.create_string_buffer(byte_size)
+        self._do("cuMemcpyDtoH_v2", data, c_uint64(address), c_size_t(byte_size))
+        return data.raw
 
     def handle(self, address: int) -> bytes:
         handle = _IpcHandle()

@@ -135,10 +135,10 @@ async def drive(
         profile = with_sequences(profile, models)
         profile = share.of_profile(profile)
         pools = [share.of_pool(requests_for(profile, model)) for model in models]
-        placements = await stack.enter_async_context(placed(control, profile, models[0], pools[0]))
+        first = await stack.enter_async_context(placed(control, profile, models[0], pools[0]))
         drawn = share.of(draws(profile.mix, profile.seed)) if profile.mix else iter(())
         recorder = MixRecorder(drawn) if profile.mix else Recorder()
-        transport = make_transport(profile, target, pools, placements, drawn=drawn, clock=clock, runtime=runtime)
+        transport = make_transport(profile, target, first, pools[1:], drawn=drawn, clock=clock, runtime=runtime)
         load = stack.enter_context(closing(make_loop(profile, transport, recorder, clock)))
         sampled = await _sampled_models(control, profile, models) if share.index == 0 else []
         statistics = StatisticsSampler(control, sampled, clock)

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from perf_client.control import Refused
+from perf_client.control import Refused, server_times_of
 from perf_client.profile import ServerTimes
 from perf_client.record import Recorder
 from perf_client.regions import RegionName
@@ -110,24 +110,3 @@ def config_of(config: Any) -> ModelConfig:
 
 def _tensor(tensor: Any) -> TensorMetadata:
     return TensorMetadata(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape))
-
-
-def server_times_of(entry: Any) -> ServerTimes:
-    times = entry.inference_stats
-    return ServerTimes(
-        model=entry.name,
-        version=entry.version,
-        inference_count=entry.inference_count,
-        execution_count=entry.execution_count,
-        success_count=times.success.count,
-        fail_count=times.fail.count,
-        queue_ns=times.queue.ns,
-        compute_input_ns=times.compute_input.ns,
-        compute_infer_ns=times.compute_infer.ns,
-        compute_output_ns=times.compute_output.ns,
-        cache_hit_count=times.cache_hit.count,
-        cache_miss_count=times.cache_miss.count,
-        cache_hit_ns=times.cache_hit.ns,
-        cache_miss_ns=times.cache_miss.ns,
-        request_ns=times.success.ns,
-    )

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from perf_client.control import Refused
+from perf_client.control import Refused, server_times_of
 from perf_client.profile import ServerTimes
 from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelMetadata, Step, Target
@@ -103,7 +103,7 @@ class HttpControl:
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         answer = await self._get(f"{model_path(model, version)}/stats", _Statistics)
-        return tuple(_server_times(entry) for entry in answer.model_stats)
+        return tuple(server_times_of(entry) for entry in answer.model_stats)
 
     async def register(self, region: RegionName) -> None:
         wanted: dict[str, Any] = dict(region.terms)
@@ -193,24 +193,3 @@ def _error_text(body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return str(document.get("error", "")) if isinstance(document, dict) else ""
-
-
-def _server_times(entry: _ModelStatistics) -> ServerTimes:
-    times = entry.inference_stats
-    return ServerTimes(
-        model=entry.name,
-        version=entry.version,
-        inference_count=entry.inference_count,
-        execution_count=entry.execution_count,
-        success_count=times.success.count,
-        fail_count=times.fail.count,
-        queue_ns=times.queue.ns,
-        compute_input_ns=times.compute_input.ns,
-        compute_infer_ns=times.compute_infer.ns,
-        compute_output_ns=times.compute_output.ns,
-        cache_hit_count=times.cache_hit.count,
-        cache_miss_count=times.cache_miss.count,
-        cache_hit_ns=times.cache_hit.ns,
-        cache_miss_ns=times.cache_miss.ns,
-        request_ns=times.success.ns,
-    )

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn, Protocol
 
-from perf_client.control import Refused
+from perf_client.control import Refused, server_times_of
 from perf_client.errors import usage_error
-from perf_client.grpc_control import config_of, metadata_of, server_times_of
+from perf_client.grpc_control import config_of, metadata_of
 from perf_client.payload import Request
 from perf_client.placement import Placement
 from perf_client.profile import LoadProfile, Parameter, ServerTimes

@@ -2,7 +2,8 @@
 
 ``{"data": [{"INPUT": [1, 2], ...}, ...]}``, where a tensor is a list, ``{"content": [...], "shape": [...]}`` or
 ``{"b64": "..."}`` (the tensor's raw bytes). An entry may be a list of samples, a stream; streams are played one after
-the other. ``validation_data``, of the same form, holds the outputs expected for each entry, as many as are of interest.
+the other. ``validation_data``, of the same form, holds the outputs expected for each sample, as many as are of
+interest; a list of objects in the place of a sample's one holds the answers that a stream should bring, in order.
 An entry may hold ``timestamp`` (ms) and ``parameters`` beside its inputs.
 """
 
@@ -31,13 +32,13 @@ def json_samples(content: bytes, model: ModelDescription, shapes: Mapping[str, S
     entries = list(_entries(document, "data"))
     if not entries:
         raise data_error("it holds no sample under 'data'")
-    expected = {place: outputs for place, _, outputs in _entries(document, "validation_data")}
+    expected = dict(_answers(document))
     if expected:
         _check_alignment([place for place, _, _ in entries], expected)
     return [
         Sample(
             inputs=_inputs(f"data{place}", entry, model, shapes),
-            expected=_outputs(f"validation_data{place}", expected.get(place, {}), model),
+            expected=_expected(f"validation_data{place}", expected.get(place, {}), model),
             parameters=_parameters(f"data{place}", entry, model),
             stream=stream,
             timestamp_ms=_timestamp_ms(f"data{place}", entry, model),
@@ -88,6 +89,19 @@ def _entries(document: Mapping[str, Any], part: str) -> Iterator[tuple[str, int,
         stream += in_stream or following_in_stream
 
 
+def _answers(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is expected for each sample, with the place of the sample."""
+    listed = document.get("validation_data", [])
+    if not isinstance(listed, list):
+        raise data_error("'validation_data' must be a list")
+    data = document["data"]
+    for index, entry in enumerate(listed):
+        if index < len(data) and isinstance(data[index], list) and isinstance(entry, list):
+            yield from ((f"[{index}][{step}]", sample) for step, sample in enumerate(entry))
+        else:
+            yield f"[{index}]", entry
+
+
 def _check_alignment(places: list[str], expected: Mapping[str, object]) -> None:
     for place in places:
         if place not in expected:
@@ -114,7 +128,20 @@ def _inputs(
     }
 
 
-def _outputs(place: str, entry: Mapping[str, Any], model: ModelDescription) -> dict[str, Tensor]:
+def _expected(place: str, given: Any, model: ModelDescription) -> tuple[dict[str, Tensor], ...]:
+    """The outputs of each answer; none where nothing is to be compared."""
+    if given == {}:
+        return ()
+    if not isinstance(given, list):
+        return (_outputs(place, given, model),)
+    if not given:
+        raise data_error(f"{place} is an empty list; name the outputs of each answer, or give {{}} to compare nothing")
+    return tuple(_outputs(f"{place}[{number}]", outputs, model) for number, outputs in enumerate(given))
+
+
+def _outputs(place: str, entry: Any, model: ModelDescription) -> dict[str, Tensor]:
+    if not isinstance(entry, dict):
+        raise data_error(f"{place} is not an object of names to tensors")
     specs = {spec.name: spec for spec in model.outputs}
     for name in entry.keys() - specs.keys():
         raise data_error(

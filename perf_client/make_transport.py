@@ -25,7 +25,7 @@ from perf_client.sequences import (
     fill_http,
     sequence_ids,
 )
-from perf_client.shared_tensors import Placements
+from perf_client.shared_tensors import Placed
 from perf_client.target import Target
 from perf_client.transports.base import Clock, Transport
 from perf_client.validation import checking, filling
@@ -41,14 +41,15 @@ STREAMS_PER_CONNECTION = 8
 def make_transport(
     profile: LoadProfile,
     target: Target,
-    pools: Sequence[Sequence[Request]],
-    placements: Placements,
+    first: Placed,
+    others: Sequence[Sequence[Request]],
     *,
     drawn: Iterator[int],
     clock: Clock,
     runtime: "Runtime | None" = None,
 ) -> Transport:
-    """``pools`` holds the requests of each model that shares the load, ``drawn`` which of them each request goes to."""
+    """``others`` are the requests of further models that share the load, ``drawn`` to which each request goes."""
+    pools, placements = [first.requests, *others], first.placements
     encode: Callable[..., Any]
     fill: Callable[[Any, int], Any]
     encode, fill = (http_infer_request, fill_http) if target.protocol == "http" else (grpc_infer_request, fill_grpc)
@@ -62,9 +63,8 @@ def make_transport(
     checked = any(request.expected for pool in pools for request in pool)
     if runtime is not None and (checked or profile.sequences is not None):
         raise usage_error("in_process neither compares answers nor sends sequences; use a server and -u")
-    if checked and profile.streaming:
-        raise usage_error("streamed answers are not compared; leave out the validation data or --streaming")
     if checked:
+        _check_answers(profile, pools)
         encode, fill = checking(encode), filling(fill)
 
     def carry(requests: Iterator[Any]) -> Transport:
@@ -74,7 +74,9 @@ def make_transport(
             return InProcessTransport(runtime, requests, clock, several_answers=profile.streaming)
         if profile.service == "openai":
             return _events(target, requests, clock)
-        return _streams(target, requests, clock) if profile.streaming else _carrier(target, requests, clock, checked)
+        if profile.streaming:
+            return _streams(target, requests, clock, checked)
+        return _carrier(target, requests, clock, checked)
 
     if profile.mix:
         own = [replace(envelope, model=share.model, version=share.version) for share in profile.mix]
@@ -93,6 +95,14 @@ def make_transport(
     return carry(cycle([encode(envelope, *each) for each in zip(pools[0], placements)]))
 
 
+def _check_answers(profile: LoadProfile, pools: Sequence[Sequence[Request]]) -> None:
+    if not profile.streaming and any(len(request.expected) > 1 for pool in pools for request in pool):
+        raise usage_error(
+            "validation_data lists several answers to a request, but only streams bring several; use -i grpc "
+            "--streaming, or give one object for each entry of data"
+        )
+
+
 def _events(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
     from perf_client.transports.events import OpenAiConnection
     from perf_client.transports.http import HttpTransport
@@ -100,11 +110,13 @@ def _events(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
     return HttpTransport(target, requests, clock, OpenAiConnection)
 
 
-def _streams(target: Target, requests: Iterator[Any], clock: Clock) -> Transport:
+def _streams(target: Target, requests: Iterator[Any], clock: Clock, checked: bool) -> Transport:
+    from perf_client.transports.checked_grpc import CheckedStreamConnection
     from perf_client.transports.grpc import GrpcTransport
     from perf_client.transports.grpc_stream import StreamConnection
 
-    return GrpcTransport(target, requests, clock, STREAMS_PER_CONNECTION, StreamConnection)
+    connection = CheckedStreamConnection if checked else StreamConnection
+    return GrpcTransport(target, requests, clock, STREAMS_PER_CONNECTION, connection)
 
 
 def _carrier(target: Target, requests: Iterator[Any], clock: Clock, checked: bool) -> Transport:

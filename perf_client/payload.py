@@ -24,13 +24,13 @@ _FILE_POOL_BYTES = 256 << 20
 class Request:
     """One request, batch dimension included where the model has one.
 
-    ``expected`` are the outputs that its answer is compared with, where the user gave any; ``stream`` and
+    ``expected`` are the outputs that its answers are compared with, in order, where the user gave any; ``stream`` and
     ``timestamp_ms`` are those of its first sample.
     """
 
     inputs: dict[str, Tensor]
     parameters: dict[str, Parameter] = field(default_factory=dict)
-    expected: dict[str, Tensor] = field(default_factory=dict)
+    expected: tuple[dict[str, Tensor], ...] = ()
     stream: int = 0
     timestamp_ms: float | None = None
 
@@ -134,7 +134,7 @@ def _batches(samples: list[Sample], profile: LoadProfile, model: ModelDescriptio
     only until every sample has been in a batch.
     """
     if profile.outputs:
-        for name in {name for sample in samples for name in sample.expected if name not in profile.outputs}:
+        for name in _expected_names(samples) - set(profile.outputs):
             raise usage_error(f"the validation data holds output {name}, which is not asked for; add --output {name}")
     size, total = profile.batch_size, len(samples)
     count = total // gcd(total, size)
@@ -154,10 +154,16 @@ def _batch(samples: list[Sample], profile: LoadProfile, model: ModelDescription)
     return Request(
         inputs=_joined([sample.inputs for sample in samples]) if batched else first.inputs,
         parameters=profile.parameters | first.parameters,
-        expected=_joined([sample.expected for sample in samples]) if batched else first.expected,
+        expected=tuple(_joined(list(rows)) for rows in zip(*(sample.expected for sample in samples)))
+        if batched
+        else first.expected,
         stream=first.stream,
         timestamp_ms=first.timestamp_ms,
     )
+
+
+def _expected_names(samples: list[Sample]) -> set[str]:
+    return {name for sample in samples for outputs in sample.expected for name in outputs}
 
 
 def _sample_bytes(sample: Sample) -> int:
@@ -167,7 +173,7 @@ def _sample_bytes(sample: Sample) -> int:
 def _form(sample: Sample) -> object:
     return (
         {name: tensor.shape for name, tensor in sample.inputs.items()},
-        {name: tensor.shape for name, tensor in sample.expected.items()},
+        [{name: tensor.shape for name, tensor in outputs.items()} for outputs in sample.expected],
         sample.parameters,
     )
 

@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from perf_client.payload import Request
 from perf_client.profile import LoadProfile
 from perf_client.target import VARIABLE, ModelDescription
 from perf_client.tensors import SIZES, Tensor
 
+if TYPE_CHECKING:
+    from perf_client.output_slot import OutputSlot
+
 ALIGNMENT_BYTES = 64
 
-_OUTPUT_LIMIT_BYTES = 256 << 20
+OUTPUT_LIMIT_BYTES = 256 << 20
 """Above it requests take turns with the places of their outputs."""
 
 
@@ -33,18 +37,23 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The places of one request's tensors, by name."""
+    """The places of one request's tensors, by name. ``slot`` reads its outputs, where they are to be compared."""
 
     inputs: dict[str, Place]
     outputs: dict[str, Place]
+    slot: "OutputSlot | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``contents`` are the tensors of the region for inputs with their offsets; ``placements`` has one a request."""
+    """``contents`` are the tensors of the region for inputs with their offsets; ``placements`` has one a request.
+
+    ``turns`` is how many requests have places for their outputs that are their own.
+    """
 
     input_bytes: int
     output_bytes: int
+    turns: int
     contents: tuple[tuple[int, Tensor], ...]
     placements: tuple[Placement, ...]
 
@@ -73,12 +82,17 @@ def lay_out(requests: Sequence[Request], outputs: Mapping[str, int], region_in: 
             end = _aligned(end + len(tensor.data))
         places_in.append(places)
     turn_bytes = sum(_aligned(size) for size in outputs.values())
-    turns = min(len(requests), max(1, _OUTPUT_LIMIT_BYTES // max(turn_bytes, 1)))
+    turns = min(len(requests), most_turns(outputs))
     placements = [
         Placement(places, _output_places(outputs, region_out, (number % turns) * turn_bytes))
         for number, places in enumerate(places_in)
     ]
-    return Layout(end, turns * turn_bytes, tuple(contents), tuple(placements))
+    return Layout(end, turns * turn_bytes, turns, tuple(contents), tuple(placements))
+
+
+def most_turns(outputs: Mapping[str, int]) -> int:
+    """How many requests' outputs of these sizes have room beside each other."""
+    return max(1, OUTPUT_LIMIT_BYTES // max(sum(_aligned(size) for size in outputs.values()), 1))
 
 
 def _output_places(outputs: Mapping[str, int], region: str, start: int) -> dict[str, Place]:

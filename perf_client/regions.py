@@ -37,6 +37,8 @@ class Region(Protocol):
 
     def write(self, offset: int, data: bytes) -> None: ...
 
+    def read(self, offset: int, byte_size: int) -> bytes: ...
+
     def close(self) -> None:
         """Give the memory back. Harmless when done twice."""
 
@@ -71,6 +73,10 @@ class SystemRegion:
     def write(self, offset: int, data: bytes) -> None:
         assert self._memory is not None
         self._memory[offset : offset + len(data)] = data
+
+    def read(self, offset: int, byte_size: int) -> bytes:
+        assert self._memory is not None
+        return self._memory[offset : offset + byte_size]
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)

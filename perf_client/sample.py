@@ -8,14 +8,14 @@ from perf_client.tensors import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Tensors have no batch dimension here. ``expected`` are the outputs that the answer should have.
+    """Tensors have no batch dimension here. ``expected`` are the outputs of each answer that should come.
 
     ``stream`` numbers the list of samples that it stands in, over all files; ``timestamp_ms`` is when a recorded
     request was due.
     """
 
     inputs: dict[str, Tensor]
-    expected: dict[str, Tensor] = field(default_factory=dict)
+    expected: tuple[dict[str, Tensor], ...] = ()
     parameters: dict[str, Parameter] = field(default_factory=dict)
     stream: int = 0
     timestamp_ms: float | None = None

@@ -1,6 +1,6 @@
 """Whether an answer is the expected one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from perf_client.answers import Outputs
 from perf_client.errors import LoadError
+from perf_client.output_slot import OutputSlot
 from perf_client.payload import Request
+from perf_client.placement import Placement
 from perf_client.tensors import Tensor, bytes_elements, numbers
 
 WRONG_ANSWER = "wrong answer"
@@ -32,10 +34,11 @@ class CheckedRequest(Generic[Encoded]):
 
 
 def checking(encode: Callable[..., Encoded]) -> Callable[..., CheckedRequest[Encoded]]:
-    """``encode`` takes an envelope, a request and maybe more; what is made of it goes with its expected outputs."""
+    """``encode`` takes an envelope, a request and where its tensors lie; what it makes goes with what is expected."""
 
-    def encoded(envelope: object, request: Request, *rest: object) -> CheckedRequest[Encoded]:
-        return CheckedRequest(encode(envelope, request, *rest), AnswerCheck(request.expected))
+    def encoded(envelope: object, request: Request, placement: Placement | None = None) -> CheckedRequest[Encoded]:
+        slot = None if placement is None else placement.slot
+        return CheckedRequest(encode(envelope, request, placement), AnswerCheck(request.expected, slot))
 
     return encoded
 
@@ -48,28 +51,53 @@ def filling(
 
 
 class AnswerCheck:
-    """Holds the answers to one request against what is expected.
+    """Holds the answers to one request against what is expected: so many, in order.
 
     A server mostly gives the same request the same bytes back, so those that were found right are remembered: then a
-    comparison of bytes is all that a request costs.
+    comparison of bytes is all that a request costs. ``memory`` has the outputs that don't travel in the answer.
     """
 
-    def __init__(self, expected: Mapping[str, Tensor]) -> None:
+    def __init__(self, expected: Sequence[Mapping[str, Tensor]], slot: OutputSlot | None = None) -> None:
         self._expected = expected
-        self._right: list[bytes] = []
+        self._right: list[tuple[bytes, ...]] = []
+        self.memory = slot
 
-    def mismatch(self, body: bytes, read: Callable[[], Outputs]) -> str | None:
-        """What is wrong with the answer, None where it is right. Raises BadAnswer where ``read`` does."""
-        if body in self._right or not self._expected:
+    def begin(self) -> None:
+        """The request is about to be sent."""
+        if self.memory is not None:
+            self.memory.take()
+
+    def mismatch(self, bodies: tuple[bytes, ...], read: Callable[[], Sequence[Outputs]]) -> str | None:
+        """What is wrong with the answers, None where they are right. Raises BadAnswer where ``read`` does."""
+        if not self._expected:
             return None
-        outputs = read()
-        for name, expected in self._expected.items():
-            if name not in outputs:
-                return f"output {name} is not in the answer"
-            if (found := difference(expected, outputs[name])) is not None:
-                return f"output {name} {found}"
-        self._right = [body, *self._right[: _RIGHT_KEPT - 1]]
+        if self.memory is None:
+            return self._found(bodies, read)
+        try:
+            return self._found((*bodies, self.memory.content()), read)
+        finally:
+            self.memory.release()
+
+    def _found(self, known_by: tuple[bytes, ...], read: Callable[[], Sequence[Outputs]]) -> str | None:
+        if known_by in self._right:
+            return None
+        answers = read()
+        if len(answers) != len(self._expected):
+            return f"{len(answers)} answers came, not {len(self._expected)}"
+        for number, (expected, found) in enumerate(zip(self._expected, answers)):
+            if (wrong := _wrong_output(expected, found)) is not None:
+                return f"answer {number}: {wrong}" if len(answers) > 1 else wrong
+        self._right = [known_by, *self._right[: _RIGHT_KEPT - 1]]
         return None
+
+
+def _wrong_output(expected: Mapping[str, Tensor], found: Outputs) -> str | None:
+    for name, tensor in expected.items():
+        if name not in found:
+            return f"output {name} is not in the answer"
+        if (wrong := difference(tensor, found[name])) is not None:
+            return f"output {name} {wrong}"
+    return None
 
 
 def difference(expected: Tensor, found: Tensor) -> str | None:

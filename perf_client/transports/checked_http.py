@@ -29,6 +29,7 @@ class CheckedHttpConnection(HttpConnection):
 
     def _next_encoded(self) -> bytes:
         self._in_flight = request = next(self._checked)
+        request.check.begin()
         return request.encoded
 
     def data_received(self, data: bytes) -> None:
@@ -49,7 +50,8 @@ class CheckedHttpConnection(HttpConnection):
         if head.chunked:
             body = unchunked(body)
         try:
-            mismatch = self._in_flight.check.mismatch(body, lambda: http_outputs(block, body))
+            check = self._in_flight.check
+            mismatch = check.mismatch((body,), lambda: [http_outputs(block, body, check.memory)])
         except BadAnswer as error:
             return self._recorder.code("bad answer", str(error))
         return OK if mismatch is None else self._recorder.code(WRONG_ANSWER, mismatch)

@@ -1,6 +1,7 @@
 """One slot of a streaming connection: an HTTP/2 stream that lives on, with at most one request on its way."""
 
 from array import array
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
@@ -81,4 +82,8 @@ class Conversation:
         # The last one may be empty: it only says that there are no more. With shared memory it names its outputs.
         if not final or response.outputs or response.raw_output_contents or _FINAL not in response.parameters:
             self.answers_ns.append(now_ns)
+            self.keep(framed, response)
         return bool(final)
+
+    def keep(self, framed: bytes, response: Any) -> None:
+        """An answer has come: nothing, where it is only counted."""

@@ -48,6 +48,15 @@ def test_another_process_reads_what_was_written():
         region.close()
 
 
+def test_what_lies_in_device_memory_is_read_back():
+    region = CudaRegion(CudaDriver(), "r", 1 << 20)
+    try:
+        region.write(100, b"tensor")
+        assert region.read(101, 4) == b"enso"
+    finally:
+        region.close()
+
+
 def test_more_memory_than_there_is_is_a_sentence():
     with pytest.raises(LoadError, match=r"bytes of CUDA memory can't be shared: .*out of memory; use --shared-memory"):
         CudaRegion(CudaDriver(), "r", 1 << 50)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from perf_client.errors import LoadError
@@ -260,10 +260,21 @@ def test_expected_outputs_go_with_their_sample_and_into_its_batch(tmp_path: Path
     }
     path = write(tmp_path, document)
     singles = make_requests(profile(input_data=str(path)), ECHO)
-    assert [np.frombuffer(request.expected["Y"].data, "<i4").tolist() for request in singles] == [[1, 2], [3, 4]]
+    assert [np.frombuffer(request.expected[0]["Y"].data, "<i4").tolist() for request in singles] == [[1, 2], [3, 4]]
     (pair,) = make_requests(profile(input_data=str(path), batch_size=2), ECHO)
-    assert pair.expected["Y"].shape == (2, 2)
-    assert np.frombuffer(pair.expected["Y"].data, "<i4").tolist() == [1, 2, 3, 4]
+    assert pair.expected[0]["Y"].shape == (2, 2)
+    assert np.frombuffer(pair.expected[0]["Y"].data, "<i4").tolist() == [1, 2, 3, 4]
+
+
+def test_a_list_holds_the_answers_to_one_sample_also_within_a_stream(tmp_path: Path):
+    one, two = {"Y": [1, 2]}, {"Y": [3, 4]}
+    document = {
+        "data": [{"X": [1, 2]}, [{"X": [1, 2]}, {"X": [1, 2]}, {"X": [1, 2]}]],
+        "validation_data": [[one, two], [two, [two, one, one], {}]],
+    }
+    requests = make_requests(profile(input_data=str(write(tmp_path, document))), ECHO)
+    found = [[np.frombuffer(each["Y"].data, "<i4").tolist() for each in request.expected] for request in requests]
+    assert found == [[[1, 2], [3, 4]], [[3, 4]], [[3, 4], [1, 2], [1, 2]], []]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +286,9 @@ def test_expected_outputs_go_with_their_sample_and_into_its_batch(tmp_path: Path
         ({"data": [{"X": [1, 2]}], "validation_data": [{"Y": [1, 2]}] * 2}, r"data\[1\] is missing, but there is"),
         ({"data": [[{"X": [1, 2]}]], "validation_data": [{"Y": [1, 2]}]}, r"validation_data\[0\]\[0\] is missing"),
         ({"data": [{"X": [1, 2]}], "validation_data": 3}, "'validation_data' must be a list"),
+        ({"data": [{"X": [1, 2]}], "validation_data": [3]}, r"validation_data\[0\] is not an object"),
+        ({"data": [{"X": [1, 2]}], "validation_data": [[]]}, r"validation_data\[0\] is an empty list"),
+        ({"data": [{"X": [1, 2]}], "validation_data": [[{"Y": [1, 2]}, {"N": [1]}]]}, r"validation_data\[0\]\[1\] has"),
     ],
 )
 def test_expected_outputs_that_do_not_fit_are_named_with_their_place(tmp_path: Path, document, message: str):
@@ -379,6 +393,7 @@ _DOCUMENTS = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is none of its business
 @given(st.dictionaries(st.just("data") | st.just("validation_data"), st.lists(_DOCUMENTS, max_size=3)))
 @example({"data": [{"X": [1, 2]}], "validation_data": [{"Z": ["\ud800"]}]})
 @example({"data": [{"X": [[[1]], 2], "timestamp": [5]}]})

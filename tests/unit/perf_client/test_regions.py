@@ -20,6 +20,7 @@ def test_what_is_written_is_there_for_whoever_opens_the_key():
         region.write(10, b"tensor")
         assert leftovers(region.name.name) == [Path("/dev/shm") / region.name.key[1:]]
         assert leftovers(region.name.name)[0].read_bytes()[10:16] == b"tensor"
+        assert region.read(11, 3) == b"ens"
     finally:
         region.close()
         region.close()
@@ -68,6 +69,9 @@ class FakeDevice:
     def copy_in(self, address: int, data: bytes) -> None:
         self.memory[4096][address - 4096 : address - 4096 + len(data)] = data
 
+    def copy_out(self, address: int, byte_size: int) -> bytes:
+        return bytes(self.memory[4096][address - 4096 : address - 4096 + byte_size])
+
     def handle(self, address: int) -> bytes:
         if self.refuses == "handle":
             raise OSError(801, "operation not supported")
@@ -82,6 +86,7 @@ def test_device_memory_is_filled_shared_by_its_handle_and_freed():
     region = CudaRegion(device, "r", 32)
     region.write(8, b"tensor")
     assert bytes(device.memory[4096][8:14]) == b"tensor"
+    assert region.read(9, 4) == b"enso"
     assert (region.name.kind, region.name.byte_size, region.name.device) == ("cuda", 32, 3)
     assert region.name.handle == b"h" * 64
     region.close()

@@ -69,7 +69,7 @@ def test_differences_are_named_with_their_place(expected: Tensor, found: Tensor,
 
 
 def test_an_answer_that_was_right_is_known_again_by_its_bytes():
-    check = AnswerCheck({"Y": tensor("INT8", [1])})
+    check = AnswerCheck([{"Y": tensor("INT8", [1])}])
     reads: list[bytes] = []
 
     def outputs(body: bytes) -> dict[str, Tensor]:
@@ -77,11 +77,11 @@ def test_an_answer_that_was_right_is_known_again_by_its_bytes():
         return {"Y": tensor("INT8", [2 if body == b"wrong" else 1])}
 
     for body in (b"right", b"right", b"wrong", b"wrong", b"other", b"right"):
-        said = check.mismatch(body, lambda body=body: outputs(body))
+        said = check.mismatch((body,), lambda body=body: [outputs(body)])
         assert (said is None) == (body != b"wrong")
     assert reads == [b"right", b"wrong", b"wrong", b"other"]
-    assert AnswerCheck({}).mismatch(b"", lambda: pytest.fail("nothing is expected")) is None
-    assert check.mismatch(b"new", dict) == "output Y is not in the answer"
+    assert AnswerCheck(()).mismatch((b"",), lambda: pytest.fail("nothing is expected")) is None
+    assert check.mismatch((b"new",), lambda: [{}]) == "output Y is not in the answer"
 
 
 def http_answer(*outputs: dict, binary: bytes = b"") -> tuple[bytes, bytes]:
