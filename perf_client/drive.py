@@ -92,7 +92,7 @@ def run_load(
         if profile.workers > 1:
             from perf_client.workers import drive_shared
 
-            return drive_shared(profile, url, interrupted, tls=tls, metrics=metrics)
+            return drive_shared(profile, url, interrupted, on_tick=on_tick, tls=tls, metrics=metrics)
         return drive(profile, target, interrupted, on_tick=on_tick, metrics=metrics)
 
     run: Run = uvloop.run(_until_signalled(go))

@@ -22,6 +22,34 @@ class Tick:
     in_flight: int
 
 
+class SummedTicks:
+    """How far several processes are that share a run: told on when each of them that still works has said so anew."""
+
+    def __init__(self, count: int, on_tick: Callable[[Tick], None] | None) -> None:
+        self._on_tick = on_tick
+        self._working = set(range(count))
+        self._last: dict[int, Tick] = {}
+        self._new: set[int] = set()
+
+    def told(self, index: int, tick: Tick) -> None:
+        self._last[index] = tick
+        self._new.add(index)
+        if self._on_tick is not None and self._new >= self._working:
+            self._new.clear()
+            ticks = self._last.values()
+            self._on_tick(
+                Tick(
+                    max(each.elapsed_s for each in ticks),
+                    sum(each.done_count for each in ticks),
+                    sum(each.in_flight for each in ticks),
+                )
+            )
+
+    def over(self, index: int) -> None:
+        """It is not waited for any more."""
+        self._working.discard(index)
+
+
 class Watch:
     """Beats every 10 ms; each fifth beat gives up requests that are out of time."""
 

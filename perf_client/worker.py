@@ -20,10 +20,11 @@ from perf_client.record import RunFacts
 from perf_client.share import Share
 from perf_client.target import Target
 from perf_client.tls import Tls
+from perf_client.watch import Tick
 
 
 class Task(msgspec.Struct, frozen=True):
-    """``columns`` is the file for the rows."""
+    """``columns`` is the file for the rows; ``ticks`` says whether to tell how far the run is."""
 
     profile: LoadProfile
     url: str
@@ -31,10 +32,17 @@ class Task(msgspec.Struct, frozen=True):
     columns: str
     tls: Tls | None = None
     metrics: MetricsSource | None = None
+    ticks: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Connections are open, requests are encoded."""
+
+
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """How far it is; comes any number of times between the others."""
+
+    tick: Tick
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
@@ -48,7 +56,7 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     exit_code: int
 
 
-Message = Ready | Ended | Refusal
+Message = Ready | Told | Ended | Refusal
 
 
 def main() -> int:
@@ -80,10 +88,21 @@ async def _work(task: Task) -> Run:
         watching.append(asyncio.create_task(_end_with(reader, interrupted)))
         return int(line)
 
+    def on_tick(tick: Tick) -> None:
+        _say(Told(tick))
+
     watching: list[asyncio.Task[None]] = []
     target = Target.parse(task.url, task.profile.protocol, task.tls)
     try:
-        return await drive(task.profile, target, interrupted, share=task.share, begin=begin, metrics=task.metrics)
+        return await drive(
+            task.profile,
+            target,
+            interrupted,
+            on_tick=on_tick if task.ticks else None,
+            metrics=task.metrics,
+            share=task.share,
+            begin=begin,
+        )
     finally:
         for each in watching:
             each.cancel()

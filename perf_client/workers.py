@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from perf_client.drive import INTERRUPTED, Run
+from perf_client.drive import INTERRUPTED, OnTick, Run
 from perf_client.errors import LoadError, server_error
 from perf_client.metrics_source import MetricsSource
 from perf_client.profile import LoadProfile
@@ -22,7 +22,8 @@ from perf_client.record import Columns, RunFacts
 from perf_client.share import Share, check_workers, joined_columns, joined_facts
 from perf_client.tls import Tls
 from perf_client.transports.base import Clock
-from perf_client.worker import Ended, Message, Ready, Refusal, Task
+from perf_client.watch import SummedTicks
+from perf_client.worker import Ended, Message, Ready, Refusal, Task, Told
 
 _LEAD_NS = 20_000_000
 """Between the decision to begin and the schedule's zero: every process has to hear of it in time."""
@@ -42,6 +43,7 @@ async def drive_shared(
     interrupted: asyncio.Event,
     clock: Clock = time.monotonic_ns,
     *,
+    on_tick: OnTick | None = None,
     tls: Tls | None = None,
     metrics: MetricsSource | None = None,
 ) -> Run:
@@ -49,14 +51,16 @@ async def drive_shared(
     check_workers(profile)
     with TemporaryDirectory(prefix="perf_client_") as folder:
         tasks = [
-            Task(profile, url, Share(index, profile.workers), f"{folder}/{index}.npz", tls, metrics)
+            Task(
+                profile, url, Share(index, profile.workers), f"{folder}/{index}.npz", tls, metrics, on_tick is not None
+            )
             for index in range(profile.workers)
         ]
         processes: list[Process] = []
         try:
             for task in tasks:
                 processes.append(await _start(task))
-            return await _together(tasks, processes, interrupted, clock)
+            return await _together(tasks, processes, interrupted, clock, SummedTicks(len(tasks), on_tick))
         except WorkerDied as error:
             raise server_error(f"{error}; what it said is above") from None
         finally:
@@ -82,7 +86,11 @@ async def _start(task: Task) -> Process:
 
 
 async def _together(
-    tasks: Sequence[Task], processes: Sequence[Process], interrupted: asyncio.Event, clock: Clock
+    tasks: Sequence[Task],
+    processes: Sequence[Process],
+    interrupted: asyncio.Event,
+    clock: Clock,
+    ticks: SummedTicks,
 ) -> Run:
     passing_on = asyncio.create_task(_pass_on(interrupted, processes))
     try:
@@ -93,7 +101,8 @@ async def _together(
         start_ns = clock() + _LEAD_NS
         for process in processes:
             _tell(process, str(start_ns).encode())
-        answers = await asyncio.gather(*(_heard(process) for process in processes), return_exceptions=True)
+        ends = (_end_of(process, index, ticks) for index, process in enumerate(processes))
+        answers = await asyncio.gather(*ends, return_exceptions=True)
     finally:
         passing_on.cancel()
     return _joined(tasks, answers, interrupted.is_set())
@@ -137,6 +146,15 @@ async def _heard(process: Process) -> Message:
         raise WorkerDied("a worker process died")
     message: Message = msgspec.json.decode(line, type=Message)
     return message
+
+
+async def _end_of(process: Process, index: int, ticks: SummedTicks) -> Message:
+    try:
+        while isinstance(message := await _heard(process), Told):
+            ticks.told(index, message.tick)
+        return message
+    finally:
+        ticks.over(index)
 
 
 def _tell(process: Process, line: bytes) -> None:

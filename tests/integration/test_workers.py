@@ -18,6 +18,7 @@ from perf_client.profile import Concurrency, LoadProfile, LoadResult, RequestRat
 from perf_client.record import Columns
 from perf_client.schedule import due_times
 from perf_client.summarize import summarize
+from perf_client.watch import Tick
 from perf_client.workers import drive_shared
 from tests.fakes.scripted_server import Script, running
 
@@ -62,6 +63,19 @@ def test_the_result_has_the_form_of_any_other(tmp_path: Path):
     assert result.server[0].model == "m"
     assert run.facts.busiest_cpu_ratio is not None
     assert not result.incomplete
+
+
+def test_progress_is_that_of_all_of_them_together(tmp_path: Path):
+    ticks: list[Tick] = []
+    with running(Script(service_s=[0.005], queue=False), tmp_path) as server:
+        run = run_load(profile(Concurrency(in_flight=5), duration_s=1.8), server.url, on_tick=ticks.append)
+        log = server.stop()
+    assert ticks
+    done = [tick.done_count for tick in ticks]
+    assert done == sorted(done)
+    assert all(tick.in_flight <= 5 for tick in ticks)
+    # Each of two processes alone had about half of them.
+    assert len(run.columns) / 2 < done[-1] <= len(log.arrived_ns) or ticks[-1].elapsed_s < 1.4
 
 
 def test_a_load_that_cant_begin_is_the_same_sentence(tmp_path: Path):

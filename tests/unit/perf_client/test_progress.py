@@ -6,7 +6,7 @@ from io import StringIO
 import msgspec
 
 from perf_client.progress import Progress, describe
-from perf_client.watch import Tick
+from perf_client.watch import SummedTicks, Tick
 from tests.fakes import recorded
 
 
@@ -30,6 +30,21 @@ def test_a_file_sees_nothing():
     progress.begin(recorded.OPEN)
     progress.end()
     assert out.getvalue() == ""
+
+
+def test_shares_of_a_run_are_told_as_their_sum_once_all_have_said_how_far_they_are():
+    told: list[Tick] = []
+    ticks = SummedTicks(3, told.append)
+    ticks.told(0, Tick(0.5, 10, 1))
+    ticks.told(1, Tick(0.5, 20, 2))
+    assert not told
+    ticks.told(0, Tick(1.0, 30, 1))
+    ticks.told(2, Tick(0.6, 5, 0))
+    assert told == [Tick(1.0, 55, 3)]
+    ticks.over(1)
+    ticks.told(2, Tick(1.1, 9, 1))
+    ticks.told(0, Tick(1.5, 40, 1))
+    assert told[1:] == [Tick(1.5, 69, 4)]
 
 
 def test_levels_are_described_by_what_ends_them():
