@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# For the tests of PyTorch models, which are skipped without it: make test TORCH= leaves it out.
+TORCH ?= torch==2.13.0
 ORT := $(if $(wildcard /proc/driver/nvidia/version),gpu,cpu)
 
 .PHONY: demo test check lint wheel clean
@@ -37,7 +39,7 @@ wheel: .venv/test
 	touch $@
 
 .venv/test: pyproject.toml .venv/python
-	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,dev]'
+	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,dev]' $(TORCH)
 	.ci/pango $(BIN)/python
 	touch $@
 

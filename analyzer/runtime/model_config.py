@@ -8,10 +8,16 @@ from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
 
-PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "ensemble": "ensemble", "python": "python", "simulated": "simulated"}
+PLATFORMS = {
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+    "ensemble": "ensemble",
+    "python": "python",
+    "simulated": "simulated",
+}
 """Triton's older ``platform`` names and the backends they mean."""
 
-MODEL_SUFFIXES = {".onnx": "onnxruntime", ".py": "python"}
+MODEL_SUFFIXES = {".onnx": "onnxruntime", ".pt": "pytorch", ".pt2": "pytorch", ".py": "python"}
 """Which backend a model file asks for, where no configuration names one."""
 
 

@@ -160,8 +160,12 @@ def make_backend(name: str) -> Backend:
             from analyzer.runtime.backends.python import PythonBackend
 
             return PythonBackend()
+        case "pytorch":
+            from analyzer.runtime.backends.pytorch import PytorchBackend
+
+            return PytorchBackend()
         case "simulated":
             from analyzer.runtime.backends.simulated import SimulatedBackend
 
             return SimulatedBackend()
-    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python and simulated")
+    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python, pytorch and simulated")

@@ -8,7 +8,8 @@ from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import CHANGING, HARMLESS, ignored_fields, validate
 from analyzer.runtime.ensemble import read_steps
-from analyzer.runtime.loading import make_policy, placements, prepare
+from analyzer.runtime.instance_groups import placements
+from analyzer.runtime.loading import make_policy, prepare
 from analyzer.runtime.model_config import read_config, served_versions
 from tests.fakes import repositories
 
@@ -185,7 +186,7 @@ def test_gpus_make_one_instance_each(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('backend: "caffe2"', "backend 'caffe2' is not known; known are onnxruntime, python and simulated"),
+        ('backend: "caffe2"', "backend 'caffe2' is not known; known are onnxruntime, python, pytorch and simulated"),
         (IO + "instance_group { kind: KIND_CPU gpus: [ 0 ] }", "lists gpus in an instance_group that is not KIND_GPU"),
         (IO + 'parameters { key: "service_us" value { string_value: "x" } }', "wrong parameter for the simulated"),
         (IO + 'parameters { key: "speed" value { string_value: "1" } }', "wrong parameter for the simulated"),
