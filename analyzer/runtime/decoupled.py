@@ -9,7 +9,7 @@ from time import monotonic_ns
 from analyzer.runtime.answering import times_of
 from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.instance import UNLOADED, Completions
-from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Tensors
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Statistics
@@ -20,28 +20,76 @@ Answer = Tensors | InferError | None
 OnAnswer = Callable[[Answer, bool], None]
 """Called on the loop's thread with each answer, and with whether it is the last one."""
 
+_WAITING_LIMIT_BYTES = 2**20
+_ANSWER_BYTES = 4096
+"""What an answer counts for besides its tensors, so that many small ones are bounded too."""
+
 
 class ResponseStream:
-    """What a backend sends the answers of one request through. An error is the last answer."""
+    """What a backend sends the answers of one request through. An error is the last answer.
 
-    __slots__ = ("_completions", "_lock", "_on_answer", "is_ended")
+    A cancelled request is over at once for the server; what its model still sends is dropped.
+    """
 
-    def __init__(self, completions: Completions, on_answer: OnAnswer) -> None:
+    __slots__ = ("_changed", "_completions", "_loop_thread", "_on_answer", "_request", "_waiting_bytes", "is_ended")
+
+    def __init__(self, completions: Completions, request: InferRequest, loop_thread: int, on_answer: OnAnswer) -> None:
         self._completions = completions
+        self._request = request
+        self._loop_thread = loop_thread
         self._on_answer = on_answer
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting_bytes = 0  # of answers on their way to the loop's thread
         self.is_ended = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._request.is_cancelled
+
+    @property
+    def _is_writable(self) -> bool:
+        return self.is_ended or not (self._request.is_held or self._waiting_bytes >= _WAITING_LIMIT_BYTES)
 
     def send(self, answer: Answer, *, final: bool) -> bool:
         """Called from any thread. False where the last answer was sent before: then this one is dropped."""
         final = final or isinstance(answer, InferError)
-        with self._lock:
+        with self._changed:
             if self.is_ended:
-                return False
-            self.is_ended = final
-            # Under the lock, so that answers of several threads arrive in the order in which they were counted.
-            self._completions.post(self._on_answer, answer, final)
+                return self._request.is_cancelled
+            self._post(answer, final)
         return True
+
+    def wait_writable(self) -> bool:
+        """Blocks a model's thread until its client takes more. False where the client is gone."""
+        if not self._is_writable and threading.get_ident() != self._loop_thread:
+            with self._changed:
+                while not self._is_writable:
+                    self._changed.wait()
+        return not self._request.is_cancelled
+
+    def on_request_changed(self) -> None:
+        """Called on the loop's thread."""
+        with self._changed:
+            if self._request.is_cancelled and not self.is_ended:
+                self._post(CANCELLED, True)
+            self._changed.notify_all()
+
+    def _post(self, answer: Answer, final: bool) -> None:
+        """Under the lock, so that answers of several threads arrive in the order in which they were counted."""
+        self.is_ended = final
+        self._waiting_bytes += _cost_bytes(answer)
+        self._completions.post(self._deliver, answer, final)
+
+    def _deliver(self, answer: Answer, final: bool) -> None:
+        with self._changed:
+            self._waiting_bytes -= _cost_bytes(answer)
+            if self._is_writable:
+                self._changed.notify_all()
+        self._on_answer(answer, final)
+
+
+def _cost_bytes(answer: Answer) -> int:
+    return _ANSWER_BYTES + sum(array.nbytes for array in answer.values()) if isinstance(answer, dict) else _ANSWER_BYTES
 
 
 class Streams:
@@ -54,13 +102,19 @@ class Streams:
         self._statistics = statistics
         self._in_flight = in_flight
         self._completions = Completions(loop)
+        self._loop_thread = threading.get_ident()
         self._open: dict[Job, ResponseStream] = {}
 
     def open(self, jobs: Sequence[Job], execution: Execution) -> list[ResponseStream]:
         """One stream a request of an execution that is about to start."""
-        streams = [ResponseStream(self._completions, partial(self._on_answer, job, execution)) for job in jobs]
-        self._open.update(zip(jobs, streams))
-        return streams
+        return [self._opened(job, execution) for job in jobs]
+
+    def _opened(self, job: Job, execution: Execution) -> ResponseStream:
+        on_answer = partial(self._on_answer, job, execution)
+        stream = ResponseStream(self._completions, job.request, self._loop_thread, on_answer)
+        job.request.watcher = stream.on_request_changed
+        self._open[job] = stream
+        return stream
 
     def executed(self, execution: Execution, answers: Answers) -> None:
         """What an execution gave itself: an answer is the only one, None leaves it to the stream."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
@@ -140,7 +140,8 @@ class _Run:
         self._outer = spent
         self._spent = Durations()
         self._tensors: Tensors = {name: _read_only(array) for name, array in request.inputs.items()}
-        self._running = 0
+        self._running: list[InferRequest] = []
+        request.watcher = self._on_request_changed
         self._error: InferError | None = None
         self._waiting: list[Step] = []
 
@@ -152,8 +153,14 @@ class _Run:
                 self._start(step)
             else:
                 self._waiting.append(step)
-        if self._running == 0:
+        if not self._running:
             self._end()
+
+    def _on_request_changed(self) -> None:
+        if self._request.is_cancelled:
+            self._error = self._error or CANCELLED
+            for request in list(self._running):
+                request.cancel()
 
     def _start(self, step: Step) -> None:
         request = InferRequest(
@@ -167,7 +174,7 @@ class _Run:
         )
 
         def on_reply(answer: InferResponse | InferError) -> None:
-            self._running -= 1
+            self._running.remove(request)
             if isinstance(answer, InferError):
                 self._error = self._error or answer
             else:
@@ -177,7 +184,7 @@ class _Run:
 
         try:
             self._ensemble.lookup(step.model, step.version).submit(request, on_reply, self._spent)
-            self._running += 1
+            self._running.append(request)
         except InferError as error:
             message = f"in ensemble '{self._ensemble.signature.model}', {error.message}"
             self._error = InferError(error.kind, message)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from analyzer.runtime.backends.base import Answers, Execution, Instance, takes_device_tensors
 from analyzer.runtime.device_tensor import on_host
-from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +190,8 @@ class _Runner:
     def execute(self, execution: Execution) -> Answers:
         execution.start_ns = monotonic_ns()
         try:
+            if execution.requests[0].is_cancelled and all(request.may_be_skipped for request in execution.requests):
+                raise CANCELLED
             if not self.takes_device_tensors:
                 for request in execution.requests:
                     if request.on_device:

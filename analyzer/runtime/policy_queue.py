@@ -4,7 +4,7 @@ It takes the place of a plain deque where a configuration says more than first i
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -111,6 +111,14 @@ class PolicyQueue(Generic[_Q]):
             if level.late:
                 return level.late.popleft()
         raise IndexError("the queue is empty")
+
+    def drop(self, unwanted: Callable[[_Q], bool]) -> list[_Q]:
+        """Takes out what is unwanted."""
+        dropped = [item for item in self if unwanted(item)]
+        for level in self._levels:
+            level.waiting = deque(entry for entry in level.waiting if not unwanted(entry[0]))
+            level.late = deque(item for item in level.late if not unwanted(item))
+        return dropped
 
     def expire(self, now_ns: int) -> tuple[list[_Q], int | None]:
         """Takes out what is rejected for coming too late, and gives the next time at which that may happen."""

@@ -27,6 +27,7 @@ class ErrorKind(Enum):
     UNIMPLEMENTED = (501, 12)
     INTERNAL = (500, 13)
     UNAVAILABLE = (503, 14)
+    CANCELLED = (499, 1)
 
 
 class InferError(Exception):
@@ -36,6 +37,9 @@ class InferError(Exception):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+
+CANCELLED = InferError(ErrorKind.CANCELLED, "the client cancelled the request or went away")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class InferRequest(msgspec.Struct, eq=False):
     ``deliveries`` is for the front end that answers: None where every output goes out as it is. Requests with the same
     ``kind`` have inputs of the same names, types and shapes and ask for the same outputs; None says nothing.
     ``on_device`` is true where an input is a DeviceTensor; the outputs in ``keep_on_device`` may come back as such.
+    ``is_cancelled``: nobody waits for the answer any more. ``is_held``: the client does not take the answers it gets.
+    ``watcher`` is called, on the loop's thread, when one of these two has changed; who serves the request sets it.
     """
 
     model: str
@@ -69,6 +75,27 @@ class InferRequest(msgspec.Struct, eq=False):
     accepts_stream: bool = False
     on_device: bool = False
     keep_on_device: frozenset[str] = frozenset()
+    is_cancelled: bool = False
+    is_held: bool = False
+    watcher: Callable[[], None] | None = None
+
+    @property
+    def may_be_skipped(self) -> bool:
+        """Cancelled, and served by who cares: the requests of a sequence are executed all the same."""
+        return self.is_cancelled and self.watcher is not None
+
+    def cancel(self) -> None:
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            if self.watcher is not None:
+                self.watcher()
+
+    def hold(self, held: bool) -> None:
+        """Called by front ends when their client stops reading, and when it reads on."""
+        if self.is_held != held:
+            self.is_held = held
+            if self.watcher is not None:
+                self.watcher()
 
 
 class InferResponse(msgspec.Struct, eq=False):

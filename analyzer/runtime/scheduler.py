@@ -15,7 +15,7 @@ from analyzer.runtime.decoupled import Streams, refuse_unary
 from analyzer.runtime.in_order import InOrder
 from analyzer.runtime.instance import UNLOADED, Crew
 from analyzer.runtime.policy_queue import PolicyQueue, QueueFull, QueuePolicies, WrongParameter
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.statistics import Durations, Statistics
@@ -69,6 +69,8 @@ class ScheduledModel:
         self._queue: deque[Job] | PolicyQueue[Job] = deque() if policies is None else PolicyQueue(policies)
         self._expiry = Alarm(loop, self._expire) if policies is not None and policies.has_timeouts else None
         self._is_expiring = False  # or about to
+        self._watch = self._on_request_changed  # bound once: every request gets it
+        self._is_dropping = False  # or about to
         self._in_order = InOrder() if queueing.preserves_order else None
         self._queued_rows = 0
         self._sent: list[Execution] = []  # those of a model that batches, begun or waiting in the crew's inbox
@@ -98,6 +100,7 @@ class ScheduledModel:
             self._queue.append(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
         else:
             self._enqueue(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+        request.watcher = self._watch
         self._queued_rows += rows
         self._in_flight.count += 1
         if self._is_dispatching or not self._can_send():
@@ -136,6 +139,25 @@ class ScheduledModel:
         self._in_flight.leave(len(rejected))
         if next_ns is not None:
             self._expiry.set(next_ns)
+
+    def _on_request_changed(self) -> None:
+        """A request may have been cancelled: looked at once a turn of the loop, as many often go at once."""
+        if not self._is_dropping and self._queue:
+            self._is_dropping = True
+            self._loop.call_soon(self._drop_cancelled)
+
+    def _drop_cancelled(self) -> None:
+        self._is_dropping = False
+        if isinstance(self._queue, PolicyQueue):
+            dropped = self._queue.drop(_is_cancelled)
+        else:
+            dropped = [job for job in self._queue if job.request.is_cancelled]
+            if dropped:
+                self._queue = deque(job for job in self._queue if not job.request.is_cancelled)
+        for job in dropped:
+            self._queued_rows -= job.rows
+            self._answering.fail(job, CANCELLED, monotonic_ns())
+        self._in_flight.leave(len(dropped))
 
     def _can_send(self) -> bool:
         """True where an instance is idle, or is to find its next batch waiting.
@@ -208,3 +230,7 @@ class ScheduledModel:
             self._streams.executed(execution, answers)
         else:
             self._answering.answer(jobs, execution, answers)
+
+
+def _is_cancelled(job: Job) -> bool:
+    return job.request.is_cancelled

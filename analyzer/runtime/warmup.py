@@ -21,6 +21,13 @@ class _Unheard:
         """Drops it."""
         return True
 
+    @property
+    def is_cancelled(self) -> bool:
+        return False
+
+    def wait_writable(self) -> bool:
+        return True
+
 
 def warm_up(files: ModelFiles, instance: Instance) -> None:
     """Executes every ``model_warmup`` of the configuration. Raises ModelError where one fails."""

@@ -46,7 +46,19 @@ class Stream(Protocol):
     """Where the answers of one request to a decoupled model go: any number, from any thread, an error the last."""
 
     def send(self, answer: Tensors | InferError | None, *, final: bool) -> bool:
-        """None is no answer, only the end. False where the stream has ended before."""
+        """None is no answer, only the end. False where the stream has ended before. Never blocks."""
+        ...
+
+    @property
+    def is_cancelled(self) -> bool:
+        """The client is gone or wants no answer: what is sent is dropped. May be asked from any thread."""
+        ...
+
+    def wait_writable(self) -> bool:
+        """Blocks the caller, a thread of a model, while the client takes no more answers. False if it is gone.
+
+        Never blocks on the event loop's thread.
+        """
         ...
 
 

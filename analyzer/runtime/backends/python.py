@@ -124,6 +124,7 @@ class _PythonInstance:
     def _send(
         self, request: InferRequest, stream: Stream, response: pb_utils.InferenceResponse | None, final: bool
     ) -> bool:
+        stream.wait_writable()
         return stream.send(None if response is None else self._unwrap(request, response), final=final)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from analyzer.runtime.decoupled import ResponseStream
 from analyzer.runtime.dtypes import NUMPY_DTYPES
 from analyzer.runtime.generate import OneAnswer, decode_generate, encode_generate
 from analyzer.runtime.instance import Completions
-from analyzer.runtime.request import ErrorKind, InferError, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 
 
@@ -80,7 +80,9 @@ def test_answers_from_several_threads_arrive_once_each_and_nothing_comes_after_t
             if final:
                 ended.set()
 
-        stream = ResponseStream(Completions(asyncio.get_running_loop()), on_answer)
+        request = InferRequest("m", {}, 0)
+        completions = Completions(asyncio.get_running_loop())
+        stream = ResponseStream(completions, request, threading.get_ident(), on_answer)
         threads = [threading.Thread(target=lambda: [stream.send({}, final=False) for _ in range(50)]) for _ in range(4)]
         for thread in threads:
             thread.start()

@@ -40,6 +40,7 @@ class Scene:
         self.store = store
         self.folder = folder
         self.order: list[str] = []
+        self.requests: dict[str, InferRequest] = {}
 
     def ask(self, name: str, value: float = 1, **parameters: int) -> "asyncio.Future[InferResponse]":
         done = asyncio.get_running_loop().create_future()
@@ -49,7 +50,8 @@ class Scene:
             done.set_exception(answer) if isinstance(answer, InferError) else done.set_result(answer)
 
         inputs = {"INPUT0": np.full((1, 1), value, np.float32)}
-        self.store.submit(InferRequest("gated", inputs, 0, parameters=dict(parameters)), reply)
+        request = self.requests[name] = InferRequest("gated", inputs, 0, parameters=dict(parameters))
+        self.store.submit(request, reply)
         return done
 
     def open(self) -> None:
@@ -59,7 +61,10 @@ class Scene:
 def play(repository: Path, batching: str, scene, *, instances: int = 1) -> None:
     extra = f"dynamic_batching {{ {batching} }} instance_group {{ count: {instances} }}"
     folder = write_python(repository, "gated", GATED, dims=(1,), max_batch_size=1, extra=extra)
+    run_scene(repository, folder, scene)
 
+
+def run_scene(repository: Path, folder: Path, scene) -> None:
     async def run() -> None:
         store = ModelStore(repository, loop=asyncio.get_running_loop())
         await store.open()
@@ -176,3 +181,57 @@ def test_wrong_priorities_refuse_the_model_with_a_sentence(tmp_path, batching, w
         await store.close(1.0)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("batching", ["", LEVELS, "max_queue_delay_microseconds: 1000"])
+def test_cancelled_request_leaves_the_queue_at_once_and_is_never_executed(tmp_path, batching):
+    async def scene(scene: Scene) -> None:
+        first = scene.ask("first", -1)
+        waiting = {name: scene.ask(name) for name in "abcd"}
+        await asyncio.sleep(0)
+        for name in "bd":
+            scene.requests[name].cancel()
+        for name in "bd":
+            with pytest.raises(InferError) as caught:
+                await waiting[name]
+            assert caught.value.kind == ErrorKind.CANCELLED
+        assert not first.done()
+        scene.open()
+        counts = [(await waiting[name]).outputs["OUTPUT0"].item() for name in "ac"]
+        assert sorted(counts) == [2, 3]  # after the first, and none of the cancelled between them
+        statistics = scene.store.statistics("gated")[0].inference_stats
+        assert (statistics.success.count, statistics.fail.count) == (3, 2)
+
+    play(tmp_path, batching, scene)
+
+
+def test_cancelled_request_that_an_instance_has_in_its_inbox_is_not_executed(tmp_path):
+    """Without batching, requests are handed to instances ahead of time."""
+
+    async def scene(scene: Scene) -> None:
+        scene.ask("first", -1)
+        handed_over, last = scene.ask("handed over"), scene.ask("last")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        scene.requests["handed over"].cancel()
+        scene.open()
+        with pytest.raises(InferError, match="cancelled"):
+            await handed_over
+        assert (await last).outputs["OUTPUT0"].item() == 2
+
+    folder = write_python(tmp_path, "gated", GATED, dims=(1,), max_batch_size=1)
+    run_scene(tmp_path, folder, scene)
+
+
+def test_request_that_is_being_executed_when_it_is_cancelled_is_answered_all_the_same(tmp_path):
+    async def scene(scene: Scene) -> None:
+        first = scene.ask("first", -1)
+        while scene.store.pending()["gated", "1"]:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        scene.requests["first"].cancel()
+        scene.open()
+        assert (await asyncio.gather(first, return_exceptions=True))[0] is not None
+        assert (await scene.ask("next")).outputs["OUTPUT0"].item() in (1, 2)
+
+    play(tmp_path, "", scene)
