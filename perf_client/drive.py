@@ -81,10 +81,12 @@ def run_load(
     tls: Tls | None = None,
     on_tick: OnTick | None = None,
     metrics: MetricsSource | None = None,
+    *,
+    begin: Begin | None = None,
 ) -> Run:
     """Drive a server from a program that has no event loop. SIGINT and SIGTERM end the run with a partial result.
 
-    ``on_tick`` is told twice a second how far the run is.
+    ``on_tick`` is told twice a second how far the run is. ``begin``, as in ``drive``, is for a run of one process.
     """
     target = Target.parse(url, profile.protocol, tls)
 
@@ -93,7 +95,7 @@ def run_load(
             from perf_client.workers import drive_shared
 
             return drive_shared(profile, url, interrupted, on_tick=on_tick, tls=tls, metrics=metrics)
-        return drive(profile, target, interrupted, on_tick=on_tick, metrics=metrics)
+        return drive(profile, target, interrupted, on_tick=on_tick, metrics=metrics, begin=begin)
 
     run: Run = uvloop.run(_until_signalled(go))
     return run

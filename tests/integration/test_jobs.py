@@ -103,3 +103,27 @@ def test_an_interrupted_job_is_answered_with_what_there_is():
         reply = json.loads(process.stdout.readline())
         assert reply["result"]["incomplete"]
         assert process.wait(20) == 130
+
+
+def test_a_held_job_begins_at_the_moment_it_is_told():
+    with server_in_a_thread() as server, child() as one, child() as other:
+        for process in (one, other):
+            process.stdin.write(json.dumps(json.loads(job(server.port)) | {"held": True}) + "\n")
+            process.stdin.flush()
+        assert [json.loads(process.stdout.readline()) for process in (one, other)] == [{"ready": True}] * 2
+        at_ns = time.monotonic_ns() + 50_000_000
+        for process in (one, other):
+            process.stdin.write(f"{at_ns}\n")
+            process.stdin.flush()
+        starts = [json.loads(process.stdout.readline())["result"]["start_ns"] for process in (one, other)]
+        assert starts == [at_ns, at_ns]
+
+
+def test_a_held_job_that_never_begins_is_told_so_and_ends():
+    with server_in_a_thread() as server, child() as process:
+        process.stdin.write(json.dumps(json.loads(job(server.port)) | {"held": True}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"ready": True}
+        process.stdin.close()
+        assert "no moment to begin" in json.loads(process.stdout.readline())["error"]
+        assert process.wait(10) == 0
