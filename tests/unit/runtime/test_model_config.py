@@ -8,8 +8,7 @@ from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import CHANGING, HARMLESS, ignored_fields, validate
 from analyzer.runtime.ensemble import read_steps
-from analyzer.runtime.instance_groups import placements
-from analyzer.runtime.loading import make_policy, prepare
+from analyzer.runtime.loading import make_policy, placements, prepare
 from analyzer.runtime.model_config import read_config, served_versions
 from tests.fakes import repositories
 

@@ -14,9 +14,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from analyzer.runtime.backends.base import Execution, ModelError, ModelFiles  # noqa: E402 (torch may be absent)
+from analyzer.runtime.backends.base import Execution, ModelError, ModelFiles, Placement  # noqa: E402 (torch may be absent)
 from analyzer.runtime.backends.pytorch import PytorchBackend, TorchInstance  # noqa: E402 (likewise)
-from analyzer.runtime.loading import placements, prepare  # noqa: E402 (likewise)
+from analyzer.runtime.loading import prepare  # noqa: E402 (likewise)
 from analyzer.runtime.model_store import ModelStore  # noqa: E402 (likewise)
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Tensors  # noqa: E402 (likewise)
 from tests.fakes.repositories import parameter_block, write_model  # noqa: E402 (likewise)
@@ -42,11 +42,15 @@ def answers(repository: Path, model: str, sent: list[Tensors]) -> list[InferResp
     return asyncio.run(run())
 
 
-def load(folder: Path) -> tuple[TorchInstance, ModelFiles]:
+def placement(kind: str = "KIND_CPU") -> Placement:
+    return Placement("net_0", 0, 1, kind, 0)
+
+
+def load(folder: Path, kind: str = "KIND_CPU") -> tuple[TorchInstance, ModelFiles]:
     prepared = prepare(folder)
     assert prepared.backend is not None
     files = prepared.versions[0]
-    return prepared.backend.load(files, next(iter(placements(files)))), files
+    return prepared.backend.load(files, placement(kind)), files
 
 
 def execute(instance: TorchInstance, *inputs: Tensors) -> list[Tensors]:
@@ -301,12 +305,11 @@ class Meeting(torch.nn.Module):
 def test_instances_share_weights_where_that_is_asked_for(tmp_path: Path):
     for name, shares in (("shared", True), ("own", False)):
         parameters = {"ENABLE_WEIGHT_SHARING": str(shares).lower()}
-        extra = "instance_group { count: 2 }"
-        folder = write_torch(tmp_path, Affine(), **AFFINE_TENSORS, parameters=parameters, extra=extra, name=name)
+        folder = write_torch(tmp_path, Affine(), **AFFINE_TENSORS, parameters=parameters, name=name)
         prepared = prepare(folder)
         assert isinstance(prepared.backend, PytorchBackend)
         files = prepared.versions[0]
-        instances = [prepared.backend.load(files, placement) for placement in placements(files)]
+        instances = [prepared.backend.load(files, placement()) for _ in range(2)]
         programs = {id(instance._parts[0]) for instance in instances}
         assert len(programs) == (1 if shares else 2)
 
@@ -358,7 +361,6 @@ output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 3 ] }
             AGREEING.replace("[ 3 ]", "[ 5 ]") + "\nmax_batch_size: 2",
             "output 'OUTPUT__0' of model 'net' has the dims [3] in its exported program, its config.pbtxt says [5]",
         ),
-        (AGREEING + "\nmax_batch_size: 2\ninstance_group { kind: KIND_GPU }", "is KIND_GPU, but this PyTorch finds no"),
         (
             AGREEING + "\nmax_batch_size: 2\n" + parameter_block({"cuda_graph_batch_sizes": "1"}),
             "sets cuda_graph_batch_sizes, which only instances on a GPU can have",
@@ -367,12 +369,17 @@ output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 3 ] }
     ],
 )
 def test_what_contradicts_the_file_is_refused_at_load(tmp_path: Path, config: str, reason: str):
-    if torch.cuda.is_available():
-        pytest.skip("this PyTorch has CUDA")
     folder = write_exported(tmp_path, config, most=16)
     with pytest.raises(ModelError, match="net") as caught:
         load(folder)
     assert reason in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch has CUDA")
+def test_a_gpu_that_pytorch_can_not_use_is_refused(tmp_path: Path):
+    folder = write_torch(tmp_path, Affine(), **AFFINE_TENSORS)
+    with pytest.raises(ModelError, match="instance 'net_0' is KIND_GPU, but this PyTorch finds no CUDA device"):
+        load(folder, "KIND_GPU")
 
 
 @pytest.mark.parametrize(
