@@ -2,40 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2
 
-from analyzer.runtime.backends.base import Backend, Instance, ModelError, ModelFiles, Placement, make_backend
+from analyzer.runtime import devices
+from analyzer.runtime.backends.base import Backend, ModelFiles, make_backend
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
+from analyzer.runtime.crews import start_crew, start_crews
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
-from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
+from analyzer.runtime.instance_groups import complete_groups
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
 from analyzer.runtime.policy_queue import QueuePolicies, QueuePolicy
+from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.response_cache import CachedModel, ResponseCache
 from analyzer.runtime.scheduler import Queueing, ScheduledModel
 from analyzer.runtime.seats import DirectPolicy
 from analyzer.runtime.sequence_tensors import read_sequence_tensors
 from analyzer.runtime.sequences import SequenceModel, SequencePolicy
 from analyzer.runtime.servable import Servable
-from analyzer.runtime.signature import Signature, make_signature
+from analyzer.runtime.signature import make_signature
 from analyzer.runtime.statistics import Statistics
-from analyzer.runtime.warmup import warm_up
 
 _SEQUENCE_IDLE_US = 1_000_000
 """How long a sequence may be idle where its model's configuration doesn't say; Triton's default."""
 
 log = logging.getLogger(__name__)
-
-_KINDS = {
-    model_config_pb2.ModelInstanceGroup.KIND_CPU: "KIND_CPU",
-    model_config_pb2.ModelInstanceGroup.KIND_GPU: "KIND_GPU",
-    model_config_pb2.ModelInstanceGroup.KIND_MODEL: "KIND_CPU",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +56,12 @@ class Prepared:
     versions: tuple[ModelFiles, ...]
 
 
-def prepare(model_dir: Path, config_json: str | None = None) -> Prepared:
-    """Reads, completes and validates a configuration; warns of what it sets in vain. Blocks. Raises ModelError."""
+def prepare(model_dir: Path, config_json: str | None = None, gpu_count: int | None = None) -> Prepared:
+    """Reads, completes and validates a configuration; warns of what it sets in vain. Blocks. Raises ModelError.
+
+    ``gpu_count`` are the GPUs that instances are spread over, by default those of this machine.
+    """
+    gpu_count = devices.gpu_count() if gpu_count is None else gpu_count
     config = read_config(model_dir, config_json)
     ignored = ignored_fields(config)
     if ignored:
@@ -78,7 +76,8 @@ def prepare(model_dir: Path, config_json: str | None = None) -> Prepared:
         backend = make_backend(config.backend)
         backend.complete(versions[-1])
         validate(config)
-    _complete_groups(config, backend)
+    if backend is not None:  # an ensemble has no instances
+        complete_groups(config, backend, gpu_count)
     return Prepared(config, backend, versions)
 
 
@@ -88,13 +87,17 @@ def composing_models(config: model_config_pb2.ModelConfig) -> set[str]:
 
 
 async def build(
-    prepared: Prepared, lookup: Lookup, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None
+    prepared: Prepared,
+    lookup: Lookup,
+    loop: asyncio.AbstractEventLoop,
+    cache: ResponseCache | None = None,
+    limiter: RateLimiter | None = None,
 ) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
     loaded = LoadedModel(prepared.config)
     try:
         for files in prepared.versions:
-            servable = await _build_version(prepared, files, lookup, loop)
+            servable = await _build_version(prepared, files, lookup, loop, limiter)
             if prepared.config.response_cache.enable and cache is not None:
                 servable = CachedModel(servable, cache, loop)
             loaded.versions[files.version] = servable
@@ -105,7 +108,11 @@ async def build(
 
 
 async def _build_version(
-    prepared: Prepared, files: ModelFiles, lookup: Lookup, loop: asyncio.AbstractEventLoop
+    prepared: Prepared,
+    files: ModelFiles,
+    lookup: Lookup,
+    loop: asyncio.AbstractEventLoop,
+    limiter: RateLimiter | None,
 ) -> Servable:
     signature = make_signature(files.config, await asyncio.to_thread(read_labels, files.model_dir, files.config))
     statistics = Statistics(files.name, str(files.version))
@@ -114,66 +121,14 @@ async def _build_version(
         check_steps(files.name, signature, steps, lookup)
         return Ensemble(signature, statistics, steps, lookup, loop)
     if files.config.HasField("sequence_batching"):
-        return await _build_sequences(prepared.backend, files, signature, statistics, loop)
-    crew = await _start_crew(prepared.backend, files, list(placements(files)), loop)
+        tensors = await asyncio.to_thread(read_sequence_tensors, files.config, files.model_dir)
+        crews = await start_crews(prepared.backend, files, loop, limiter)
+        sequence_policy = make_sequence_policy(files.config)
+        return SequenceModel(signature, statistics, sequence_policy, tensors, crews=crews, loop=loop)
+    crew = await start_crew(prepared.backend, files, loop, limiter)
     decoupled = files.config.model_transaction_policy.decoupled
     policy, queueing = make_policy(files.config), make_queueing(files.config)
     return ScheduledModel(signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing)
-
-
-async def _build_sequences(
-    backend: Backend,
-    files: ModelFiles,
-    signature: Signature,
-    statistics: Statistics,
-    loop: asyncio.AbstractEventLoop,
-) -> SequenceModel:
-    tensors = await asyncio.to_thread(read_sequence_tensors, files.config, files.model_dir)
-    crews: list[Crew] = []
-    try:
-        for placement in placements(files):
-            crews.append(await _start_crew(backend, files, [placement], loop))
-    except BaseException:
-        for crew in crews:
-            await crew.stop()
-        raise
-    return SequenceModel(signature, statistics, make_sequence_policy(files.config), tensors, crews=crews, loop=loop)
-
-
-async def _start_crew(
-    backend: Backend, files: ModelFiles, wanted: list[Placement], loop: asyncio.AbstractEventLoop
-) -> Crew:
-    try:
-        if backend.runs_inline(files):
-            return InlineCrew(wanted[0].name, _load(backend, files, wanted[0]))
-        crew = ThreadCrew({item.name: partial(_load, backend, files, item) for item in wanted}, loop)
-        await crew.load()
-        return crew
-    except ModelError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"model '{files.name}' failed to load: {type(error).__name__}: {error}") from error
-
-
-def _load(backend: Backend, files: ModelFiles, placement: Placement) -> Instance:
-    instance = backend.load(files, placement)
-    try:
-        warm_up(files, instance)
-    except ModelError:
-        instance.close()
-        raise
-    return instance
-
-
-def placements(files: ModelFiles) -> Iterable[Placement]:
-    """One for each instance of the completed instance groups, named as Triton names them."""
-    total = sum(group.count * max(1, len(group.gpus)) for group in files.config.instance_group)
-    index = 0
-    for group in files.config.instance_group:
-        for device in group.gpus or (0,):
-            for _ in range(group.count):
-                yield Placement(f"{group.name}_{index}", index, total, _KINDS[group.kind], device)
-                index += 1
 
 
 def make_policy(config: model_config_pb2.ModelConfig) -> BatchPolicy:
@@ -223,20 +178,3 @@ def make_sequence_policy(config: model_config_pb2.ModelConfig) -> SequencePolicy
         return SequencePolicy(max(1, oldest.max_candidate_sequences), idle_ns, None, policy)
     delay_ns = batching.direct.max_queue_delay_microseconds * 1_000
     return SequencePolicy(rows, idle_ns, DirectPolicy(rows, delay_ns, batching.direct.minimum_slot_utilization), policy)
-
-
-def _complete_groups(config: model_config_pb2.ModelConfig, backend: Backend | None) -> None:
-    """States name, kind and count of every instance group; an ensemble has none."""
-    if backend is None:
-        return
-    if not config.instance_group:
-        config.instance_group.add()
-    auto = model_config_pb2.ModelInstanceGroup.KIND_AUTO
-    for number, group in enumerate(config.instance_group):
-        group.name = group.name or f"{config.name}_{number}"
-        group.count = group.count or 1
-        if group.kind == auto:
-            kind = "KIND_GPU" if group.gpus else backend.default_kind()
-            group.kind = model_config_pb2.ModelInstanceGroup.Kind.Value(kind)
-        if group.kind != model_config_pb2.ModelInstanceGroup.KIND_GPU and group.gpus:
-            raise ModelError(f"model '{config.name}' lists gpus in an instance_group that is not KIND_GPU")

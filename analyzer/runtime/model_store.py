@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import Changes
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
@@ -22,10 +23,15 @@ class ModelStore:
     """
 
     def __init__(
-        self, repository: Path, *, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None
+        self,
+        repository: Path,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self.repository = repository
-        self._residents = Residents(repository, loop, cache)
+        self._residents = Residents(repository, loop, cache, limiter)
         self._routes = self._residents.routes
         self._is_open = False
         self._is_closed = False

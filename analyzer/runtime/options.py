@@ -18,6 +18,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     load_models: tuple[str, ...] = ()
     model_control_mode: Literal["none", "poll", "explicit"] = "none"
     repository_poll_s: float = 15.0
+    rate_limit: Literal["off", "execution_count"] = "off"
+    rate_limit_resources: tuple[tuple[str, int, int | None], ...] = ()
+    """Name, how much there is, and on which device; None: on each."""
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
@@ -27,6 +30,10 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_client_ca: str = ""
     exit_with_parent: bool = False
     log_verbose: bool = False
+
+    @property
+    def resource_limits(self) -> dict[tuple[str, int | None], int]:
+        return {(name, device): amount for name, amount, device in self.rate_limit_resources}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +66,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=15.0,
         metavar="S",
         help="time between two looks at the repository in mode poll (default: 15)",
+    )
+    add(
+        "--rate-limit",
+        choices=("off", "execution_count"),
+        default="off",
+        help="execution_count: instances take turns by their rate_limiter settings, over all models; off: whoever has "
+        "requests executes (default: %(default)s)",
+    )
+    add(
+        "--rate-limit-resource",
+        dest="rate_limit_resources",
+        action="append",
+        type=_resource,
+        default=[],
+        metavar="NAME:COUNT[:DEVICE]",
+        help="how much there is of a resource, on one device or on each; may be repeated (default: the most that any "
+        "instance asks for)",
     )
     add(
         "--exit-on-error",
@@ -113,7 +137,8 @@ def parse_options(arguments: list[str] | None = None, program: str = "python -m 
 def options_from(values: argparse.Namespace) -> ServerOptions:
     """For any parser that ``add_options`` was called on."""
     named = {name: getattr(values, name) for name in ServerOptions.__struct_fields__}
-    return ServerOptions(**{**named, "load_models": tuple(values.load_models)})
+    listed = {name: tuple(value) for name, value in named.items() if isinstance(value, list)}
+    return ServerOptions(**{**named, **listed})
 
 
 def _port(text: str) -> int:
@@ -137,6 +162,13 @@ def _cache_bytes(text: str) -> int:
     if name != "local" or not size.startswith("size="):
         raise argparse.ArgumentTypeError(f"'{text}' is not a cache; give local,size=BYTES")
     return _positive(size.removeprefix("size="))
+
+
+def _resource(text: str) -> tuple[str, int, int | None]:
+    name, *numbers = text.split(":")
+    if not name or not 1 <= len(numbers) <= 2 or not all(item.isascii() and item.isdigit() for item in numbers):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a resource; give NAME:COUNT or NAME:COUNT:DEVICE")
+    return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None
 
 
 def _seconds(text: str) -> float:

@@ -24,7 +24,7 @@ def look(repository: Path) -> Snapshot:
 class RepositoryPoller:
     """Compares every look with the one before.
 
-    A change that fails to load is logged, and tried again once more of it changes; what was loaded before goes on serving.
+    A change that fails to load is logged, and tried again once more of it changes; what was loaded goes on serving.
     """
 
     def __init__(self, store: ModelStore, seen: Snapshot) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
+from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import callers
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.response_cache import ResponseCache
@@ -25,8 +26,15 @@ class Residents:
     ``reasons`` says why a model that should be there is not; ``loading`` names those on their way.
     """
 
-    def __init__(self, repository: Path, loop: asyncio.AbstractEventLoop, cache: ResponseCache | None = None) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        loop: asyncio.AbstractEventLoop,
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
+    ) -> None:
         self._cache = cache
+        self._limiter = limiter
         self.models: dict[str, LoadedModel] = {}
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
@@ -154,7 +162,7 @@ class Residents:
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
         name = prepared.config.name
         try:
-            loaded = await build(prepared, self.find, self._loop, self._cache)
+            loaded = await build(prepared, self.find, self._loop, self._cache, self._limiter)
         except ModelError as error:
             failures[name] = str(error)
             return

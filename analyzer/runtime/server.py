@@ -24,6 +24,8 @@ from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
 from analyzer.runtime.polling import RepositoryPoller, look
+from analyzer.runtime.rate_limiter import RateLimiter
+from analyzer.runtime.rate_policy import RatePolicy
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.tls import TlsError, TlsOptions, make_context
@@ -69,7 +71,8 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
-    store = ModelStore(_repository(options), loop=loop, cache=cache)
+    limiter = RateLimiter(RatePolicy(options.resource_limits)) if options.rate_limit == "execution_count" else None
+    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter)
     background: list[asyncio.Task[None]] = []
     try:
         poller = await _poller(store, options)

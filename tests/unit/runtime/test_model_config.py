@@ -8,7 +8,8 @@ from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import CHANGING, HARMLESS, ignored_fields, validate
 from analyzer.runtime.ensemble import read_steps
-from analyzer.runtime.loading import make_policy, placements, prepare
+from analyzer.runtime.instance_groups import placements
+from analyzer.runtime.loading import make_policy, prepare
 from analyzer.runtime.model_config import read_config, served_versions
 from tests.fakes import repositories
 
@@ -180,6 +181,38 @@ def test_gpus_make_one_instance_each(tmp_path: Path):
         ("KIND_GPU", 3),
         ("KIND_GPU", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "gpus", "instances"),
+    [
+        ("kind: KIND_GPU", 2, [("KIND_GPU", 0), ("KIND_GPU", 1)]),
+        ("kind: KIND_GPU count: 2 gpus: [ 1 ]", 2, [("KIND_GPU", 1), ("KIND_GPU", 1)]),
+        ("gpus: [ 0, 1 ]", 2, [("KIND_GPU", 0), ("KIND_GPU", 1)]),
+        ("kind: KIND_CPU count: 2", 2, [("KIND_CPU", 0), ("KIND_CPU", 0)]),
+        ("", 2, [("KIND_CPU", 0)]),
+    ],
+)
+def test_groups_are_spread_over_the_gpus_there_are(tmp_path: Path, group: str, gpus: int, instances: list):
+    folder = repositories.write_add_sub(tmp_path, extra=f"instance_group {{ {group} }}")
+    (files,) = prepare(folder, gpu_count=gpus).versions
+    assert [(item.kind, item.device) for item in placements(files)] == instances
+    assert [item.index for item in placements(files)] == list(range(len(instances)))
+
+
+@pytest.mark.parametrize(
+    ("group", "gpus", "reason"),
+    [
+        ("kind: KIND_GPU", 0, "is KIND_GPU, but this machine has no NVIDIA GPU with a working driver; use KIND_CPU"),
+        ("gpus: [ 0, 2 ]", 2, "instance group 'add_sub_0' of model 'add_sub' lists GPU 2; this machine has 0, 1"),
+        ("gpus: [ -1 ]", 2, "lists GPU -1"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(tmp_path: Path, group: str, gpus: int, reason: str):
+    folder = repositories.write_add_sub(tmp_path, extra=f"instance_group {{ {group} }}")
+    with pytest.raises(ModelError) as caught:
+        prepare(folder, gpu_count=gpus)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from analyzer.runtime.loading import placements, prepare
+from analyzer.runtime.instance_groups import placements
+from analyzer.runtime.loading import prepare
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import InferError, InferRequest, InferResponse
 from tests.fakes import repositories

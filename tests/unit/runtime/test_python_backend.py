@@ -7,7 +7,8 @@ import pytest
 
 from analyzer.runtime.backends import pb_utils
 from analyzer.runtime.backends.base import Execution, Instance, ModelError
-from analyzer.runtime.loading import placements, prepare
+from analyzer.runtime.instance_groups import placements
+from analyzer.runtime.loading import prepare
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest
 from tests.fakes import repositories
 

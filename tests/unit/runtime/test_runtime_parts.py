@@ -19,7 +19,8 @@ from analyzer.runtime.backends.tensor_batch import gather, scatter
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of, datatype_of_numpy
 from analyzer.runtime.ensemble import Ensemble, Step, check_steps
 from analyzer.runtime.instance import ThreadCrew
-from analyzer.runtime.loading import placements, prepare
+from analyzer.runtime.instance_groups import placements
+from analyzer.runtime.loading import prepare
 from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 from analyzer.runtime.statistics import Durations, Statistics
