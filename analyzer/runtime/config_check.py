@@ -30,6 +30,9 @@ HARMLESS = (
     "runtime",
 )
 
+# Fields of the first list that some backends honour.
+HONOURED = {"onnxruntime": ("optimization.graph", "optimization.execution_accelerators")}
+
 # Without these a request would be answered otherwise than the configuration says.
 CHANGING = (
     "sequence_batching.iterative_sequence",
@@ -55,7 +58,8 @@ def ignored_fields(config: model_config_pb2.ModelConfig) -> list[str]:
     refused = [path for path in CHANGING if _is_set([config], path.split("."))]
     if refused:
         raise ModelError(f"model '{config.name}' sets {', '.join(refused)}, which this runtime does not support")
-    return [path for path in HARMLESS if _is_set([config], path.split("."))]
+    honoured = HONOURED.get(config.backend, ())
+    return [path for path in HARMLESS if path not in honoured and _is_set([config], path.split("."))]
 
 
 def validate(config: model_config_pb2.ModelConfig) -> None:

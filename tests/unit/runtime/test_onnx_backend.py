@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.backends.base import ModelError, Placement
 from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from analyzer.runtime.instance_groups import placements
 from analyzer.runtime.loading import prepare
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import InferError, InferRequest, InferResponse
@@ -83,12 +82,9 @@ def test_text_goes_in_and_comes_out_as_bytes(tmp_path: Path):
         ),
         ('default_model_filename: "other.onnx"', "has no 'other.onnx' in its version folder 1"),
         ('default_model_filename: "../../affine.onnx"', "has no '../../affine.onnx' in its version folder 1"),
-        ("instance_group { kind: KIND_GPU }", "is KIND_GPU, but this ONNX Runtime has no CUDA"),
     ],
 )
 def test_what_contradicts_the_file_is_refused_at_load(tmp_path: Path, config: str, reason: str):
-    if "KIND_GPU" in config and OnnxRuntimeBackend().default_kind() == "KIND_GPU":
-        pytest.skip("this ONNX Runtime has CUDA")
     (tmp_path / "affine.onnx").write_bytes(repositories.affine_onnx())
     folder = repositories.write_onnx(tmp_path, with_config=False)
     (folder / "config.pbtxt").write_text(config)
@@ -96,7 +92,7 @@ def test_what_contradicts_the_file_is_refused_at_load(tmp_path: Path, config: st
     def load() -> None:
         prepared = prepare(folder)
         assert prepared.backend is not None
-        prepared.backend.load(prepared.versions[0], next(iter(placements(prepared.versions[0]))))
+        prepared.backend.load(prepared.versions[0], Placement("affine_0_0", 0, 1, "KIND_CPU", 0))
 
     with pytest.raises(ModelError, match="affine") as caught:
         load()
@@ -116,3 +112,71 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModelError, match=r"pip install 'serving-analyzer\[cpu\]'"):
         prepare(folder)
+
+
+def test_a_gpu_instance_without_cuda_fails_to_load_and_the_extra_is_named(tmp_path: Path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    prepared = prepare(repositories.write_onnx(tmp_path, extra="instance_group { kind: KIND_CPU }"))
+    with pytest.raises(ModelError, match=r"has not; pip install 'serving-analyzer\[gpu\]', or use KIND_CPU"):
+        OnnxRuntimeBackend().load(prepared.versions[0], Placement("affine_0_0", 0, 1, "KIND_GPU", 0))
+
+
+def test_a_parameter_without_effect_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    prepare(repositories.write_onnx(tmp_path, extra=repositories.parameter_block({"colour": "red"})))
+    assert "sets the parameters colour, which the onnxruntime backend ignores" in caplog.text
+
+
+def test_every_session_option_is_taken_by_onnxruntime_and_a_profile_is_written(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parameters = {
+        "intra_op_thread_count": 1,
+        "inter_op_thread_count": 1,
+        "execution_mode": 1,
+        "enable_mem_arena": 1,
+        "enable_mem_pattern": 0,
+        "memory.enable_memory_arena_shrinkage": "cpu:0",
+        "session.set_denormal_as_zero": 1,
+        "profile_file": "trace",
+    }
+    extra = "\n".join((repositories.parameter_block(parameters), "optimization { graph { level: 1 } }"))
+    repositories.write_onnx(tmp_path, extra=extra)
+    (got,) = answers(tmp_path, "affine", [np.ones((2, 4), np.float32)])
+    assert got.tolist() == [[3.0] * 4] * 2
+    (trace,) = tmp_path.glob("trace_1_0*.json")
+    assert "_kernel_time" in trace.read_text()
+
+
+def test_instances_of_a_group_share_one_session_where_asked_to(tmp_path: Path):
+    extra = repositories.parameter_block({"share_session_between_instances": "true"})
+    prepared = prepare(repositories.write_onnx(tmp_path, extra=extra))
+    backend, files = OnnxRuntimeBackend(), prepared.versions[0]
+    names = ["affine_0_0", "affine_0_1", "affine_1_2"]
+    loaded = [backend.load(files, Placement(name, index, 3, "KIND_CPU", 0)) for index, name in enumerate(names)]
+    sessions = [instance._instance._session for instance in loaded]
+    assert sessions[0] is sessions[1]
+    assert sessions[0] is not sessions[2]
+
+
+def test_batches_of_fixed_sizes_count_the_real_rows(tmp_path: Path):
+    extra = "\n".join(("dynamic_batching { }", repositories.parameter_block({"batch_sizes": "2,8"})))
+    repositories.write_onnx(tmp_path, extra=extra)
+    batch = np.random.default_rng(0).random((5, 4), np.float32)
+
+    async def run() -> int:
+        loop = asyncio.get_running_loop()
+        store = ModelStore(tmp_path, loop=loop)
+        await store.open(["affine"])
+        try:
+            answer = loop.create_future()
+            store.submit(InferRequest("affine", {"x": batch}, time.monotonic_ns()), answer.set_result)
+            np.testing.assert_array_equal((await answer).outputs["y"], 2 * batch + 1)
+            (statistics,) = store.statistics("affine")
+            assert [item.batch_size for item in statistics.batch_stats] == [5]
+            return statistics.inference_count
+        finally:
+            await store.close(5.0)
+
+    assert asyncio.run(run()) == 5

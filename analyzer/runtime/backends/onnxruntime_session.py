@@ -1,0 +1,129 @@
+"""Sessions of ONNX Runtime opened by a plan, and the instance that runs one on arrays of the host."""
+
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.backends.fixed_batches import cut, pad, size_for
+from analyzer.runtime.backends.onnxruntime_options import SessionPlan
+from analyzer.runtime.request import Tensors
+
+log = logging.getLogger(__name__)
+
+
+def import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ModelError(
+            "the onnxruntime backend is not installed; pip install 'serving-analyzer[cpu]' (or [gpu])"
+        ) from None
+    return onnxruntime
+
+
+@cache
+def load_cuda_libraries() -> None:
+    """CUDA and cuDNN as pip packages lie where the loader does not look; ONNX Runtime knows how to find them."""
+    preload = getattr(import_onnxruntime(), "preload_dlls", None)
+    if preload is not None:
+        preload()
+
+
+def open_session(model: str, path: Path, plan: SessionPlan) -> Any:
+    """Raises ModelError."""
+    onnxruntime = import_onnxruntime()
+    providers = [(provider.name, provider.options) for provider in plan.providers]
+    try:
+        options = _session_options(onnxruntime, plan)
+        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors share no base class of their own
+        raise ModelError(f"model '{model}' can't be opened by ONNX Runtime: {_first_line(error)}") from None
+
+
+def _session_options(onnxruntime: Any, plan: SessionPlan) -> Any:
+    options, levels = onnxruntime.SessionOptions(), onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "ALL": levels.ORT_ENABLE_ALL,
+        "EXTENDED": levels.ORT_ENABLE_EXTENDED,
+        "BASIC": levels.ORT_ENABLE_BASIC,
+        "DISABLE": levels.ORT_DISABLE_ALL,
+    }[plan.graph_level]
+    options.intra_op_num_threads = plan.intra_op_threads
+    options.inter_op_num_threads = plan.inter_op_threads
+    modes = onnxruntime.ExecutionMode
+    options.execution_mode = modes.ORT_PARALLEL if plan.is_parallel else modes.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = plan.uses_mem_arena
+    options.enable_mem_pattern = plan.uses_mem_pattern
+    for key, value in plan.entries.items():
+        options.add_session_config_entry(key, value)
+    if plan.profile_file:
+        options.enable_profiling = True
+        options.profile_file_prefix = plan.profile_file
+    return options
+
+
+def run_options(plan: SessionPlan) -> Any:
+    """None where nothing is asked of single runs."""
+    if not plan.run_entries:
+        return None
+    options = import_onnxruntime().RunOptions()
+    for key, value in plan.run_entries.items():
+        options.add_run_config_entry(key, value)
+    return options
+
+
+def end_profile(model: str, session: Any, plan: SessionPlan) -> None:
+    """Closes the trace that a session has written, where it was asked to."""
+    if plan.profile_file:
+        log.info("model '%s' wrote its ONNX Runtime profile to %s", model, session.end_profiling())
+
+
+class RunInstance:
+    """A TensorInstance: arrays of the host in and out."""
+
+    def __init__(self, model: str, session: Any, plan: SessionPlan, *, outputs: list[str], texts: list[str]) -> None:
+        """``texts`` are the inputs that ONNX Runtime wants as text, not bytes."""
+        self._model = model
+        self._session = session
+        self._plan = plan
+        self._run_options = run_options(plan)
+        self._outputs = outputs
+        self._texts = texts
+
+    def execute(self, inputs: Tensors) -> Tensors:
+        if self._texts:
+            inputs = {**inputs, **{name: _to_text(inputs[name]) for name in self._texts if name in inputs}}
+        if not self._plan.batch_sizes:
+            return self._run(inputs)
+        rows = next(iter(inputs.values())).shape[0]
+        size = size_for(rows, self._plan.batch_sizes)
+        return cut(self._model, self._run(pad(inputs, rows, size)), rows, size)
+
+    def close(self) -> None:
+        # The session is freed with its last reference; its thread pool must not outlive the model.
+        end_profile(self._model, self._session, self._plan)
+        self._session = None
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        arrays = self._session.run(self._outputs, inputs, self._run_options)
+        return {
+            name: _to_bytes(array) if array.dtype.kind in "OU" else array for name, array in zip(self._outputs, arrays)
+        }
+
+
+def _to_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    flat = [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in array.ravel()]
+    return np.array(flat, dtype=np.object_).reshape(array.shape)
+
+
+def _to_bytes(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    flat = [str(item).encode("utf-8") for item in array.ravel()]
+    return np.array(flat, dtype=np.object_).reshape(array.shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
