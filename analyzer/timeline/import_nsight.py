@@ -30,6 +30,24 @@ from analyzer.timeline.table import (
 )
 
 _CUPTI = "CUPTI_ACTIVITY_KIND_"
+TABLES_READ = frozenset(
+    {
+        *facts.KINDS,
+        *facts.VERSION_TABLES,
+        "StringIds",
+        "ENUM_NSYS_EVENT_TYPE",
+        "GPU_METRICS",
+        "TARGET_INFO_GPU_METRICS",
+        "TARGET_INFO_GPU",
+        "TARGET_INFO_CUDA_DEVICE",
+        "TARGET_INFO_CUDA_CONTEXT_INFO",
+        "TARGET_INFO_SESSION_START_TIME",
+        "META_DATA_CAPTURE",
+        "DIAGNOSTIC_EVENT",
+        "PROCESSES",
+        "ThreadNames",
+    }
+)
 _DEVICE_COLUMNS = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid")
 
 
@@ -45,8 +63,10 @@ def read(path: Path) -> Timeline:
         raise InputError(f"{path} is not a whole SQLite file ({error}); export the capture again") from None
 
 
-def from_database(db: sqlite3.Connection, source: str) -> Timeline:
+def from_database(db: sqlite3.Connection, source: str, torn_count: int = 0) -> Timeline:
+    """Read open tables. ``torn_count`` rows could not be put into them."""
     tables = NsightTables(db)
+    tables.damaged += ["some table"] * torn_count
     if not tables.names & {*facts.KINDS, *facts.VERSION_TABLES, "StringIds"}:
         raise InputError(f"{source} is an SQLite file, but not one of Nsight Systems; give one made by 'nsys export'")
     return _NsightImport(tables).timeline()

@@ -1,0 +1,324 @@
+"""A Chrome trace, as torch.profiler (Kineto) writes it, to a Timeline. Times are those of the file.
+
+Other Chrome traces are read too: complete and begin/end events become ranges, asynchronous pairs spans, instants marks.
+"""
+
+import re
+from array import array
+from collections import Counter, defaultdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from analyzer.errors import InputError
+from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.chrome_json import TraceEvent, TraceFile, read_trace
+from analyzer.timeline.table import (
+    ABSENT,
+    GPU_KINDS,
+    MEMSET_NAME,
+    SYNC_NAMES,
+    Anchor,
+    CopyKind,
+    Device,
+    Kind,
+    MemoryKind,
+    Meta,
+    Series,
+    Timeline,
+    Track,
+    copy_name,
+)
+
+KINDS = {
+    "kernel": Kind.KERNEL,
+    "gpu_memcpy": Kind.MEMCPY,
+    "gpu_memset": Kind.MEMSET,
+    "cuda_runtime": Kind.API,
+    "cuda_driver": Kind.API,
+    "cuda_sync": Kind.SYNC,
+    "cpu_op": Kind.OPERATOR,
+    "python_function": Kind.OPERATOR,
+    "overhead": Kind.OVERHEAD,
+    **{kind.name.lower(): kind for kind in (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE)},
+}
+"""Categories that say what an event is. Any other complete event is a range."""
+_SKIPPED = {"gpu_user_annotation", "Trace", "fwdbwd", "async_cpu_to_gpu"}
+"""What the profiler derived from other events."""
+_DEVICE_KINDS = (*GPU_KINDS, Kind.SYNC)
+_COPY = re.compile(r"Memcpy (\w+)\s*(?:\((.+?) -> (.+?)\))?")
+_COPY_KINDS = {
+    "HtoD": CopyKind.HOST_TO_DEVICE,
+    "DtoH": CopyKind.DEVICE_TO_HOST,
+    "DtoD": CopyKind.DEVICE_TO_DEVICE,
+    "HtoH": CopyKind.HOST_TO_HOST,
+    "PtoP": CopyKind.PEER_TO_PEER,
+    "HtoA": CopyKind.HOST_TO_ARRAY,
+    "AtoH": CopyKind.ARRAY_TO_HOST,
+    "AtoA": CopyKind.ARRAY_TO_ARRAY,
+    "AtoD": CopyKind.ARRAY_TO_DEVICE,
+    "DtoA": CopyKind.DEVICE_TO_ARRAY,
+}
+_COLUMNS = [
+    "kind",
+    "name_id",
+    "start_ns",
+    "end_ns",
+    "process",
+    "thread",
+    "device",
+    "stream",
+    "correlation",
+    "model_id",
+    "instance",
+    "request",
+    "batch",
+    "step",
+    "bytes",
+    "copy_kind",
+    "src_kind",
+    "dst_kind",
+    "size",
+    "block_count",
+    "thread_count",
+]
+_SERVING = ("instance", "request", "batch", "step", "size")
+
+
+class _Args(msgspec.Struct, gc=False):
+    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid."""
+
+    correlation: int = ABSENT
+    device: int = ABSENT
+    stream: int = ABSENT
+    bytes: int = ABSENT
+    grid: list[int] = []
+    block: list[int] = []
+    model: str = ""
+    instance: int = ABSENT
+    request: int = ABSENT
+    batch: int = ABSENT
+    step: int = ABSENT
+    size: int = ABSENT
+
+
+_ARGS = msgspec.json.Decoder(_Args, strict=False)
+_NO_ARGS = _Args()
+
+
+def read(path: Path) -> Timeline:
+    return from_trace(read_trace(path), str(path))
+
+
+def from_trace(trace: TraceFile, source: str) -> Timeline:
+    if not trace.traceEvents:
+        raise InputError(f"{source} has no trace events; capture again")
+    reader = _KinetoImport()
+    for event in trace.traceEvents:
+        reader.take_flow(event)
+    for event in trace.traceEvents:
+        reader.take(event)
+    return reader.timeline(trace)
+
+
+class _KinetoImport:
+    def __init__(self) -> None:
+        self.build = TimelineBuilder()
+        self.columns: dict[str, array[int]] = {name: array("q") for name in _COLUMNS}
+        self.hosts: Counter[int] = Counter()
+        self.process_by_call: dict[int, int] = {}
+        self.flow_ids: dict[tuple[object, object, int], int] = {}
+        self.open_ranges: dict[tuple[object, object], list[TraceEvent]] = defaultdict(list)
+        self.open_spans: dict[tuple[object, ...], list[TraceEvent]] = defaultdict(list)
+        self.threads: dict[object, int] = {}
+        self.tracks: dict[Track, None] = {}
+        self.unread_count = 0
+
+    def take_flow(self, event: TraceEvent) -> None:
+        """Arrows from call to device work bear the correlation id, which older files lack in the events themselves."""
+        if event.cat == "ac2g" and isinstance(event.id, int):
+            self.flow_ids[(event.pid, event.tid, _ns(event.ts))] = event.id
+
+    def take(self, event: TraceEvent) -> None:
+        match event.ph:
+            case "X" if event.ts is not None and event.cat not in _SKIPPED:
+                start = _ns(event.ts)
+                self._event(event, start, start + _ns(event.dur))
+            case "B":
+                self.open_ranges[(event.pid, event.tid)].append(event)
+            case "E":
+                self._close(self.open_ranges[(event.pid, event.tid)], event, Kind.RANGE)
+            case "b":
+                self.open_spans[(event.cat, event.id, event.name)].append(event)
+            case "e":
+                self._close(self.open_spans[(event.cat, event.id, event.name)], event, Kind.SPAN)
+            case "i" | "I" | "R":
+                self._event(event, _ns(event.ts), _ns(event.ts), Kind.MARK)
+            case "C":
+                self._counter(event)
+            case "M":
+                self._name(event)
+
+    def _close(self, opened: list[TraceEvent], end: TraceEvent, kind: Kind) -> None:
+        if not opened:
+            self.unread_count += 1
+            return
+        begin = opened.pop()
+        self._event(begin, _ns(begin.ts), _ns(end.ts), kind)
+
+    def _event(self, event: TraceEvent, start_ns: int, end_ns: int, other: Kind = Kind.RANGE) -> None:
+        kind = KINDS.get(event.cat or "", other)
+        try:
+            args = _ARGS.decode(event.args) if event.args != b"null" else _NO_ARGS
+        except msgspec.MsgspecError:
+            args = _NO_ARGS
+        name, copies = _named(event.name or "(no name)", kind)
+        row = self._where(event, kind, args, start_ns) | copies
+        row.update(kind=kind, name_id=self.build.name_id(name), start_ns=start_ns, end_ns=end_ns, bytes=args.bytes)
+        row.update({column: getattr(args, column) for column in _SERVING})
+        row["model_id"] = self.build.name_id(args.model) if args.model else ABSENT
+        row["block_count"], row["thread_count"] = _product(args.grid), _product(args.block)
+        for column, values in self.columns.items():
+            values.append(row.get(column, ABSENT))
+
+    def _where(self, event: TraceEvent, kind: Kind, args: _Args, start_ns: int) -> dict[str, int]:
+        correlation = args.correlation
+        if correlation < 0 and (kind in _DEVICE_KINDS or kind is Kind.API):
+            correlation = self.flow_ids.get((event.pid, event.tid, start_ns), ABSENT)
+        if kind in _DEVICE_KINDS:
+            device = args.device if args.device >= 0 else _number(event.pid)
+            stream = args.stream if args.stream >= 0 else _number(event.tid)
+            return {"device": device, "stream": stream, "correlation": correlation}
+        process, thread = _number(event.pid), self._thread(event.tid)
+        self.hosts[process] += 1
+        if kind is Kind.API:
+            self.process_by_call[correlation] = process
+        return {"process": process, "thread": thread, "correlation": correlation}
+
+    def _thread(self, tid: object) -> int:
+        """Ids that are no thread ids of the system, such as names, get numbers of their own above those."""
+        number = _number(tid)
+        if 0 <= number < 1 << 24:
+            return number
+        return self.threads.setdefault(tid, (1 << 24) + len(self.threads))
+
+    def _counter(self, event: TraceEvent) -> None:
+        values = _plain(event.args)
+        for key, value in values.items():
+            if isinstance(value, int | float):
+                series = Series(name=f"{event.name} {key}", process=_number(event.pid))
+                self.build.sample(series, _ns(event.ts), value)
+
+    def _name(self, event: TraceEvent) -> None:
+        name, process = str(_plain(event.args).get("name", "")), _number(event.pid)
+        if name and event.name == "process_name" and process >= 0:
+            self.tracks[Track(name=PurePosixPath(name.split(maxsplit=1)[0]).name or name, process=process)] = None
+        elif name and event.name == "thread_name":
+            self.tracks[Track(name=name, process=process, thread=self._thread(event.tid))] = None
+
+    def timeline(self, trace: TraceFile) -> Timeline:
+        unclosed = sum(map(len, (*self.open_ranges.values(), *self.open_spans.values())))
+        columns = {name: np.frombuffer(values, np.int64) for name, values in self.columns.items()}
+        columns["process"] = self._processes(columns)
+        self.build.add(**columns)
+        meta = Meta(
+            producer="Kineto" if trace.schemaVersion is not None else "Chrome trace",
+            schema_version="" if trace.schemaVersion is None else str(trace.schemaVersion),
+            collected=tuple(Kind(kind).name.lower() for kind in np.unique(columns["kind"]).tolist()),
+            partial=trace.is_cut or unclosed > 0,
+            warnings=tuple(_doubts(trace, unclosed, self.unread_count, columns["kind"])),
+        )
+        return self.build.build(
+            meta, _seen(self.tracks, columns), _devices(trace), _anchors(trace), [Kind.RANGE, Kind.OPERATOR]
+        )
+
+    def _processes(self, columns: dict[str, Any]) -> Any:
+        """Device work carries no process: it gets that of its launch, or else that of most host events."""
+        process = columns["process"].copy()
+        usual = self.hosts.most_common(1)[0][0] if self.hosts else ABSENT
+        work = np.flatnonzero(np.isin(columns["kind"], _DEVICE_KINDS))
+        process[work] = [self.process_by_call.get(call, usual) for call in columns["correlation"][work].tolist()]
+        return process
+
+
+def _ns(us: Any) -> int:
+    return 0 if us is None else round(us * 1000)
+
+
+def _number(value: object) -> int:
+    if isinstance(value, int) and 0 <= value < 1 << 31:
+        return value
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else ABSENT
+
+
+def _product(sizes: list[int]) -> int:
+    product = 1 if sizes else ABSENT
+    for size in sizes:
+        product *= size
+    return min(product, 2**31 - 1)
+
+
+def _plain(args: msgspec.Raw) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(args)
+    except msgspec.MsgspecError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _named(name: str, kind: Kind) -> tuple[str, dict[str, int]]:
+    """The name as other producers write it, and what the name of a copy says."""
+    if kind is Kind.MEMCPY and (found := _COPY.match(name)):
+        copy = _COPY_KINDS.get(found[1], CopyKind.UNKNOWN)
+        return copy_name(copy), {"copy_kind": copy, "src_kind": _memory(found[2]), "dst_kind": _memory(found[3])}
+    if kind is Kind.MEMSET and name.startswith("Memset"):
+        return MEMSET_NAME, {}
+    if kind is Kind.SYNC:
+        return next((known for known in SYNC_NAMES.values() if name.lower().startswith(known.lower())), name), {}
+    return name, {}
+
+
+def _memory(name: str | None) -> int:
+    key = (name or "unknown").upper().replace(" ", "_")
+    return MemoryKind[key] if key in MemoryKind.__members__ else MemoryKind.UNKNOWN
+
+
+def _seen(tracks: dict[Track, None], columns: dict[str, Any]) -> tuple[Track, ...]:
+    """Names of processes and threads with events; the profiler also names devices as if they were processes."""
+    pairs = set(zip(columns["process"].tolist(), columns["thread"].tolist(), strict=True))
+    processes = {process for process, _ in pairs}
+    is_seen = [
+        (each.process, each.thread) in pairs or (each.thread < 0 and each.process in processes) for each in tracks
+    ]
+    return tuple(each for each, seen in zip(tracks, is_seen, strict=True) if seen)
+
+
+def _devices(trace: TraceFile) -> tuple[Device, ...]:
+    return tuple(
+        Device(
+            id=each.id,
+            name=each.name,
+            memory_bytes=each.totalGlobalMem,
+            sm_count=each.numSms,
+            compute_capability=None if each.computeMajor is None else (each.computeMajor, each.computeMinor or 0),
+        )
+        for each in trace.deviceProperties
+    )
+
+
+def _anchors(trace: TraceFile) -> tuple[Anchor, ...]:
+    is_kineto = trace.schemaVersion is not None
+    return (Anchor(clock="utc", offset_ns=trace.baseTimeNanoseconds),) if is_kineto else ()
+
+
+def _doubts(trace: TraceFile, unclosed: int, unopened: int, kinds: Any) -> list[str]:
+    doubts = []
+    if trace.is_cut:
+        doubts.append(f"the file is cut off; {len(trace.traceEvents)} entries before the cut were read")
+    if unclosed or unopened:
+        doubts.append(f"{unclosed} ranges never ended and {unopened} never began; they are left out")
+    if not np.isin(kinds, GPU_KINDS).any():
+        doubts.append("no GPU activity in the capture")
+    return doubts
