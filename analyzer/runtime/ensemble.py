@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from time import monotonic_ns
 
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.device_tensor import on_device, on_host
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 Lookup = Callable[[str, str], Servable]
 """Model and version ("" for the latest) to what serves it. Raises InferError."""
@@ -95,12 +97,21 @@ class Ensemble:
         self.statistics = statistics
         self.steps = steps
         self.lookup = lookup
+        self._takers: dict[str, list[Step]] = {}
+        for step in steps:
+            for _, tensor in step.inputs:
+                self._takers.setdefault(tensor, []).append(step)
         self._loop = loop
         self._in_flight = Drained(loop)
 
     @property
     def pending_count(self) -> int:
         return 0
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        """What is given is passed on as it is, so a step that can't use it copies it by itself."""
+        return True
 
     @property
     def is_ready(self) -> bool:
@@ -115,6 +126,20 @@ class Ensemble:
         self._in_flight.count += 1
         # In a turn of its own: a step may refuse its request, and no answer may come before this returns.
         self._loop.call_soon(_Run(self, request, reply, rows, spent).advance, self.steps)
+
+    def kept_on_device(self, step: Step, maker: Servable, request: InferRequest) -> frozenset[str]:
+        """The outputs of a step that everyone who takes them can use in device memory."""
+        if not maker.takes_device_tensors:
+            return frozenset()
+        wanted = request.requested or self.signature.output_names
+        return frozenset(
+            name
+            for tensor, name in step.outputs
+            if (tensor not in wanted or tensor in request.keep_on_device)
+            and all(
+                self.lookup(taker.model, taker.version).takes_device_tensors for taker in self._takers.get(tensor, ())
+            )
+        )
 
     async def drain(self) -> None:
         await self._in_flight.wait()
@@ -139,7 +164,10 @@ class _Run:
         self._rows = rows
         self._outer = spent
         self._spent = Durations()
-        self._tensors: Tensors = {name: _read_only(array) for name, array in request.inputs.items()}
+        self._tensors: Tensors = {}
+        self._far: set[str] = set()  # those on a device
+        for name, array in request.inputs.items():
+            self._keep(name, array)
         self._running: list[InferRequest] = []
         request.watcher = self._on_request_changed
         self._error: InferError | None = None
@@ -163,7 +191,18 @@ class _Run:
                 request.cancel()
 
     def _start(self, step: Step) -> None:
-        request = InferRequest(
+        try:
+            model = self._ensemble.lookup(step.model, step.version)
+            request = self._request_to(step, model)
+            model.submit(request, partial(self._on_reply, step, request), self._spent)
+            self._running.append(request)
+        except InferError as error:
+            message = f"in ensemble '{self._ensemble.signature.model}', {error.message}"
+            self._error = InferError(error.kind, message)
+
+    def _request_to(self, step: Step, model: Servable) -> InferRequest:
+        """The same arrays that the step before gave: nothing is copied from step to step."""
+        return InferRequest(
             model=step.model,
             inputs={name: self._tensors[tensor] for name, tensor in step.inputs},
             arrival_ns=monotonic_ns(),
@@ -171,23 +210,26 @@ class _Run:
             id=self._request.id,
             requested=tuple(name for _, name in step.outputs),
             parameters=self._request.parameters,
+            callers=self._request.callers,
+            on_device=any(tensor in self._far for _, tensor in step.inputs),
+            keep_on_device=self._ensemble.kept_on_device(step, model, self._request),
         )
 
-        def on_reply(answer: InferResponse | InferError) -> None:
-            self._running.remove(request)
-            if isinstance(answer, InferError):
-                self._error = self._error or answer
-            else:
-                for tensor, name in step.outputs:
-                    self._tensors[tensor] = _read_only(answer.outputs[name])
-            self.advance(self._waiting)
+    def _on_reply(self, step: Step, request: InferRequest, answer: InferResponse | InferError) -> None:
+        self._running.remove(request)
+        if isinstance(answer, InferError):
+            self._error = self._error or answer
+        else:
+            for tensor, name in step.outputs:
+                self._keep(tensor, answer.outputs[name])
+        self.advance(self._waiting)
 
-        try:
-            self._ensemble.lookup(step.model, step.version).submit(request, on_reply, self._spent)
-            self._running.append(request)
-        except InferError as error:
-            message = f"in ensemble '{self._ensemble.signature.model}', {error.message}"
-            self._error = InferError(error.kind, message)
+    def _keep(self, tensor: str, array: NDArray[np.generic]) -> None:
+        if on_device(array) is None:
+            self._tensors[tensor] = _read_only(array)
+        else:
+            self._tensors[tensor] = array
+            self._far.add(tensor)
 
     def _end(self) -> None:
         ensemble, request = self._ensemble, self._request
@@ -202,14 +244,18 @@ class _Run:
                 f"in ensemble '{ensemble.signature.model}', the inputs given are not enough for all of its steps",
             )
         if self._error is not None:
-            statistics.record_failure(total_ns)
+            is_cancelled = self._error.kind is ErrorKind.CANCELLED
+            statistics.record_failure(total_ns, FailureReason.CANCELED if is_cancelled else FailureReason.OTHER)
             ensemble.finish(self._reply, self._error)
             return
         statistics.record_requests(1, self._rows, total_ns, self._spent.queue_ns)
+        statistics.latencies.record(total_ns)
         statistics.record_execution(1, self._rows, self._spent, now_ns)
         if self._outer is not None:
             self._outer.add(self._spent.queue_ns, self._spent)
         outputs = {name: self._tensors[name] for name in names}
+        if self._far and not self._far.isdisjoint(outputs.keys() - request.keep_on_device):
+            outputs |= on_host({name: outputs[name] for name in outputs.keys() - request.keep_on_device})
         ensemble.finish(self._reply, InferResponse(ensemble.signature.model, statistics.version, request.id, outputs))
 
 

@@ -10,7 +10,6 @@ from time import monotonic_ns
 import numpy as np
 
 from analyzer.runtime.device_tensor import on_host
-from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.statistics import Durations
@@ -72,6 +71,10 @@ class CachedModel:
     @property
     def pending_count(self) -> int:
         return self._model.pending_count
+
+    @property
+    def takes_device_tensors(self) -> bool:
+        return False
 
     @property
     def is_ready(self) -> bool:

@@ -89,6 +89,10 @@ class ScheduledModel:
         return max(0, self._in_flight.count - self._crew.size)  # some wait in the crew's own inbox
 
     @property
+    def takes_device_tensors(self) -> bool:
+        return self._crew.takes_device_tensors
+
+    @property
     def is_ready(self) -> bool:
         return True
 

@@ -87,6 +87,10 @@ class SequenceModel:
         return self._in_flight.count - self._executing_count
 
     @property
+    def takes_device_tensors(self) -> bool:
+        return False
+
+    @property
     def is_ready(self) -> bool:
         return True
 

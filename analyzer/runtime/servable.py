@@ -25,6 +25,11 @@ class Servable(Protocol):
     @property
     def is_ready(self) -> bool: ...
 
+    @property
+    def takes_device_tensors(self) -> bool:
+        """True where inputs in device memory are used as they are."""
+        ...
+
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
         """As ModelStore.submit. ``spent`` is added to before the reply: an ensemble's account of its steps."""
         ...
