@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from analyzer.runtime.backends.base import Backend, Instance, ModelError, ModelFiles, Placement
+from analyzer.runtime.backends.python import PythonBackend
+from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.instance_groups import demands, placements
 from analyzer.runtime.rate_limiter import LimitedCrew, RateLimiter
@@ -13,39 +15,52 @@ from analyzer.runtime.warmup import warm_up
 
 
 async def start_crew(
-    backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop, limiter: RateLimiter | None = None
+    backend: Backend,
+    files: ModelFiles,
+    loop: asyncio.AbstractEventLoop,
+    limiter: RateLimiter | None = None,
+    calls: Calls | None = None,
 ) -> Crew:
-    """All instances behind one inbox. Raises ModelError; then none is left."""
+    """All instances behind one inbox. ``calls`` is what models may ask of the server.
+
+    Raises ModelError; then none is left.
+    """
     if limiter is None:
-        return await _start(backend, files, placements(files), loop)
-    return LimitedCrew(await _start_limited(backend, files, loop, limiter), limiter)
+        return await _start(backend, files, placements(files), loop, calls)
+    return LimitedCrew(await _start_limited(backend, files, loop, limiter, calls), limiter)
 
 
 async def start_crews(
-    backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop, limiter: RateLimiter | None = None
+    backend: Backend,
+    files: ModelFiles,
+    loop: asyncio.AbstractEventLoop,
+    limiter: RateLimiter | None = None,
+    calls: Calls | None = None,
 ) -> list[Crew]:
     """A crew an instance, for who must choose the instance itself. Raises ModelError; then none is left."""
     if limiter is None:
-        return await _start_each(backend, files, loop)
-    return [LimitedCrew([member], limiter) for member in await _start_limited(backend, files, loop, limiter)]
+        return await _start_each(backend, files, loop, calls)
+    return [LimitedCrew([member], limiter) for member in await _start_limited(backend, files, loop, limiter, calls)]
 
 
 async def _start_limited(
-    backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop, limiter: RateLimiter
+    backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop, limiter: RateLimiter, calls: Calls | None
 ) -> list[tuple[Ticket, Crew]]:
     try:
         tickets = limiter.admit(demands(files))
     except UnmetDemand as error:
         raise ModelError(f"model '{files.name}' can't be served under the rate limiter: {error}") from None
     try:
-        return list(zip(tickets, await _start_each(backend, files, loop)))
+        return list(zip(tickets, await _start_each(backend, files, loop, calls)))
     except BaseException:
         limiter.dismiss(tickets)
         raise
 
 
-async def _start_each(backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop) -> list[Crew]:
-    starting = [asyncio.ensure_future(_start(backend, files, [item], loop)) for item in placements(files)]
+async def _start_each(
+    backend: Backend, files: ModelFiles, loop: asyncio.AbstractEventLoop, calls: Calls | None
+) -> list[Crew]:
+    starting = [asyncio.ensure_future(_start(backend, files, [item], loop, calls)) for item in placements(files)]
     try:
         return list(await asyncio.gather(*starting))
     except BaseException:
@@ -57,9 +72,18 @@ async def _start_each(backend: Backend, files: ModelFiles, loop: asyncio.Abstrac
 
 
 async def _start(
-    backend: Backend, files: ModelFiles, wanted: Sequence[Placement], loop: asyncio.AbstractEventLoop
+    backend: Backend,
+    files: ModelFiles,
+    wanted: Sequence[Placement],
+    loop: asyncio.AbstractEventLoop,
+    calls: Calls | None,
 ) -> Crew:
     try:
+        if calls is not None and isinstance(backend, PythonBackend):
+            processes = backend.process_crew(files, wanted, calls, loop)
+            if processes is not None:
+                await processes.load()
+                return processes
         if backend.runs_inline(files):
             return InlineCrew(wanted[0].name, _load(backend, files, wanted[0]))
         crew = ThreadCrew({item.name: partial(_load, backend, files, item) for item in wanted}, loop)

@@ -1,7 +1,6 @@
 """Names of data types: KServe v2 (``FP32``), ``config.pbtxt`` (``TYPE_FP32``) and numpy, one table for all three."""
 
 import numpy as np
-from tritonclient.grpc import model_config_pb2
 
 NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype(np.bool_),
@@ -21,19 +20,27 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 """BF16, which numpy lacks, is carried in words of 16 bits."""
 
+_CONFIG_TYPES = (
+    *("INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "BYTES", "BF16"),
+)
+"""By their numbers in the model configuration. A list of our own: processes of models do without protobuf."""
+
 
 def datatype_of(config_type: int) -> str:
     """``TYPE_FP32`` (its number) to ``FP32``; ``TYPE_STRING`` is BYTES. Raises ValueError for TYPE_INVALID."""
-    name: str = model_config_pb2.DataType.Name(config_type).removeprefix("TYPE_")
-    if name == "INVALID":
+    if not 0 <= config_type < len(_CONFIG_TYPES):
+        raise ValueError(f"data_type {config_type} is not known")
+    if config_type == 0:
         raise ValueError("data_type is missing")
-    return "BYTES" if name == "STRING" else name
+    return _CONFIG_TYPES[config_type]
 
 
 def config_type_of(datatype: str) -> int:
     """``FP32`` to the number of ``TYPE_FP32``. Raises ValueError for an unknown name."""
-    number: int = model_config_pb2.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")
-    return number
+    if datatype not in NUMPY_DTYPES:
+        raise ValueError(f"data type '{datatype}' is not known")
+    return _CONFIG_TYPES.index(datatype)
 
 
 def datatype_of_numpy(dtype: np.dtype[np.generic]) -> str | None:

@@ -9,6 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime import devices
 from analyzer.runtime.backends.base import Backend, ModelFiles, make_backend
+from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.crews import start_crew, start_crews
@@ -92,12 +93,14 @@ async def build(
     loop: asyncio.AbstractEventLoop,
     cache: ResponseCache | None = None,
     limiter: RateLimiter | None = None,
+    *,
+    calls: Calls | None = None,
 ) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
     loaded = LoadedModel(prepared.config)
     try:
         for files in prepared.versions:
-            servable = await _build_version(prepared, files, lookup, loop, limiter)
+            servable = await _build_version(prepared, files, lookup, loop, limiter=limiter, calls=calls)
             if prepared.config.response_cache.enable and cache is not None:
                 servable = CachedModel(servable, cache, loop)
             loaded.versions[files.version] = servable
@@ -112,7 +115,9 @@ async def _build_version(
     files: ModelFiles,
     lookup: Lookup,
     loop: asyncio.AbstractEventLoop,
+    *,
     limiter: RateLimiter | None,
+    calls: Calls | None,
 ) -> Servable:
     signature = make_signature(files.config, await asyncio.to_thread(read_labels, files.model_dir, files.config))
     statistics = Statistics(files.name, str(files.version))
@@ -122,10 +127,10 @@ async def _build_version(
         return Ensemble(signature, statistics, steps, lookup, loop)
     if files.config.HasField("sequence_batching"):
         tensors = await asyncio.to_thread(read_sequence_tensors, files.config, files.model_dir)
-        crews = await start_crews(prepared.backend, files, loop, limiter)
+        crews = await start_crews(prepared.backend, files, loop, limiter, calls)
         sequence_policy = make_sequence_policy(files.config)
         return SequenceModel(signature, statistics, sequence_policy, tensors, crews=crews, loop=loop)
-    crew = await start_crew(prepared.backend, files, loop, limiter)
+    crew = await start_crew(prepared.backend, files, loop, limiter, calls)
     decoupled = files.config.model_transaction_policy.decoupled
     policy, queueing = make_policy(files.config), make_queueing(files.config)
     return ScheduledModel(signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing)

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import callers
@@ -35,6 +36,7 @@ class Residents:
     ) -> None:
         self._cache = cache
         self._limiter = limiter
+        self.script_calls = Calls(self, loop)
         self.models: dict[str, LoadedModel] = {}
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
@@ -162,7 +164,7 @@ class Residents:
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
         name = prepared.config.name
         try:
-            loaded = await build(prepared, self.find, self._loop, self._cache, self._limiter)
+            loaded = await build(prepared, self.find, self._loop, self._cache, self._limiter, calls=self.script_calls)
         except ModelError as error:
             failures[name] = str(error)
             return

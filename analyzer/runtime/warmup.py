@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import model_config_pb2
 
-from analyzer.runtime.backends.base import Execution, Instance, ModelError, ModelFiles
+from analyzer.runtime.backends.base import Answers, Execution, Instance, ModelError, ModelFiles
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
 from analyzer.runtime.model_config import inside
 from analyzer.runtime.request import InferError, InferRequest, Tensors
@@ -31,18 +31,28 @@ class _Unheard:
 
 def warm_up(files: ModelFiles, instance: Instance) -> None:
     """Executes every ``model_warmup`` of the configuration. Raises ModelError where one fails."""
+    for sample, execution in warm_up_executions(files):
+        try:
+            answers = instance.execute(execution)
+        except (Exception, SystemExit) as error:
+            raise _failed(files, sample, error) from error
+        check_answers(files, sample, answers)
+
+
+def warm_up_executions(files: ModelFiles) -> Iterator[tuple[model_config_pb2.ModelWarmup, Execution]]:
+    """What an instance is to execute before it serves, with the part of the configuration that says so."""
     for sample in files.config.model_warmup:
         for _ in range(max(1, sample.count)):
             requests = [_request(files, sample) for _ in range(max(1, sample.batch_size))]
             streams = [_Unheard() for _ in requests] if files.config.model_transaction_policy.decoupled else ()
-            execution = Execution(requests, [1 for _ in requests], streams=streams)
-            try:
-                answers = instance.execute(execution)
-            except (Exception, SystemExit) as error:
-                raise _failed(files, sample, error) from error
-            for answer in answers:
-                if isinstance(answer, InferError):
-                    raise _failed(files, sample, answer)
+            yield sample, Execution(requests, [1 for _ in requests], streams=streams)
+
+
+def check_answers(files: ModelFiles, sample: model_config_pb2.ModelWarmup, answers: Answers) -> None:
+    """Raises ModelError where one is an error."""
+    for answer in answers:
+        if isinstance(answer, InferError):
+            raise _failed(files, sample, answer)
 
 
 def _failed(files: ModelFiles, sample: model_config_pb2.ModelWarmup, error: BaseException) -> ModelError:

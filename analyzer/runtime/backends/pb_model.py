@@ -1,6 +1,7 @@
-"""Parts of ``triton_python_backend_utils`` that have nothing to do with requests: the configuration and the log."""
+"""The configuration as ``triton_python_backend_utils`` shows it to a model, and has it completed."""
 
-import logging
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -46,29 +47,31 @@ class ModelConfig:
         items.append(dict(item))
 
 
-class Logger:
-    """Writes to the server's log. Callable on the class, as models do."""
+def get_input_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return _by_name(model_config.get("input", ()), name)
 
-    INFO, WARNING, ERROR, VERBOSE = range(4)
-    _log = logging.getLogger("analyzer.runtime.model")
 
-    @classmethod
-    def log(cls, message: str, level: int = INFO) -> None:
-        levels = {cls.WARNING: logging.WARNING, cls.ERROR: logging.ERROR, cls.VERBOSE: logging.DEBUG}
-        cls._log.log(levels.get(level, logging.INFO), "%s", message)
+def get_output_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return _by_name(model_config.get("output", ()), name)
 
-    @classmethod
-    def log_info(cls, message: str) -> None:
-        cls.log(message, cls.INFO)
 
-    @classmethod
-    def log_warn(cls, message: str) -> None:
-        cls.log(message, cls.WARNING)
+def using_decoupled_model_transaction_policy(model_config: dict[str, Any]) -> bool:
+    return bool(model_config.get("model_transaction_policy", {}).get("decoupled", False))
 
-    @classmethod
-    def log_error(cls, message: str) -> None:
-        cls.log(message, cls.ERROR)
 
-    @classmethod
-    def log_verbose(cls, message: str) -> None:
-        cls.log(message, cls.VERBOSE)
+def get_model_dir() -> str:
+    """The version folder of the model of this process."""
+    return str(_Folder.path or Path.cwd())
+
+
+def set_model_dir(path: str) -> None:
+    """Ours: called before the model is imported."""
+    _Folder.path = path
+
+
+class _Folder:
+    path = ""
+
+
+def _by_name(items: Iterable[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    return next((item for item in items if item["name"] == name), None)

@@ -228,9 +228,12 @@ class TritonPythonModel:
 """
 
 
+IN_THREADS = 'parameters { key: "execution" value { string_value: "thread" } }'
+
+
 def test_instances_run_at_the_same_time(tmp_path: Path):
     """Each of the two executions waits for the other: with one instance neither would end."""
-    repositories.write_python(tmp_path, "meet", BARRIER, extra="instance_group { count: 2 }")
+    repositories.write_python(tmp_path, "meet", BARRIER, extra="instance_group { count: 2 }" + IN_THREADS)
 
     async def use(store: ModelStore) -> None:
         one = np.ones(4, np.float32)
@@ -471,7 +474,7 @@ def test_closing_refuses_new_requests_and_answers_those_in_flight(tmp_path: Path
 
 
 def test_closing_gives_up_on_a_model_that_never_ends(tmp_path: Path):
-    repositories.write_python(tmp_path, "meet", BARRIER)
+    repositories.write_python(tmp_path, "meet", BARRIER, extra=IN_THREADS)
 
     async def run() -> None:
         store = ModelStore(tmp_path, loop=asyncio.get_running_loop())
