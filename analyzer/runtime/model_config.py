@@ -11,13 +11,14 @@ from analyzer.runtime.backends.base import ModelError
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
+    "tensorrt_plan": "tensorrt",
     "ensemble": "ensemble",
     "python": "python",
     "simulated": "simulated",
 }
 """Triton's older ``platform`` names and the backends they mean."""
 
-MODEL_SUFFIXES = {".onnx": "onnxruntime", ".pt": "pytorch", ".pt2": "pytorch", ".py": "python"}
+MODEL_SUFFIXES = {".onnx": "onnxruntime", ".pt": "pytorch", ".pt2": "pytorch", ".plan": "tensorrt", ".py": "python"}
 """Which backend a model file asks for, where no configuration names one."""
 
 

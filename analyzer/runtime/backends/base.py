@@ -180,4 +180,8 @@ def make_backend(name: str) -> Backend:
             from analyzer.runtime.backends.simulated import SimulatedBackend
 
             return SimulatedBackend()
-    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python, pytorch and simulated")
+        case "tensorrt":
+            from analyzer.runtime.backends.tensorrt import TensorrtBackend
+
+            return TensorrtBackend()
+    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python, pytorch, simulated and tensorrt")

@@ -101,13 +101,13 @@ class CudaMemory:
             torch.cuda.empty_cache()
 
     def _join(self, name: str, parts: Sequence[Array]) -> Any:
-        shape = (sum(len(part) for part in parts), *parts[0].shape[1:]) if len(parts) > 1 else parts[0].shape
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:]) if len(parts) > 1 else parts[0].shape
         datatype = self._datatypes[name]
         joined = torch.empty(shape, dtype=DTYPES[datatype], device=self._stream.device)
         staged = self._staged(name, joined, datatype)
         start = 0
         for part in parts:
-            end = start + len(part) if len(parts) > 1 else None
+            end = start + part.shape[0] if len(parts) > 1 else None
             rows = ... if end is None else slice(start, end)
             held = on_device(part)
             if held is not None:
