@@ -3,10 +3,10 @@
 from time import monotonic_ns
 
 from analyzer.runtime.backends.base import Answers, Execution
-from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply, Tensors
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
 
@@ -35,7 +35,9 @@ class Answering:
         if request.requested:
             outputs = {name: outputs[name] for name in request.requested}
         statistics = self._statistics
-        statistics.record_requests(1, job.rows, now_ns - request.arrival_ns, waited_ns)
+        total_ns = now_ns - request.arrival_ns
+        statistics.record_requests(1, job.rows, total_ns, waited_ns)
+        statistics.latencies.record(total_ns)
         statistics.record_execution(1, job.rows, times, now_ns)
         call_reply(job.reply, InferResponse(self._signature.model, statistics.version, request.id, outputs))
         self._in_flight.leave(1)
@@ -43,17 +45,20 @@ class Answering:
     def _answer_all(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         now_ns, start_ns, times = monotonic_ns(), execution.start_ns, times_of(execution)
         succeeded = rows = total_ns = queue_ns = 0
+        record_latency = self._statistics.latencies.record
         replies: list[tuple[Reply, InferResponse]] = []
         model, version, reshapes = self._signature.model, self._statistics.version, self._signature.reshapes_outputs
         for job, given in zip(jobs, answers):
             answer = self._shaped(given, job.rows) if reshapes else given
             if answer is None or isinstance(answer, InferError):
-                self.fail(job, answer or _NO_ANSWER, now_ns)
+                self.fail(job, answer or _NO_ANSWER, now_ns, FailureReason.BACKEND)
                 continue
             request = job.request
             succeeded += 1
             rows += job.rows
-            total_ns += now_ns - request.arrival_ns
+            latency_ns = now_ns - request.arrival_ns
+            total_ns += latency_ns
+            record_latency(latency_ns)
             waited_ns = start_ns - job.queued_ns
             queue_ns += waited_ns
             if job.spent is not None:
@@ -80,8 +85,10 @@ class Answering:
                 ErrorKind.INTERNAL, f"model '{self._signature.model}' gave an output of another shape: {error}"
             )
 
-    def fail(self, job: Job, error: InferError, now_ns: int) -> None:
-        self._statistics.record_failure(now_ns - job.request.arrival_ns)
+    def fail(self, job: Job, error: InferError, now_ns: int, reason: FailureReason = FailureReason.OTHER) -> None:
+        if error is CANCELLED:
+            reason = FailureReason.CANCELED
+        self._statistics.record_failure(now_ns - job.request.arrival_ns, reason)
         call_reply(job.reply, error)
 
 

@@ -12,7 +12,7 @@ from analyzer.runtime.instance import UNLOADED, Completions
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.statistics import Statistics
+from analyzer.runtime.statistics import FailureReason, Statistics
 
 Answer = Tensors | InferError | None
 """None says only that no more will come."""
@@ -104,6 +104,7 @@ class Streams:
         self._completions = Completions(loop)
         self._loop_thread = threading.get_ident()
         self._open: dict[Job, ResponseStream] = {}
+        self._silent: set[Job] = set()  # those that have not answered yet
 
     def open(self, jobs: Sequence[Job], execution: Execution) -> list[ResponseStream]:
         """One stream a request of an execution that is about to start."""
@@ -114,6 +115,7 @@ class Streams:
         stream = ResponseStream(self._completions, job.request, self._loop_thread, on_answer)
         job.request.watcher = stream.on_request_changed
         self._open[job] = stream
+        self._silent.add(job)
         return stream
 
     def executed(self, execution: Execution, answers: Answers) -> None:
@@ -139,6 +141,10 @@ class Streams:
             if request.requested:
                 outputs = {name: outputs[name] for name in request.requested if name in outputs}
             response = InferResponse(self._signature.model, self._statistics.version, request.id, outputs, final=final)
+        if job in self._silent:
+            self._silent.discard(job)
+            if self._statistics.first_responses is not None:
+                self._statistics.first_responses.record(now_ns - request.arrival_ns)
         if final:
             self._open.pop(job, None)
             self._count(job, execution, response, now_ns)
@@ -149,9 +155,11 @@ class Streams:
     def _count(self, job: Job, execution: Execution, response: InferResponse | InferError, now_ns: int) -> None:
         total_ns = now_ns - job.request.arrival_ns
         if isinstance(response, InferError):
-            self._statistics.record_failure(total_ns)
+            reason = FailureReason.CANCELED if response is CANCELLED else FailureReason.BACKEND
+            self._statistics.record_failure(total_ns, reason)
         else:
             self._statistics.record_requests(1, job.rows, total_ns, execution.start_ns - job.queued_ns)
+            self._statistics.latencies.record(total_ns)
 
 
 def refuse_unary(model: str) -> InferError:

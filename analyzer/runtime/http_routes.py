@@ -11,6 +11,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from analyzer.runtime.delivery import delivering
+from analyzer.runtime.host_metrics import HostSampler
 from analyzer.runtime.http import Action
 from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_extensions import Route, SettingRoutes, SharedMemoryRoutes, parse_body
@@ -46,7 +47,9 @@ class Routes:
         body_limit_bytes: int,
         memory: SharedMemory | None = None,
         log: LogSettings | None = None,
+        host: HostSampler | None = None,
     ) -> None:
+        self._host = host or HostSampler(())
         self._store = store
         self._control = control
         self._limit_bytes = body_limit_bytes
@@ -156,7 +159,8 @@ class Routes:
         task.add_done_callback(self._tasks.discard)
 
     def _metrics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
-        exchange.answer([render(self._store.statistics(), self._store.pending()).encode()], CONTENT_TYPE)
+        page = render(self._store.counters(), self._store.pending(), self._host.latest)
+        exchange.answer([page.encode()], CONTENT_TYPE)
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         arrival_ns = time.monotonic_ns()

@@ -25,7 +25,7 @@ from analyzer.runtime.sequence_tensors import read_sequence_tensors
 from analyzer.runtime.sequences import SequenceModel, SequencePolicy
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import make_signature
-from analyzer.runtime.statistics import Statistics
+from analyzer.runtime.statistics import FIRST_RESPONSE_BOUNDS_NS, Histogram, Statistics
 
 _SEQUENCE_IDLE_US = 1_000_000
 """How long a sequence may be idle where its model's configuration doesn't say; Triton's default."""
@@ -120,7 +120,7 @@ async def _build_version(
     calls: Calls | None,
 ) -> Servable:
     signature = make_signature(files.config, await asyncio.to_thread(read_labels, files.model_dir, files.config))
-    statistics = Statistics(files.name, str(files.version))
+    statistics = make_statistics(files)
     if prepared.backend is None:
         steps = read_steps(files.config)
         check_steps(files.name, signature, steps, lookup)
@@ -134,6 +134,21 @@ async def _build_version(
     decoupled = files.config.model_transaction_policy.decoupled
     policy, queueing = make_policy(files.config), make_queueing(files.config)
     return ScheduledModel(signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing)
+
+
+def make_statistics(files: ModelFiles) -> Statistics:
+    """With the labels, and the histogram of first responses, that a configuration asks for."""
+    config = files.config
+    statistics = Statistics(files.name, str(files.version), tuple(sorted(config.metric_tags.items())))
+    if config.model_transaction_policy.decoupled:
+        stated = [
+            tuple(control.histogram_options.buckets)
+            for control in config.model_metrics.metric_control
+            if control.metric_identifier.family == "nv_inference_first_response_histogram_ms"
+        ]
+        bounds_ns = [bound_ms * 1_000_000 for bound_ms in stated[-1]] if stated else FIRST_RESPONSE_BOUNDS_NS
+        statistics.first_responses = Histogram(bounds_ns)
+    return statistics
 
 
 def make_policy(config: model_config_pb2.ModelConfig) -> BatchPolicy:

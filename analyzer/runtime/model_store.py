@@ -1,7 +1,7 @@
 """A model repository, served: which models are loaded, which are ready, and where a request goes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from analyzer.runtime.residents import Residents
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
+from analyzer.runtime.statistics import Statistics
 
 
 class ModelStore:
@@ -95,6 +96,10 @@ class ModelStore:
             for name, number, servable in self._residents.served()
             if model in ("", name) and version in ("", str(number))
         ]
+
+    def counters(self) -> Iterator[Statistics]:
+        """As ``statistics`` of all models, as they are counted."""
+        return (servable.statistics for _, _, servable in self._residents.served())
 
     def pending(self) -> dict[tuple[str, str], int]:
         """Requests queued and not yet executing, by (model, version)."""

@@ -15,6 +15,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 8000
     grpc_port: Port = 8001
     metrics_port: Port = 8002
+    metrics_interval_s: float = 2.0
+    gpu_metrics: bool = True
+    cpu_metrics: bool = True
     load_models: tuple[str, ...] = ()
     model_control_mode: Literal["none", "poll", "explicit"] = "none"
     repository_poll_s: float = 15.0
@@ -44,6 +47,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--http-port", type=_port, default=8000, metavar="PORT", help="0 picks a free one (default: %(default)s)")
     add("--grpc-port", type=_port_or_off, default=8001, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
     add("--metrics-port", type=_port_or_off, default=8002, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
+    add(
+        "--metrics-interval-ms",
+        dest="metrics_interval_s",
+        type=_milliseconds,
+        default=2.0,
+        metavar="MS",
+        help="time between two readings of the machine's own figures (default: 2000)",
+    )
+    for kind, named in (("gpu", "GPUs"), ("cpu", "processors and memory")):
+        add(
+            f"--allow-{kind}-metrics",
+            dest=f"{kind}_metrics",
+            type=_boolean,
+            default=True,
+            metavar="BOOL",
+            help=f"figures of the {named} on the metrics page (default: true)",
+        )
     add(
         "--load-model",
         dest="load_models",
@@ -169,6 +189,10 @@ def _resource(text: str) -> tuple[str, int, int | None]:
     if not name or not 1 <= len(numbers) <= 2 or not all(item.isascii() and item.isdigit() for item in numbers):
         raise argparse.ArgumentTypeError(f"'{text}' is not a resource; give NAME:COUNT or NAME:COUNT:DEVICE")
     return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None
+
+
+def _milliseconds(text: str) -> float:
+    return _positive(text) / 1000
 
 
 def _seconds(text: str) -> float:

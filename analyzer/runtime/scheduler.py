@@ -18,7 +18,7 @@ from analyzer.runtime.policy_queue import PolicyQueue, QueueFull, QueuePolicies,
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class ScheduledModel:
         try:
             self._queue.append(job)
         except QueueFull:
-            self.statistics.record_failure(monotonic_ns() - job.request.arrival_ns)
+            self.statistics.record_failure(monotonic_ns() - job.request.arrival_ns, FailureReason.REJECTED)
             raise InferError(ErrorKind.UNAVAILABLE, "Exceeds maximum queue size") from None
         except WrongParameter as error:
             raise InferError(ErrorKind.INVALID_ARGUMENT, str(error)) from None
@@ -139,7 +139,7 @@ class ScheduledModel:
         rejected, next_ns = self._queue.expire(now_ns)
         for job in rejected:
             self._queued_rows -= job.rows
-            self._answering.fail(job, _TOO_LATE, now_ns)
+            self._answering.fail(job, _TOO_LATE, now_ns, FailureReason.REJECTED)
         self._in_flight.leave(len(rejected))
         if next_ns is not None:
             self._expiry.set(next_ns)

@@ -18,6 +18,7 @@ from typing import TextIO
 import uvloop
 
 from analyzer.runtime.grpc import GrpcSite
+from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.log_settings import LogSettings
@@ -79,8 +80,10 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         await _first_of(_open_models(store, options), stop)
         if stop.is_set():
             return
-        front = await _listen(store, options)
+        host = _host_sampler(options)
+        front = await _listen(store, options, host)
         _settle_memory()
+        background.append(loop.create_task(host.run(options.metrics_interval_s)))
         if poller is not None:
             background.append(loop.create_task(poller.run(options.repository_poll_s)))
         stdout.write(front.ready_line(_ready_count(store)) + "\n")
@@ -100,6 +103,15 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
 def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
+
+
+def _host_sampler(options: ServerOptions) -> HostSampler:
+    sources: list[Processors | Gpus] = []
+    if options.metrics_port is not None:
+        sources += [Processors()] if options.cpu_metrics else []
+        gpus = open_gpus() if options.gpu_metrics else None
+        sources += [gpus] if gpus is not None else []
+    return HostSampler(sources)
 
 
 async def _poller(store: ModelStore, options: ServerOptions) -> RepositoryPoller | None:
@@ -202,11 +214,11 @@ class _Front:
             site.abort()
 
 
-async def _listen(store: ModelStore, options: ServerOptions) -> _Front:
+async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler) -> _Front:
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
     memory, settings = SharedMemory(), LogSettings()
-    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory, log=settings)
+    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host)
     http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
     grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory, log=settings)
     factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (

@@ -1,10 +1,40 @@
 """Counters of one served model version, in the form of Triton's statistics extension."""
 
 import time
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import msgspec
 from tritonclient.grpc import service_pb2
+
+LATENCY_BOUNDS_NS = tuple(step * 10**power for power in range(4, 9) for step in (10, 25, 50))
+"""100 us to 5 s."""
+FIRST_RESPONSE_BOUNDS_NS = (100_000_000, 500_000_000, 2_000_000_000, 5_000_000_000)
+"""Triton's own, where a configuration states none."""
+
+
+class FailureReason(Enum):
+    """Why a request failed, as Triton's metrics tell it. Told by who knows it: a queue rejects, a backend fails."""
+
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    BACKEND = "BACKEND"
+    OTHER = "OTHER"
+
+
+class Histogram:
+    """Counts of durations, by upper bounds in ascending order; the last count is of those above all bounds."""
+
+    def __init__(self, bounds_ns: Sequence[float]) -> None:
+        self.bounds_ns = tuple(bounds_ns)
+        self.counts = [0] * (len(self.bounds_ns) + 1)
+        self.sum_ns = 0
+
+    def record(self, duration_ns: int) -> None:
+        self.counts[bisect_left(self.bounds_ns, duration_ns)] += 1
+        self.sum_ns += duration_ns
 
 
 class Durations(msgspec.Struct, eq=False):
@@ -42,6 +72,8 @@ class Statistics:
 
     name: str
     version: str
+    tags: tuple[tuple[str, str], ...] = ()
+    """Labels of its metrics besides model and version."""
     success_count: int = 0
     success_ns: int = 0
     fail_count: int = 0
@@ -56,9 +88,16 @@ class Statistics:
     cache_miss_count: int = 0
     cache_miss_ns: int = 0
     cached_count: int = 0
+    failures: dict[FailureReason, int] = field(default_factory=lambda: dict.fromkeys(FailureReason, 0))
+    latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
+    first_responses: Histogram | None = None
+    """Of a decoupled model."""
 
     def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
-        """``count`` requests of one execution have succeeded; the times are sums over them."""
+        """``count`` requests of one execution have succeeded; the times are sums over them.
+
+        Each of them is told to ``latencies`` besides.
+        """
         self.success_count += count
         self.success_ns += total_ns
         self.spent.queue_ns += queue_ns
@@ -94,8 +133,10 @@ class Statistics:
         self.success_count += 1
         self.success_ns += total_ns
         self.cached_count += 1
+        self.latencies.record(total_ns)
 
-    def record_failure(self, total_ns: int) -> None:
+    def record_failure(self, total_ns: int, reason: FailureReason = FailureReason.OTHER) -> None:
+        self.failures[reason] += 1
         self.fail_count += 1
         self.fail_ns += total_ns
 

@@ -42,13 +42,16 @@ class FakeNvml:
         return SimpleNamespace(gpu=_offered(device, "utilization"))
 
     def nvmlDeviceGetMemoryInfo(self, device):
-        return SimpleNamespace(used=_offered(device, "memory"))
+        return SimpleNamespace(used=_offered(device, "memory"), total=device.get("memory_total", 0))
 
     def nvmlDeviceGetComputeRunningProcesses(self, device):
         return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in _offered(device, "processes").items()]
 
     def nvmlDeviceGetPowerUsage(self, device):
         return _offered(device, "power_mw")
+
+    def nvmlDeviceGetPowerManagementLimit(self, device):
+        return _offered(device, "power_limit_mw")
 
     def nvmlDeviceGetTotalEnergyConsumption(self, device):
         return _offered(device, "energy_mj")
