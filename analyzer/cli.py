@@ -56,6 +56,8 @@ class SettingsCommand(click.Command):
 
 def _click_option(option: Option) -> click.Option:
     names = [option.field, *([option.short] if option.short else []), option.flag]
+    if option.is_switch:
+        return click.Option(names, is_flag=True, default=None, help=option.help)
     text = option.help + ("  [needed]" if option.is_required else _default(option))
     return click.Option(names, metavar=option.metavar, help=text, multiple=option.repeated)
 
@@ -109,13 +111,13 @@ def analyzer() -> None:
 def profile(config_file: Path | None, quiet: bool, **flags: object) -> None:
     """Measure a model over server configurations and loads, then report what to deploy."""
     settings = settings_from(ProfileSettings, config_file, _given(flags))
-    from analyzer import profile as spine
-    from analyzer import report
-    from analyzer.render.progress import make_progress
+    from analyzer import profile_runs as spine
 
-    progress = make_progress(settings.objectives, settings.budgets, settings.time_limit_s, quiet)
-    folder = spine.run(settings, shlex.join(["analyzer", *sys.argv[1:]]), progress)
-    report.run(folder.path, formats=settings.formats)
+    command = shlex.join(["analyzer", *sys.argv[1:]])
+    if settings.dry_run:
+        spine.show_plans(settings, command)
+    else:
+        spine.run_all(settings, command, quiet)
 
 
 @analyzer.command(cls=SettingsCommand, settings=ReportSettings, short_help="Rank and report a run folder again.")
@@ -131,14 +133,21 @@ def report(run: Path, **flags: object) -> None:
 
     given = _given(flags)
     objectives = settings.objectives if "objectives" in given else None
-    budgets = settings.budgets if given.keys() - {"objectives", "output", "formats"} else None
+    budgets = settings.budgets if given.keys() - {"objectives", "output", "formats", "price_per_hour"} else None
     output = Path(settings.output) if settings.output else None
     if checkpoint_report.takes(run):
         formats = settings.formats if "formats" in given else checkpoint_report.FORMATS
         command = shlex.join(["analyzer", *sys.argv[1:]])
         checkpoint_report.run(run, command, objectives=objectives, budgets=budgets, formats=formats, output=output)
     else:
-        spine.run(run, objectives=objectives, budgets=budgets, formats=settings.formats, output=output)
+        spine.run(
+            run,
+            objectives=objectives,
+            budgets=budgets,
+            formats=settings.formats,
+            output=output,
+            price_per_hour=settings.price_per_hour,
+        )
 
 
 def _given(flags: dict[str, object]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -17,12 +18,12 @@ from analyzer.collect.nvml import GpuReading, Nvml, gpu_usage
 from analyzer.collect.sampler import Samples, sampling
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
-from analyzer.drive import Driver, LoadRefusedError, driver
+from analyzer.drive import Drivers, LoadRefusedError
 from analyzer.errors import ChildError
 from analyzer.launch import Server, launch
 from analyzer.repository import write_variants
 from analyzer.store import RunFolder
-from perf_client.profile import LoadProfile, LoadResult
+from perf_client.profile import LoadResult
 
 Reading = tuple[HostReading, tuple[GpuReading, ...]]
 
@@ -36,7 +37,7 @@ class BenchTimes:
 
 
 class Bench:
-    """A place to measure on: one load generator and, at a time, one server. Use as a context.
+    """A place to measure on: a load generator for each driven model and, at a time, one server. Use as a context.
 
     The server is kept while points share its configuration. Configurations served and request times go into ``run``.
     """
@@ -54,10 +55,10 @@ class Bench:
         self._server: Server | None = None
         self._served: ServerConfig | None = None
         self._is_warm = False
-        self._driver: Driver | None = None
 
     def __enter__(self) -> "Bench":
         self._scratch = Path(self._whole.enter_context(tempfile.TemporaryDirectory(prefix="analyzer-")))
+        self._drivers = self._whole.enter_context(Drivers(self._scratch))
         return self
 
     def __exit__(
@@ -73,18 +74,17 @@ class Bench:
         except ChildError as error:
             return _failure(config, "load", str(error), error.log_tail)
         try:
-            self._warm_up(config.load, server)
+            self._warm_up(config, server)
             began_s = time.monotonic()
-            load, samples = self._drive(config, server)
+            loads, samples = self._drive(config, server)
         except LoadRefusedError as error:
             return _failure(config, "drive", str(error), server.log_tail())
         except ChildError as error:
-            self._driver = None
             return _failure(config, "drive", str(error), error.log_tail)
         if not server.is_alive():
             self._stop_serving()
             return _failure(config, "serve", "the server died under this load", server.log_tail())
-        return self._measurement(config, load, samples, server.pid, time.monotonic() - began_s)
+        return self._measurement(config, loads, samples, server.pid, time.monotonic() - began_s)
 
     def _serve(self, wanted: ServerConfig) -> Server:
         if self._server is not None and self._served == wanted and self._server.is_alive():
@@ -103,39 +103,36 @@ class Bench:
         self._serving.close()
         self._server = self._served = None
 
-    def _warm_up(self, load: LoadProfile, server: Server) -> None:
-        """Load on a fresh server that is not counted: first runs allocate, compile and choose kernels."""
+    def _warm_up(self, config: RunConfig, server: Server) -> None:
+        """Load on every model of a fresh server that is not counted: first runs allocate, compile, choose kernels."""
         if self._is_warm or self._times.server_warmup_s == 0:
             return
-        short = msgspec.structs.replace(load, warmup_s=0.0, duration_s=self._times.server_warmup_s, request_count=None)
-        self._client().run(short, server.url(load.protocol), None)
+        short: dict[str, Any] = {"warmup_s": 0.0, "duration_s": self._times.server_warmup_s, "request_count": None}
+        self._drivers.run([(msgspec.structs.replace(load, **short), None) for load in config.loads], server.url)
         self._is_warm = True
 
-    def _client(self) -> Driver:
-        if self._driver is None:
-            self._driver = self._whole.enter_context(driver(self._scratch / "client.log"))
-        return self._driver
-
-    def _drive(self, config: RunConfig, server: Server) -> tuple[LoadResult, Samples[Reading]]:
-        client = self._client()
+    def _drive(self, config: RunConfig, server: Server) -> tuple[list[LoadResult], Samples[Reading]]:
+        jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(config.loads)]
         probe = HostProbe(server.pid)
         with sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples:
-            load = client.run(config.load, server.url(config.load.protocol), self._run.latencies_path(config))
-        return load, samples
+            loads = self._drivers.run(jobs, server.url)
+        return loads, samples
 
     def _measurement(
-        self, config: RunConfig, load: LoadResult, samples: Samples[Reading], server_pid: int, spent_s: float
+        self, config: RunConfig, loads: list[LoadResult], samples: Samples[Reading], server_pid: int, spent_s: float
     ) -> Measurement:
-        from_ns, to_ns = load.start_ns + load.counted_from_ns, load.start_ns + load.counted_to_ns
+        from_ns = max(load.start_ns + load.counted_from_ns for load in loads)
+        to_ns = max(from_ns, min(load.start_ns + load.counted_to_ns for load in loads))
         counted = samples.between(from_ns, to_ns)
         return Measurement(
             config=config,
-            load=load,
+            load=loads[0],
+            beside=tuple(loads[1:]),
             host=host_usage([(at, host) for at, (host, _) in counted]),
             gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], frozenset({server_pid})),
             gpus_unmeasured=self._nvml.absent,
             measured_at=_now(),
-            overhead_s=round(max(0.0, spent_s - load.counted_to_ns / 1e9), 4),
+            overhead_s=round(max(0.0, spent_s - max(load.counted_to_ns for load in loads) / 1e9), 4),
         )
 
 

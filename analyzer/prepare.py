@@ -1,7 +1,9 @@
 """Settings and a model repository to what a run needs: the models' specs, the space, the header and the planner."""
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,47 +13,76 @@ import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer.collect.nvml import Nvml
-from analyzer.domain.budget import Budget
+from analyzer.domain.effort import Effort
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.record import content_key
-from analyzer.domain.space import ModelSpace, SearchSpace
+from analyzer.domain.run import ModelVariant
+from analyzer.domain.space import SearchSpace
 from analyzer.errors import InputError, UsageError
 from analyzer.launch import launch
+from analyzer.measurable import check_models, check_price
 from analyzer.repository import digest_of, model_folder, model_spec
+from analyzer.search.candidates import doublings, roster
 from analyzer.search.make import make_planner
 from analyzer.search.options import SearchOptions, base_variant
 from analyzer.search.planner import Planner
 from analyzer.settings.declared import ProfileSettings
+from analyzer.settings.wanted import WantedSettings
+from analyzer.spaces import search_space, shape_choices
 from analyzer.store import RunFolder, RunHeader
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.version import __version__
 
-
-def check_measurable(budgets: Iterable[Budget], gpus: Nvml) -> None:
-    for budget in budgets:
-        if budget.metric.startswith(("gpu_", "energy_")) and gpus.absent:
-            raise UsageError(f"{budget} can't be checked here: {gpus.absent}; leave it out, or run where the GPU is")
+POINT_OVERHEAD_S = 0.2
+"""What a point costs beyond its load: requests are made up, connections opened, figures summed up."""
 
 
-def inspect(repository: Path, name: str) -> dict[str, ModelConfig]:
-    """The complete configuration of the model and of those it calls, told by the runtime after it has loaded them."""
-    model_folder(repository, name)
-    with TemporaryDirectory(prefix="analyzer-") as scratch, launch(repository, [name], Path(scratch) / "log") as server:
-        config = server.model_config(name)
-        composing = dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)
-        return {name: config} | {model: server.model_config(model) for model in composing}
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Complete configurations by name, the profiled models first, and how long a server took to load them."""
+
+    configs: dict[str, ModelConfig]
+    server_start_s: float
 
 
-def header_of(settings: ProfileSettings, command: str, configs: dict[str, ModelConfig], gpus: Nvml) -> RunHeader:
+def check_measurable(settings: WantedSettings, gpus: Nvml) -> None:
+    """Refuses what could not be told of any point, before an hour is spent on measuring."""
+    named = {budget.metric: str(budget) for budget in settings.budgets}
+    named |= {objective.metric: objective.figure for objective in settings.objectives}
+    for metric, name in named.items():
+        if metric.startswith(("gpu_", "energy_")) and gpus.absent:
+            raise UsageError(f"{name} can't be checked here: {gpus.absent}; leave it out, or run where the GPU is")
+    check_price(settings.objectives, settings.budgets, settings.price_per_hour)
+
+
+def inspect(repository: Path, names: Sequence[str]) -> Inspection:
+    """The complete configurations of the models and of those they call, told by the runtime once it has loaded them."""
+    for name in names:
+        model_folder(repository, name)
+    began_s = time.monotonic()
+    with TemporaryDirectory(prefix="analyzer-") as scratch, launch(repository, names, Path(scratch) / "log") as server:
+        start_s = time.monotonic() - began_s
+        configs = {name: server.model_config(name) for name in names}
+        for config in list(configs.values()):
+            for model in dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step):
+                configs.setdefault(model, server.model_config(model))
+        return Inspection(configs, start_s)
+
+
+def header_of(settings: ProfileSettings, command: str, models: Inspection, gpus: Nvml) -> RunHeader:
     """What the run is asked for, with everything that was left open filled in."""
     repository = Path(settings.model_repository)
-    specs = tuple(model_spec(repository / name, config) for name, config in configs.items())
-    space = search_space(settings, specs[0], has_gpu=bool(gpus.devices), cores=len(os.sched_getaffinity(0)))
-    input_data = _input_data(settings, repository / specs[0].name)
-    files = [Path(input_data)] if input_data not in ("random", "zero") else []
+    specs = tuple(model_spec(repository / name, config) for name, config in models.configs.items())
+    driven = specs[: len(settings.profile_models)]
+    cores = len(os.sched_getaffinity(0))
+    space = search_space(settings, driven, specs[len(driven) :], has_gpu=bool(gpus.devices), cores=cores)
+    check_models(settings.objectives, settings.budgets, settings.profile_models)
+    _check_shapes(settings, driven)
+    data = {spec.name: _input_data(settings, repository / spec.name) for spec in driven}
+    files = [Path(each) for each in dict.fromkeys(data.values()) if each not in ("random", "zero")]
     return RunHeader(
         command=command,
-        settings=_as_used(settings, space, input_data),
+        settings=_as_used(settings, space, data[space.model]),
         model_specs=specs,
         space=space,
         objectives=settings.objectives,
@@ -62,19 +93,26 @@ def header_of(settings: ProfileSettings, command: str, configs: dict[str, ModelC
     )
 
 
+def _check_shapes(settings: ProfileSettings, driven: Sequence[ModelSpec]) -> None:
+    inputs = {tensor.name for spec in driven for tensor in spec.inputs}
+    unknown = sorted(settings.shapes.keys() - inputs)
+    if unknown:
+        raise UsageError(f"--shape names {unknown[0]}, which is no input here; those are: {', '.join(sorted(inputs))}")
+
+
 def _as_used(settings: ProfileSettings, space: SearchSpace, input_data: str) -> dict[str, Any]:
-    """What was set or chosen; objectives and budgets stand in the header by themselves."""
-    filled = msgspec.structs.replace(
-        settings,
-        input_data=input_data,
-        instance_counts=space.models[0].instance_counts,
-        max_batch_sizes=space.models[0].max_batch_sizes,
-        dynamic_batching=space.models[0].dynamic_batching,
-        queue_delays_us=space.models[0].queue_delays_us,
-    )
+    """What was set or chosen; objectives and budgets stand in the header by themselves, as does a space of several."""
+    filled = msgspec.structs.replace(settings, input_data=input_data)
+    if len(space.models) == 1:
+        axes = ("instance_counts", "max_batch_sizes", "dynamic_batching", "queue_delays_us", "preferred_batch_sizes")
+        filled = msgspec.structs.replace(filled, **{name: getattr(space.models[0], name) for name in axes})
     listed_apart = {"objectives", "constraints"}
     values: dict[str, Any] = msgspec.to_builtins(filled)
-    return {name: value for name, value in values.items() if value not in (None, [], {}) and name not in listed_apart}
+    return {name: value for name, value in values.items() if _says(value) and name not in listed_apart}
+
+
+def _says(value: object) -> bool:
+    return value is not None and value is not False and value not in ([], {}, ())
 
 
 def _input_data(settings: ProfileSettings, folder: Path) -> str:
@@ -82,28 +120,11 @@ def _input_data(settings: ProfileSettings, folder: Path) -> str:
     given = settings.input_data or (str(beside) if beside.is_file() else "random")
     if given not in ("random", "zero") and not Path(given).exists():
         raise InputError(f"input data {given} does not exist; give random, zero, a JSON file or a folder")
-    return given
-
-
-def search_space(settings: ProfileSettings, spec: ModelSpec, has_gpu: bool, cores: int) -> SearchSpace:
-    """The axes asked for; where nothing was said, values around what serving such a model usually comes to."""
-    batches = spec.max_batch_size > 0
-    if not batches and (settings.max_batch_sizes or settings.dynamic_batching or settings.queue_delays_us):
+    if settings.together and given not in ("random", "zero", str(beside)):
         raise UsageError(
-            f"{spec.name} does no batching (max_batch_size 0): leave --max-batch-sizes, --dynamic-batching and "
-            "--queue-delays-us out"
+            "--input-data can't fit several models: put an input_data.json into the folder of each, or give random"
         )
-    instances = (1, 2, 4) if has_gpu else tuple(count for count in (1, 2, 4) if count <= cores)
-    model = ModelSpace(
-        model=spec.name,
-        load=settings.load_range,
-        instance_counts=settings.instance_counts or (() if spec.composing else instances),
-        max_batch_sizes=settings.max_batch_sizes or ((4, 16, 64) if batches and not spec.composing else ()),
-        dynamic_batching=settings.dynamic_batching or ((True,) if batches and not spec.composing else ()),
-        queue_delays_us=settings.queue_delays_us or ((0, 500) if batches and not spec.composing else ()),
-    )
-    shapes = tuple(sorted(settings.shapes.items()))
-    return SearchSpace(models=(model,), batch_sizes=settings.batch_sizes, shapes=(shapes,))
+    return given
 
 
 def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolder:
@@ -120,27 +141,67 @@ def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolde
 
 
 def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
+    specs = {spec.name: spec for spec in header.model_specs}
+    first, *others = (_template(settings, specs[model.model], header.space) for model in header.space.driven)
+    options = SearchOptions(
+        bases=bases_of(header),
+        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
+        confirm_duration_s=settings.duration_s,
+    )
+    return make_planner(
+        settings.search,
+        header.space,
+        settings.objectives,
+        settings.budgets,
+        first,
+        header.content,
+        options,
+        tuple(others),
+    )
+
+
+def bases_of(header: RunHeader) -> tuple[ModelVariant, ...]:
+    """What each model of the repository has, without gaps."""
+    return tuple(base_variant(spec) for spec in header.model_specs)
+
+
+def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) -> LoadProfile:
     load = (
         Concurrency(in_flight=1)
         if settings.request_rate is None
         else RequestRate(per_second=1.0, arrival="constant" if settings.arrival == "constant" else "poisson")
     )
-    template = LoadProfile(
-        model=header.model_specs[0].name,
+    shapes = space.shapes[0] if spec.name == space.model else shape_choices(settings, spec, alone=False)[0]
+    return LoadProfile(
+        model=spec.name,
         load=load,
         protocol="grpc" if settings.protocol == "grpc" else "http",
-        input_data=str(header.settings["input_data"]),
-        shapes=settings.shapes,
+        input_data=_input_data(settings, Path(settings.model_repository) / spec.name),
+        shapes=dict(shapes),
         warmup_s=settings.warmup_s,
         duration_s=settings.duration_s,
         timeout_s=settings.timeout_s,
         seed=settings.seed,
     )
-    options = SearchOptions(
-        bases=tuple(base_variant(spec) for spec in header.model_specs),
-        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
-        confirm_duration_s=settings.duration_s,
+
+
+def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count: int, server_start_s: float) -> Effort:
+    """What is ahead. A third of the points are taken to be long ones, and each second one to need a fresh server."""
+    space = header.space
+    left_out = len(roster(space, bases_of(header)).skipped)
+    load_count = len(doublings(space.load))
+    kept = space.candidate_count - left_out
+    short_s = min(settings.screen_duration_s, settings.duration_s)
+    point_s = settings.duration_s if settings.search == "brute" else (2 * short_s + settings.duration_s) / 3
+    fresh = min(kept, (expected_point_count + 1) // 2)
+    expected_s = expected_point_count * (point_s + POINT_OVERHEAD_S) + fresh * (
+        server_start_s + settings.server_warmup_s
     )
-    return make_planner(
-        settings.search, header.space, settings.objectives, settings.budgets, template, header.content, options
+    return Effort(
+        candidate_count=space.candidate_count,
+        left_out_count=left_out,
+        load_count=load_count,
+        grid_point_count=kept * load_count,
+        expected_point_count=expected_point_count,
+        expected_s=round(expected_s, 1),
     )

@@ -3,23 +3,28 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from analyzer.collect.environment import environment
 from analyzer.collect.nvml import nvml
+from analyzer.domain.effort import Effort
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.measure import Bench, BenchTimes
-from analyzer.prepare import check_measurable, header_of, inspect, open_run, planner_of
+from analyzer.prepare import Inspection, check_measurable, effort_of, header_of, inspect, open_run, planner_of
+from analyzer.search.planner import Planner
 from analyzer.settings.declared import ProfileSettings
-from analyzer.store import RunFolder, locked
+from analyzer.store import RunFolder, RunHeader, locked, priced
 
 
 class Progress(Protocol):
     """Is told what happens; draws it, or not."""
 
-    def started(self, reused: Sequence[Outcome], expected: int) -> None: ...
+    def started(self, reused: Sequence[Outcome], effort: Effort) -> None: ...
 
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
@@ -30,40 +35,85 @@ class Progress(Protocol):
     def closed(self) -> None: ...
 
 
-def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolder:
-    """Measure one model over its space into a run folder. Every outcome is on disk before the next point begins."""
-    began_s = time.monotonic()
-    repository = Path(settings.model_repository)
-    path = Path(settings.run or Path("runs") / settings.profile_models[0])
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that is ready to begin. ``reused`` were told to the planner."""
+
+    header: RunHeader
+    planner: Planner
+    models: Inspection
+    reused: Sequence[Outcome]
+
+
+def runs_of(settings: ProfileSettings) -> list[ProfileSettings]:
+    """One after another: several models are a run each, in a folder of their own, unless they are profiled together."""
+    names = settings.profile_models
+    if settings.together or len(names) == 1:
+        return [msgspec.structs.replace(settings, run=settings.run or str(Path("runs") / "+".join(names)))]
+    top = Path(settings.run or "runs")
+    share_s = None if settings.time_limit_s is None else settings.time_limit_s / len(names)
+    return [
+        msgspec.structs.replace(settings, profile_models=(name,), run=str(top / name), time_limit_s=share_s)
+        for name in names
+    ]
+
+
+def plan(settings: ProfileSettings, command: str) -> Plan:
+    """What a run would do, from the models and from what an earlier run of the folder has measured."""
     with ExitStack() as stack:
         gpus = nvml()
         stack.callback(gpus.close)
-        check_measurable(settings.budgets, gpus)
-        configs = inspect(repository, settings.profile_models[0])
-        header = header_of(settings, command, configs, gpus)
+        check_measurable(settings, gpus)
+        called = settings.bls_composing_models
+        models = inspect(Path(settings.model_repository), [*settings.profile_models, *called])
+        header = header_of(settings, command, models, gpus)
+    planner = planner_of(settings, header)
+    path = _folder(settings)
+    earlier = RunFolder.open(path).outcomes(settings.price_per_hour) if RunFolder.exists(path) else []
+    reused = [outcome for outcome in earlier if outcome.config.content == header.content]
+    for outcome in reused:
+        planner.tell(outcome)
+    effort = effort_of(settings, header, planner.expected_remaining(), models.server_start_s)
+    return Plan(msgspec.structs.replace(header, effort=effort), planner, models, reused)
+
+
+def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolder:
+    """Measure over a space into a run folder. Every outcome is on disk before the next point begins."""
+    began_s = time.monotonic()
+    path = _folder(settings)
+    with ExitStack() as stack:
         stack.enter_context(locked(path))
-        folder = open_run(path, header, environment(gpus))
-        planner = planner_of(settings, header)
-        stack.callback(lambda: folder.keep_ledger(planner.ledger()))
-        reused = [outcome for outcome in folder.outcomes() if outcome.config.content == header.content]
-        for outcome in reused:
-            planner.tell(outcome)
-        progress.started(reused, planner.expected_remaining())
+        planned = plan(settings, command)
+        gpus = nvml()
+        stack.callback(gpus.close)
+        folder = open_run(path, planned.header, environment(gpus))
+        stack.callback(lambda: folder.keep_ledger(planned.planner.ledger()))
+        assert planned.header.effort is not None
+        progress.started(planned.reused, planned.header.effort)
         stack.callback(progress.closed)
         times = BenchTimes(settings.sample_interval_s, settings.server_warmup_s)
-        bench = stack.enter_context(Bench(repository, configs, gpus, times, folder))
+        repository = Path(settings.model_repository)
+        bench = stack.enter_context(Bench(repository, planned.models.configs, gpus, times, folder))
         deadline_s = float("inf") if settings.time_limit_s is None else began_s + settings.time_limit_s
-        longest_s = 0.0
-        while (config := planner.ask()) is not None:
-            point_began_s = time.monotonic()
-            if point_began_s + longest_s > deadline_s:
-                progress.finished("the time limit is reached")
-                return folder
-            progress.measuring(config, planner.expected_remaining())
-            outcome = bench.measure(config)
-            folder.append(outcome)
-            planner.tell(outcome)
-            progress.measured(outcome)
-            longest_s = max(longest_s, time.monotonic() - point_began_s)
-        progress.finished("nothing more is worth measuring")
+        progress.finished(_measure_all(planned.planner, bench, folder, progress, deadline_s))
         return folder
+
+
+def _measure_all(planner: Planner, bench: Bench, folder: RunFolder, progress: Progress, deadline_s: float) -> str:
+    """Until there is nothing to ask, or no time; says which."""
+    longest_s = 0.0
+    while (config := planner.ask()) is not None:
+        point_began_s = time.monotonic()
+        if point_began_s + longest_s > deadline_s:
+            return "the time limit is reached"
+        progress.measuring(config, planner.expected_remaining())
+        outcome = priced(bench.measure(config), folder.price_per_hour)
+        folder.append(outcome)
+        planner.tell(outcome)
+        progress.measured(outcome)
+        longest_s = max(longest_s, time.monotonic() - point_began_s)
+    return "nothing more is worth measuring"
+
+
+def _folder(settings: ProfileSettings) -> Path:
+    return Path(runs_of(settings)[0].run or "runs")

@@ -9,6 +9,7 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.ranking import Ranking
 from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.measurable import check_models, check_price
 from analyzer.model_analyzer.from_run import as_checkpoint
 from analyzer.model_analyzer.tables import csv_tables
 from analyzer.rank.rank import rank
@@ -37,16 +38,20 @@ def run(
     formats: Sequence[str] = tuple(FILES),
     output: Path | None = None,
     console: Console | None = None,
+    price_per_hour: float | None = None,
 ) -> Ranking:
     """Write the report and print the answer.
 
-    Objectives and budgets are those of the run unless given anew. Raises NothingMeetsBudgetError, with everything
-    written and printed, where no measured point can be recommended.
+    Objectives, budgets and the price of a device are those of the run unless given anew.
+
+    Raises NothingMeetsBudgetError, with everything written and printed, where no measured point can be recommended.
     """
     stored = RunFolder.open(folder)
-    outcomes = stored.outcomes()
+    outcomes = stored.outcomes(price_per_hour)
     wanted = stored.header.objectives if objectives is None else objectives
     allowed = stored.header.budgets if budgets is None else budgets
+    check_models(wanted, allowed, [model.model for model in stored.header.space.driven])
+    check_price(wanted, allowed, stored.price_per_hour if price_per_hour is None else price_per_hour)
     ranking = rank(outcomes, wanted, allowed)
     context = context_of(stored)
     place = output or folder
@@ -126,7 +131,7 @@ def context_of(stored: RunFolder) -> RunContext:
     header = stored.header
     return RunContext(
         name=stored.path.resolve().name,
-        model=header.space.model,
+        model=" and ".join(model.model for model in header.space.driven),
         model_specs=header.model_specs,
         command=header.command,
         started_at=header.started_at,

@@ -10,6 +10,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
 
+from analyzer.config_fields import apply_edits
 from analyzer.domain.model import ModelSpec, TensorSpec
 from analyzer.domain.run import ModelVariant, ServerConfig
 from analyzer.errors import InputError
@@ -75,8 +76,23 @@ def varied(config: ModelConfig, variant: ModelVariant) -> ModelConfig:
     if variant.preferred_batch_sizes is not None and variant.dynamic_batching is not False:
         made.dynamic_batching.ClearField("preferred_batch_size")
         made.dynamic_batching.preferred_batch_size.extend(variant.preferred_batch_sizes)
+    apply_edits(made, variant.edits)
+    for group in made.instance_group:
+        if group.kind == ModelInstanceGroup.KIND_CPU:
+            group.ClearField("gpus")  # Triton refuses GPUs of an instance on the CPU
     if made.HasField("dynamic_batching"):
         _drop_impossible_sizes(made)
+    return made
+
+
+def varied_all(configs: Mapping[str, ModelConfig], server: ServerConfig) -> dict[str, ModelConfig]:
+    """Every model as this server configuration has it. An ensemble batches no more than each model that it calls."""
+    variants = {variant.model: variant for variant in server.variants}
+    made = {name: varied(config, variants.get(name, ModelVariant(model=name))) for name, config in configs.items()}
+    for config in made.values():
+        called = [made[step.model_name] for step in config.ensemble_scheduling.step if step.model_name in made]
+        if called:
+            config.max_batch_size = min(config.max_batch_size, *(each.max_batch_size for each in called))
     return made
 
 
@@ -84,15 +100,14 @@ def write_variants(
     repository: Path, configs: Mapping[str, ModelConfig], server: ServerConfig, folder: Path
 ) -> dict[str, str]:
     """Write a repository of these models in this server configuration; returns each ``config.pbtxt``'s text."""
-    variants = {variant.model: variant for variant in server.variants}
     texts = {}
-    for name, config in configs.items():
+    for name, config in varied_all(configs, server).items():
         source, target = model_folder(repository, name), folder / name
         target.mkdir(parents=True)
         for entry in source.iterdir():
             if entry.name != "config.pbtxt":
                 (target / entry.name).symlink_to(entry.resolve())
-        texts[name] = text_format.MessageToString(varied(config, variants.get(name, ModelVariant(model=name))))
+        texts[name] = text_format.MessageToString(config)
         (target / "config.pbtxt").write_text(texts[name])
     return texts
 

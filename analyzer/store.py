@@ -3,7 +3,8 @@
 RUN/run.json             RunHeader: settings, models, budgets, the command that made it
 RUN/environment.json     the machine and the versions of everything
 RUN/measurements.jsonl   a line an outcome, in the order measured; a torn last line is forgiven and overwritten
-RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start
+RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start; KEY.1.npz and so on are
+                         those of the other models that were driven at the same time
 RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in server configuration KEY
 """
 
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.effort import Effort
 from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.model import ModelSpec
@@ -30,7 +32,10 @@ FORMAT_VERSION = 2
 
 
 class RunHeader(Record, frozen=True):
-    """What the run was asked for. ``command`` reproduces it; ``settings`` are as used, defaults included."""
+    """What the run was asked for. ``command`` reproduces it; ``settings`` are as used, defaults included.
+
+    ``effort`` is what was expected to be ahead when the run began; None in a run of an earlier version.
+    """
 
     command: str
     settings: dict[str, Any]
@@ -41,6 +46,7 @@ class RunHeader(Record, frozen=True):
     content: str
     tool_version: str
     started_at: str
+    effort: Effort | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -86,12 +92,25 @@ class RunFolder:
         header = _converted(raw, RunHeader, path / "run.json")
         return cls(path, header, _read(path / "environment.json", dict[str, Any]))
 
+    @property
+    def price_per_hour(self) -> float | None:
+        """Of a device, as the run was told."""
+        price: float | None = self.header.settings.get("price_per_hour")
+        return price
+
     @staticmethod
     def exists(path: Path) -> bool:
         return (path / "run.json").is_file()
 
-    def outcomes(self) -> list[Outcome]:
-        """All outcomes in the order measured. A point measured again later stands again, later."""
+    def outcomes(self, price_per_hour: float | None = None) -> list[Outcome]:
+        """All outcomes in the order measured, at this price or the run's own.
+
+        A point measured again later stands again, later.
+        """
+        price = self.price_per_hour if price_per_hour is None else price_per_hour
+        return [priced(outcome, price) for outcome in self._stored()]
+
+    def _stored(self) -> list[Outcome]:
         try:
             lines = (self.path / "measurements.jsonl").read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -114,10 +133,11 @@ class RunFolder:
         path = self.path / "ledger.json"
         return _read(path, tuple[LedgerEntry, ...]) if path.is_file() else ()
 
-    def latencies_path(self, config: RunConfig) -> Path:
+    def latencies_path(self, config: RunConfig, place: int = 0) -> Path:
+        """Of the load that stands at ``place`` in the point's loads."""
         folder = self.path / "latencies"
         folder.mkdir(exist_ok=True)
-        return folder / f"{config.key}.npz"
+        return folder / (f"{config.key}.{place}.npz" if place else f"{config.key}.npz")
 
     def config_text(self, server: ServerConfig, model: str) -> str:
         """The model's ``config.pbtxt`` as served in this configuration; empty where it never got so far."""
@@ -140,6 +160,13 @@ class RunFolder:
             raise InputError(
                 f"{where} line {number} can't be read ({error}); delete that line to go on without it"
             ) from error
+
+
+def priced(outcome: Outcome, price_per_hour: float | None) -> Outcome:
+    """At this price of a device, which is no part of what was measured."""
+    if isinstance(outcome, Failure) or outcome.price_per_hour == price_per_hour:
+        return outcome
+    return msgspec.structs.replace(outcome, price_per_hour=price_per_hour)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from math import floor, log10
 
-from analyzer.domain.budget import Budget
+from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.metrics import METRICS, Estimate, Metric
 
 NOT_MEASURED = "not measured"
@@ -49,6 +49,18 @@ def title_in_sentence(metric: Metric) -> str:
     return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
+def title_of(wanted: Budget | Objective) -> str:
+    """``p99 latency``, or ``p99 latency of MODEL``."""
+    title = METRICS[wanted.metric].title
+    return f"{title} of {wanted.model}" if wanted.model else title
+
+
+def named_in_sentence(wanted: Budget | Objective) -> str:
+    """As ``title_of``, with a small first letter."""
+    title = title_in_sentence(METRICS[wanted.metric])
+    return f"{title} of {wanted.model}" if wanted.model else title
+
+
 def limit(budget: Budget) -> str:
     """``at most 20 ms``."""
     return f"{'at most' if budget.at_most else 'at least'} {limit_value(budget)}"
@@ -63,11 +75,10 @@ def limit_value(budget: Budget) -> str:
 def limits(budgets: Iterable[Budget]) -> str:
     """``p99 latency at most 20 ms, GPU memory at most 4,000 MB``."""
     return ", ".join(
-        "no failed requests" if forbids_failures(b) else f"{title_in_sentence(METRICS[b.metric])} {limit(b)}"
-        for b in budgets
+        "no failed requests" if forbids_failures(b) else f"{named_in_sentence(b)} {limit(b)}" for b in budgets
     )
 
 
 def forbids_failures(budget: Budget) -> bool:
     """The budget that holds unless the user says otherwise reads better in words than as a ratio of 0."""
-    return budget.metric == "failure_ratio" and budget.at_most and budget.limit == 0
+    return budget.metric == "failure_ratio" and budget.at_most and budget.limit == 0 and not budget.model

@@ -49,7 +49,7 @@ class ModelSpace(Record, frozen=True, omit_defaults=True):
     def variants(self) -> tuple[ModelVariant, ...]:
         """All variants without repetition, the default (nothing changed) first."""
         found = {ModelVariant(model=self.model): None}
-        for instances, batch, batching, delay, preferred, edits in product(
+        for instances, batch, batching, delay, preferred, edited in product(
             self.instance_counts or (None,),
             self.max_batch_sizes or (None,),
             self.dynamic_batching or (None,),
@@ -57,14 +57,15 @@ class ModelSpace(Record, frozen=True, omit_defaults=True):
             self.preferred_batch_sizes or (None,),
             self._edits(),
         ):
+            on = batching is not False
             variant = ModelVariant(
                 model=self.model,
                 instance_count=instances,
                 max_batch_size=batch,
                 dynamic_batching=batching,
-                queue_delay_us=delay if batching is not False else None,
-                preferred_batch_sizes=preferred if batching is not False else None,
-                edits=edits,
+                queue_delay_us=delay if on else None,
+                preferred_batch_sizes=preferred if on else None,
+                edits=tuple(edit for edit in edited if on or not edit.path.startswith("dynamic_batching")),
             )
             found[variant] = None
         return tuple(found)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.figures import limits
+from analyzer.domain.figures import limits, title_of
 from analyzer.domain.measurement import Measurement
-from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Excluded, Miss
+from perf_client.profile import LoadResult
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ def surely_kept(measurement: Measurement, budgets: Sequence[Budget]) -> bool:
     The best of many noisy points near a limit is likely one that noise helped over it, so the point alone won't do.
     """
     for budget in budgets:
-        estimate = METRICS[budget.metric].read(measurement)
+        estimate = budget.read(measurement)
         if estimate is None:
             return False
         far = estimate.high if budget.at_most else estimate.low
@@ -63,7 +63,15 @@ def surely_kept(measurement: Measurement, budgets: Sequence[Budget]) -> bool:
 
 
 def _unfit(measurement: Measurement) -> str:
-    load = measurement.load
+    """The first reason of any of its loads; the model is named where there are several."""
+    for load in measurement.loads:
+        reason = _unfit_load(load)
+        if reason:
+            return f"{load.profile.model}: {reason}" if measurement.beside else reason
+    return ""
+
+
+def _unfit_load(load: LoadResult) -> str:
     if load.incomplete:
         return "the measurement was cut short"
     if load.verdict == "overloaded":
@@ -72,9 +80,7 @@ def _unfit(measurement: Measurement) -> str:
         )
     if load.client.bound:
         return f"the load generator was the limit: {load.client.reason}"
-    if load.response is None:
-        return "no request succeeded"
-    return ""
+    return "no request succeeded" if load.response is None else ""
 
 
 def _unchecked(measurement: Measurement, budgets: Sequence[Budget]) -> str:
@@ -83,5 +89,5 @@ def _unchecked(measurement: Measurement, budgets: Sequence[Budget]) -> str:
 
 
 def _unscored(measurement: Measurement, objectives: Sequence[Objective]) -> str:
-    unknown = [METRICS[o.metric].title for o in objectives if METRICS[o.metric].read(measurement) is None]
+    unknown = [title_of(o) for o in objectives if o.read(measurement) is None]
     return f"{', '.join(unknown)} not measured, so it can't be compared" if unknown else ""

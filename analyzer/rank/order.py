@@ -42,9 +42,9 @@ def score(measurement: Measurement, objectives: Sequence[Objective]) -> Score:
     total, variance = 0.0, 0.0
     for objective in objectives:
         metric = METRICS[objective.metric]
-        estimate = metric.read(measurement)
+        estimate = objective.read(measurement)
         if estimate is None:
-            raise ValueError(f"{objective.metric} was not measured at {measurement.config.key}; sift the points first")
+            raise ValueError(f"{objective.figure} was not measured at {measurement.config.key}; sift the points first")
         value, half_width = _scaled(metric, estimate)
         sign = -1.0 if metric.higher_is_better is False else 1.0
         total += objective.weight * sign * value
@@ -68,8 +68,10 @@ def best_of_each(
 
 def group_key(measurement: Measurement) -> str:
     """Which points differ in their load only."""
-    load = measurement.config.load
-    return content_key(measurement.config.server, load.batch_size, load.protocol, load.shapes, load.input_data)
+    sent = [
+        (load.model, load.batch_size, load.protocol, load.shapes, load.input_data) for load in measurement.config.loads
+    ]
+    return content_key(measurement.config.server, sent)
 
 
 def _best_load(group: Sequence[Measurement], objectives: Sequence[Objective]) -> Measurement:

@@ -10,7 +10,7 @@ from analyzer.domain.measurement import GpuUsage, HostUsage, Measurement
 from analyzer.domain.metrics import Estimate
 from analyzer.domain.record import content_key
 from analyzer.stats import pool
-from perf_client.profile import Latency, Percentile, Rate, ServerTimes
+from perf_client.profile import Latency, LoadResult, Percentile, Rate, ServerTimes
 
 
 def pool_repeats(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -21,21 +21,35 @@ def pool_repeats(measurements: Iterable[Measurement]) -> list[Measurement]:
 
 def point_key(measurement: Measurement) -> str:
     """Identity of the point: all of its configuration, but for how long and with which seed it was measured."""
-    config = measurement.config
-    load = replace(config.load, seed=0, duration_s=0.0, request_count=None, warmup_s=None)
-    return content_key(replace(config, load=load))
+    first, *others = (
+        replace(load, seed=0, duration_s=0.0, request_count=None, warmup_s=None) for load in measurement.config.loads
+    )
+    return content_key(replace(measurement.config, load=first, beside=tuple(others)))
 
 
 def _pool(repeats: list[Measurement]) -> Measurement:
-    complete = [m for m in repeats if not m.load.incomplete and m.load.response is not None] or repeats[-1:]
+    complete = [m for m in repeats if all(not load.incomplete and load.response for load in m.loads)] or repeats[-1:]
     if len(complete) == 1:
         return complete[0]
     longest = max(complete, key=lambda m: m.load.request_count)
-    loads = [m.load for m in complete]
+    first, *others = (_pool_loads(loads) for loads in zip(*(m.loads for m in complete)))
+    return replace(
+        longest,
+        load=first,
+        beside=tuple(others),
+        host=_host([m.host for m in complete if m.host is not None]),
+        gpus=_gpus(complete, longest),
+        warnings=tuple(dict.fromkeys(text for m in complete for text in m.warnings)),
+    )
+
+
+def _pool_loads(loads: Sequence[LoadResult]) -> LoadResult:
+    """Of one model."""
+    longest = max(loads, key=lambda load: load.request_count)
     overloaded = [load for load in loads if load.verdict == "overloaded"]
-    verdict = overloaded[0] if overloaded else longest.load
-    load = replace(
-        longest.load,
+    verdict = overloaded[0] if overloaded else longest
+    return replace(
+        longest,
         request_count=sum(load.request_count for load in loads),
         throughput=_rate([load.throughput for load in loads]),
         response=_latency([load.response for load in loads]),
@@ -47,13 +61,6 @@ def _pool(repeats: list[Measurement]) -> Measurement:
         dropped_count=sum(load.dropped_count for load in loads),
         failures=_sum_failures([load.failures for load in loads]),
         server=_server_times([load.server for load in loads]),
-    )
-    return replace(
-        longest,
-        load=load,
-        host=_host([m.host for m in complete if m.host is not None]),
-        gpus=_gpus(complete, longest),
-        warnings=tuple(dict.fromkeys(text for m in complete for text in m.warnings)),
     )
 
 

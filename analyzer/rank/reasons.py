@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.figures import figure, forbids_failures, limit, limit_value, title_in_sentence
+from analyzer.domain.figures import figure, forbids_failures, limit, limit_value, named_in_sentence, title_of
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS, Estimate
 from analyzer.rank.feasible import surely_kept
 from analyzer.rank.order import score
 from analyzer.rank.ties import Choice
 from perf_client.estimate import needed_samples
+from perf_client.profile import LoadResult
 
 
 def reasons(
@@ -31,18 +32,24 @@ def doubts(
     """What a careful reader should know before trusting this point."""
     found = [text for budget in budgets if (text := _close_call(measurement, budget))]
     found += _passed_over(measurement, ordered, objectives, budgets)
-    load = measurement.load
-    if load.verdict in ("drifting", "too short"):
-        found.append(f"The measurement was {load.verdict}: {load.verdict_reason.rstrip('.')}.")
+    for load in measurement.loads:
+        if load.verdict in ("drifting", "too short"):
+            of = f" of {load.profile.model}" if measurement.beside else ""
+            found.append(f"The measurement{of} was {load.verdict}: {load.verdict_reason.rstrip('.')}.")
     names = dict.fromkeys(["p99_latency_ms", *(o.metric for o in objectives), *(b.metric for b in budgets)])
     found += [text for name in names if (text := _unsupported(measurement, name))]
-    failed = sum(load.failures.values()) + load.dropped_count
-    if failed:
-        kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(load.failures.items()))
-        dropped = f"{load.dropped_count:,} dropped" if load.dropped_count else ""
-        listed = ", ".join(filter(None, (kinds, dropped)))
-        found.append(f"{failed:,} of {load.request_count + load.dropped_count:,} requests failed ({listed}).")
+    found += [text for load in measurement.loads if (text := _failed(load))]
     return (*found, *measurement.warnings)
+
+
+def _failed(load: LoadResult) -> str:
+    failed = sum(load.failures.values()) + load.dropped_count
+    if not failed:
+        return ""
+    kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(load.failures.items()))
+    dropped = f"{load.dropped_count:,} dropped" if load.dropped_count else ""
+    listed = ", ".join(filter(None, (kinds, dropped)))
+    return f"{failed:,} of {load.request_count + load.dropped_count:,} requests failed ({listed})."
 
 
 def _budget_sentence(measurement: Measurement, budgets: Sequence[Budget]) -> str:
@@ -52,7 +59,7 @@ def _budget_sentence(measurement: Measurement, budgets: Sequence[Budget]) -> str
             parts.append("no request failed")
             continue
         metric = METRICS[budget.metric]
-        parts.append(f"{title_in_sentence(metric)} {figure(metric, metric.read(measurement))}, {limit(budget)}")
+        parts.append(f"{named_in_sentence(budget)} {figure(metric, budget.read(measurement))}, {limit(budget)}")
     return f"Meets every budget: {'; '.join(parts)}."
 
 
@@ -73,7 +80,7 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
     if len(objectives) == 1:
         metric = METRICS[objectives[0].metric]
         word = "Lowest" if metric.higher_is_better is False else "Highest"
-        text = f"{word} {title_in_sentence(metric)}: {_figures(leader, objectives)}."
+        text = f"{word} {named_in_sentence(objectives[0])}: {_figures(leader, objectives)}."
     else:
         text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
     if len(ordered) == 1:
@@ -87,11 +94,11 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
 def _close_call(measurement: Measurement, budget: Budget) -> str:
     """Said where the figure keeps the limit and the far end of its interval does not, or is unknown."""
     metric = METRICS[budget.metric]
-    estimate = metric.read(measurement)
+    estimate = budget.read(measurement)
     if estimate is None or (estimate.low is None and estimate.high is None):
         return ""
     far = estimate.high if budget.at_most else estimate.low
-    shown = f"{metric.title} {figure(metric, estimate)}"
+    shown = f"{title_of(budget)} {figure(metric, estimate)}"
     if far is None:
         return f"{shown}: whether it is {limit(budget)} is not certain, as the sample bounds one side only."
     if (far > budget.limit) if budget.at_most else (far < budget.limit):
@@ -122,7 +129,7 @@ def _unsupported(measurement: Measurement, name: str) -> str:
 
 
 def _more_requests(measurement: Measurement, name: str, estimate: Estimate) -> str:
-    response = measurement.load.response
+    response = min((load.response for load in measurement.loads if load.response), key=lambda r: r.count, default=None)
     if response is None or not name.startswith("p"):
         return ""
     try:
@@ -137,8 +144,8 @@ def _more_requests(measurement: Measurement, name: str, estimate: Estimate) -> s
 
 
 def _figures(measurement: Measurement, objectives: Sequence[Objective]) -> str:
-    return ", ".join(figure(METRICS[o.metric], METRICS[o.metric].read(measurement)) for o in objectives)
+    return ", ".join(figure(METRICS[o.metric], o.read(measurement)) for o in objectives)
 
 
 def _named(objectives: Sequence[Objective]) -> str:
-    return " and ".join(title_in_sentence(METRICS[o.metric]) for o in objectives)
+    return " and ".join(named_in_sentence(o) for o in objectives)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from analyzer.domain.figures import NOT_MEASURED, interval, limit, number, quantity
+from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.figures import NOT_MEASURED, interval, limit, number, quantity, title_of
 from analyzer.domain.measurement import Measurement
-from analyzer.domain.metrics import METRICS
+from analyzer.domain.metrics import METRICS, Estimate, Metric, read_figure
 from analyzer.domain.ranking import Ranking
 from analyzer.render import words
 from analyzer.render.breakdown import ABOUT, breakdown, server_parts_ms
@@ -23,13 +24,17 @@ def ordered(ranking: Ranking, specs: Specs) -> Table:
     """The best point of each configuration, best first."""
     memory = _memory_metric(ranking.ordered)
     names = [name for name in ("throughput", "p50_latency_ms", "p99_latency_ms", memory) if name]
-    extra = [o.metric for o in ranking.objectives] + [b.metric for b in ranking.budgets]
+    wanted: list[Objective | Budget] = [*ranking.objectives, *ranking.budgets]
+    extra = [each.metric for each in wanted if not each.model]
     names += [name for name in dict.fromkeys(extra) if name not in names and _says_something(ranking.ordered, name)]
-    rows = [
-        Row(cells=(*_point(m, specs), *(figure_cell(m, name) for name in names)), marks=marks(m, ranking))
-        for m in ranking.ordered
-    ]
-    return _table((*_POINT, *(metric_column(name) for name in names)), rows, ORDERED_ROWS)
+    of_model = list({each.figure: each for each in wanted if each.model}.values())
+    rows = []
+    for m in ranking.ordered:
+        figures = [figure_cell(m, name) for name in names]
+        figures += [estimate_cell(METRICS[each.metric], each.read(m)) for each in of_model]
+        rows.append(Row(cells=(*_point(m, specs), *figures), marks=marks(m, ranking)))
+    columns = [metric_column(name) for name in names] + [metric_column(each.metric, each.model) for each in of_model]
+    return _table((*_POINT, *columns), rows, ORDERED_ROWS)
 
 
 def misses(ranking: Ranking, specs: Specs) -> Table:
@@ -38,9 +43,9 @@ def misses(ranking: Ranking, specs: Specs) -> Table:
     rows = []
     for miss in ranking.misses:
         m, metric = miss.measurement, METRICS[miss.budget.metric]
-        estimate = metric.read(m)
+        estimate = miss.budget.read(m)
         seen = quantity(metric, estimate.value) if estimate else NOT_MEASURED
-        missed = Cell(text=f"{metric.title} {seen}", note=limit(miss.budget))
+        missed = Cell(text=f"{title_of(miss.budget)} {seen}", note=limit(miss.budget))
         over = f"{number(100 * miss.violation)} %" if miss.budget.limit else quantity(metric, miss.violation)
         by = Cell(text=over, sort=f"{miss.violation:.9g}")
         rows.append(Row(cells=(*_point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
@@ -92,6 +97,20 @@ def composing(measurement: Measurement | None) -> Table:
     return Table(columns=columns, rows=tuple(rows))
 
 
+def by_model(measurement: Measurement | None) -> Table:
+    """Each of several models that were driven at the same time: its load and what came of it."""
+    loads = measurement.loads if measurement and measurement.beside else ()
+    names = ("throughput", "p50_latency_ms", "p99_latency_ms", "failure_ratio")
+    columns = (Column(title="Model"), Column(title="Load"), *(metric_column(name) for name in names))
+    rows = []
+    for load in loads:
+        assert measurement is not None
+        model = load.profile.model
+        figures = (estimate_cell(METRICS[name], read_figure(name, measurement, model)) for name in names)
+        rows.append(Row(cells=(Cell(text=model), Cell(text=words.load(load.profile.load)), *figures)))
+    return Table(columns=columns, rows=tuple(rows))
+
+
 def certainty(measurement: Measurement | None) -> Table:
     """The figures of one point with their intervals and what they rest on."""
     titles = (("Figure", False), ("Value", True), ("95 % interval", True), ("Rests on", False))
@@ -122,7 +141,10 @@ def changes(recommended: Measurement | None, specs: Specs) -> Table:
         pairs = (
             ("Instances", words.instances(today, specs), words.instances(chosen, specs)),
             ("Batching", ", ".join(words.batching(today, specs)), ", ".join(words.batching(chosen, specs))),
+            *((words.field(edit.path), "as in config.pbtxt", words.edit_value(edit.value)) for edit in chosen.edits),
         )
+        if chosen.model in specs and specs[chosen.model].composing:
+            continue
         for name, before, after in pairs:
             cells = (prefix + name, before, after)
             rows.append(
@@ -145,15 +167,17 @@ def marks(measurement: Measurement, ranking: Ranking) -> tuple[str, ...]:
     return tuple(found)
 
 
-def metric_column(name: str) -> Column:
+def metric_column(name: str, model: str = "") -> Column:
     metric = METRICS[name]
     unit = "%" if metric.unit == "ratio" else metric.unit
-    return Column(title=f"{metric.title} ({unit})", numeric=True)
+    return Column(title=f"{metric.title}{f' of {model}' if model else ''} ({unit})", numeric=True)
 
 
 def figure_cell(measurement: Measurement, name: str) -> Cell:
-    metric = METRICS[name]
-    estimate = metric.read(measurement)
+    return estimate_cell(METRICS[name], METRICS[name].read(measurement))
+
+
+def estimate_cell(metric: Metric, estimate: Estimate | None) -> Cell:
     if estimate is None:
         return Cell(text=NOT_MEASURED)
     shown = number(estimate.value * (100 if metric.unit == "ratio" else 1))

@@ -3,7 +3,16 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from analyzer.domain.figures import NOT_MEASURED, interval, limit, limits, number, quantity, title_in_sentence
+from analyzer.domain.figures import (
+    NOT_MEASURED,
+    interval,
+    limit,
+    limits,
+    named_in_sentence,
+    number,
+    quantity,
+    title_in_sentence,
+)
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
@@ -36,7 +45,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         configs=configs,
         config_note="" if configs or not chosen else "The run folder does not hold the configuration as it was served.",
         run_command=context.command,
-        load_command=words.client_command(chosen.config.load) if chosen else "",
+        load_command="\n".join(words.client_command(load) for load in chosen.config.loads) if chosen else "",
         charts=charts,
         changes=listing.changes(chosen, specs),
         ordered=listing.ordered(ranking, specs),
@@ -46,6 +55,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         time_sentence=_time_sentence(chosen or (shown[0] if shown else None)),
         time=listing.time(shown, ranking, specs),
         composing=listing.composing(chosen),
+        by_model=listing.by_model(chosen),
         certainty=listing.certainty(chosen),
         objectives=_objectives(ranking),
         budgets=limits(ranking.budgets) or "no budget",
@@ -125,8 +135,9 @@ def _no_verdict(ranking: Ranking, context: RunContext) -> str:
     miss = ranking.misses[0]
     m, metric = miss.measurement, METRICS[miss.budget.metric]
     server = words.server(m.config.server, context.specs)
-    seen = figure_of(m, metric.name)
-    title = title_in_sentence(metric)
+    estimate = miss.budget.read(m)
+    seen = NOT_MEASURED if estimate is None else quantity(metric, estimate.value)
+    title = named_in_sentence(miss.budget)
     asked = f"where {limit(miss.budget)} was asked for"
     nearest = f"nearest is {server} at {words.point(m.config)} with {title} {seen}, {asked}"
     return f"Nothing meets the budget: {nearest}."
@@ -162,12 +173,15 @@ def _metric_tile(measurement: Measurement, name: str, ranking: Ranking) -> Tile:
         return Tile(label=metric.title, value=NOT_MEASURED, unit="")
     scale, unit = (100.0, "%") if metric.unit == "ratio" else (1.0, metric.unit)
     notes = [f"{interval(metric, estimate)}"] if interval(metric, estimate) else []
-    notes += [limit(budget) for budget in ranking.budgets if budget.metric == name]
+    notes += [limit(budget) for budget in ranking.budgets if budget.metric == name and not budget.model]
     return Tile(label=metric.title, value=number(scale * estimate.value), unit=unit, note=" · ".join(notes))
 
 
 def _load_tile(measurement: Measurement) -> Tile:
     profile = measurement.config.load
+    if measurement.beside:
+        told = " · ".join(f"{each.model} {words.load(each.load)}" for each in measurement.config.loads)
+        return Tile(label="Load", value=str(len(measurement.loads)), unit="models", note=told)
     batch = "" if profile.batch_size == 1 else f"client batch {profile.batch_size}"
     load = profile.load
     if isinstance(load, Concurrency):
@@ -216,5 +230,5 @@ def _objectives(ranking: Ranking) -> str:
         metric = METRICS[objective.metric]
         word = "lowest" if metric.higher_is_better is False else "highest"
         weight = f" (weight {objective.weight:g})" if len(ranking.objectives) > 1 else ""
-        shown.append(f"{word} {title_in_sentence(metric)}{weight}")
+        shown.append(f"{word} {named_in_sentence(objective)}{weight}")
     return ", ".join(shown)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.effort import Effort
 from analyzer.domain.figures import number
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS
@@ -38,10 +39,11 @@ class ConsoleProgress:
         self._measured_count = 0
         self._status = console.status("starting")
 
-    def started(self, reused: Sequence[Outcome], expected: int) -> None:
+    def started(self, reused: Sequence[Outcome], effort: Effort) -> None:
         self._outcomes = list(reused)
-        kept = f", {words.counted(len(reused), 'point')} kept from before" if reused else ""
-        self._console.print(Text(f"About {words.counted(expected, 'point')} to measure{kept}."))
+        kept = f" {words.counted(len(reused), 'point')} kept from before." if reused else ""
+        self._console.print(Text(size(effort)))
+        self._console.print(Text(f"{ahead(effort, self._time_limit_s)}{kept}"))
         if self._console.is_terminal:
             self._status.start()
 
@@ -95,7 +97,7 @@ class ConsoleProgress:
 class NoProgress:
     """Draws nothing."""
 
-    def started(self, reused: Sequence[Outcome], expected: int) -> None: ...
+    def started(self, reused: Sequence[Outcome], effort: Effort) -> None: ...
 
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
@@ -104,6 +106,26 @@ class NoProgress:
     def finished(self, reason: str) -> None: ...
 
     def closed(self) -> None: ...
+
+
+def size(effort: Effort) -> str:
+    """The space in one sentence."""
+    kept = effort.candidate_count - effort.left_out_count
+    left_out = f" ({effort.left_out_count:,} more are left out)" if effort.left_out_count else ""
+    return (
+        f"{words.counted(kept, 'candidate')}{left_out} at {words.counted(effort.load_count, 'doubling')} of the load: "
+        f"{words.counted(effort.grid_point_count, 'point')} in all."
+    )
+
+
+def ahead(effort: Effort, time_limit_s: float | None) -> str:
+    """What a search of it is expected to take."""
+    count = effort.expected_point_count
+    if not count:
+        return "Nothing is left to measure."
+    limited = time_limit_s is not None and time_limit_s < effort.expected_s
+    spent = f"ended by the limit of {_clock(time_limit_s)}" if limited and time_limit_s else _clock(effort.expected_s)
+    return f"About {words.counted(count, 'point')} to measure, {spent}."
 
 
 def make_progress(
@@ -121,12 +143,22 @@ def _level(load: Load) -> str:
 def brief(config: RunConfig) -> str:
     """A point in a few words, its load and what was changed of the configuration: ``c 8, 2 inst, batch 16, 500 µs``."""
     load = config.load.load
-    parts = [f"c {load.in_flight}" if isinstance(load, Concurrency) else _level(load)]
+    parts = [_short(load)]
+    if config.beside:
+        parts = [f"{each.model} {_short(each.load)}" for each in config.loads]
     if config.load.batch_size > 1:
         parts.append(f"client batch {config.load.batch_size}")
-    for variant in config.server.variants:
-        parts += ["as it is"] if variant.is_default else _changes(variant)
-    return ", ".join(parts)
+    parts += words.shapes(config.load.shapes)
+    if config.server.is_default:
+        return ", ".join([*parts, "as it is"])
+    several = len(config.server.variants) > 1
+    for variant in (variant for variant in config.server.variants if not variant.is_default):
+        parts += [f"{variant.model}:"] * several + _changes(variant)
+    return ", ".join(parts).replace(":,", ":")
+
+
+def _short(load: Load) -> str:
+    return f"c {load.in_flight}" if isinstance(load, Concurrency) else _level(load)
 
 
 def _changes(variant: ModelVariant) -> list[str]:
@@ -139,7 +171,9 @@ def _changes(variant: ModelVariant) -> list[str]:
         found.append(f"batch {variant.max_batch_size}")
     if variant.queue_delay_us is not None:
         found.append(f"{variant.queue_delay_us} µs")
-    return found
+    if variant.preferred_batch_sizes:
+        found.append(f"preferred {'+'.join(map(str, variant.preferred_batch_sizes))}")
+    return [*found, *words.edits(variant)]
 
 
 def _figure(measurement: Measurement, name: str) -> str:

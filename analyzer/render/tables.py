@@ -16,7 +16,7 @@ from analyzer.render.context import RunContext
 from analyzer.render.page import make_view
 from analyzer.render.view import Charts
 from perf_client.loads import arrival_of
-from perf_client.profile import Concurrency, RequestRate
+from perf_client.profile import Concurrency, LoadResult, RequestRate
 
 FORMAT_VERSION = 1
 """Of the JSON. 1: first."""
@@ -107,7 +107,7 @@ def _configuration(config: RunConfig) -> Row:
 
 
 def _variants(server: ServerConfig) -> Row:
-    """Settings of the first model by column; where there are several, all of them as JSON in one more."""
+    """Settings of the first model by column; all as JSON in one more, where there are several or other fields."""
     first = server.variants[0]
     return {
         "is_default": server.is_default,
@@ -115,7 +115,9 @@ def _variants(server: ServerConfig) -> Row:
         "max_batch_size": first.max_batch_size,
         "dynamic_batching": first.dynamic_batching,
         "queue_delay_us": first.queue_delay_us,
-        "variants": msgspec.json.encode(server.variants).decode() if len(server.variants) > 1 else "",
+        "variants": msgspec.json.encode(server.variants).decode()
+        if len(server.variants) > 1 or first.edits or first.preferred_batch_sizes
+        else "",
     }
 
 
@@ -138,9 +140,19 @@ def _figures(measurement: Measurement) -> Row:
             found[f"{_column(name)}_low"], found[f"{_column(name)}_high"] = estimate.low, estimate.high
     if load.verdict == "not judged":
         found |= dict.fromkeys(_NOT_KEPT)
+    found["beside"] = (
+        msgspec.json.encode([_beside(load) for load in measurement.beside]).decode() if measurement.beside else ""
+    )
     parts = breakdown(measurement)
     found |= {_PARTS[part.name]: part.ms for part in (parts.parts if parts else ())}
     return found
+
+
+def _beside(load: LoadResult) -> Row:
+    """Of another model that was driven at the same time."""
+    figures = {name: metric.of_load(load) for name, metric in METRICS.items() if metric.of_load is not None}
+    known = {_column(name): estimate.value for name, estimate in figures.items() if estimate is not None}
+    return {"model": load.profile.model, "load": load.profile.load.level, "verdict": load.verdict, **known}
 
 
 def _kept(measurement: Measurement, budgets: tuple[Budget, ...]) -> Row:
@@ -173,5 +185,5 @@ COLUMNS = (
     *_metric_columns(),
     *_PARTS.values(),
     "verdict", "reason", "failed_at", "warnings", "incomplete", "client_bound", "client_cpu_ratio", "request_count",
-    "dropped_count", "protocol", "duration_s", "seed", "measured_at", "server_config", "point", "variants",
+    "dropped_count", "protocol", "duration_s", "seed", "measured_at", "server_config", "point", "variants", "beside",
 )  # fmt: skip

@@ -82,6 +82,7 @@ class ReportView(Record, frozen=True):
     time_sentence: str
     time: Table
     composing: Table
+    by_model: Table
     certainty: Table
     objectives: str
     budgets: str

@@ -1,10 +1,11 @@
 """Configurations and loads in words: what a reader would call them."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from analyzer.domain.ledger import Candidate
 from analyzer.domain.model import ModelSpec
-from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from analyzer.domain.run import EditValue, ModelVariant, RunConfig, ServerConfig
 from perf_client.load_flags import as_flags
 from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
 
@@ -18,16 +19,57 @@ def counted(count: int, noun: str) -> str:
 
 
 def server(config: ServerConfig, specs: Specs) -> str:
-    """``2 instances, dynamic batching up to 16, delay 500 µs``; the models are named where there are several."""
+    """``2 instances, dynamic batching up to 16, delay 500 µs``; the models are named where there are several.
+
+    An ensemble has nothing of its own to name.
+    """
     if len(config.variants) == 1:
         return variant(config.variants[0], specs)
-    return "; ".join(f"{v.model}: {variant(v, specs)}" for v in config.variants)
+    told = [v for v in config.variants if v.model not in specs or not specs[v.model].composing or v.name]
+    return "; ".join(f"{v.model}: {variant(v, specs)}" for v in told or config.variants)
+
+
+def candidate(chosen: Candidate, specs: Specs) -> str:
+    """A server configuration, and what clients send where that is not the usual."""
+    parts = [server(chosen.server, specs)]
+    if chosen.batch_size != 1:
+        parts.append(f"client batch {chosen.batch_size}")
+    return ", ".join([*parts, *shapes(dict(chosen.shapes))])
+
+
+def shapes(fixed: Mapping[str, Sequence[int]]) -> list[str]:
+    """``X of 3x224x224`` for each input whose size is given."""
+    return [f"{name} of {'x'.join(map(str, sizes))}" for name, sizes in sorted(fixed.items())]
 
 
 def variant(changed: ModelVariant, specs: Specs) -> str:
     """Ends in the name that another tool gave it, where it has one."""
     named = f" ({changed.name})" if changed.name else ""
-    return ", ".join((instances(changed, specs), *batching(changed, specs))) + named
+    spec = specs.get(changed.model)
+    if spec is not None and spec.composing:
+        return "ensemble" + named
+    return ", ".join((instances(changed, specs), *batching(changed, specs), *edits(changed))) + named
+
+
+def edits(changed: ModelVariant) -> tuple[str, ...]:
+    """``parameters.intra_op_thread_count 2``: fields by their last names, as far as these tell them apart."""
+    return tuple(f"{field(edit.path)} {edit_value(edit.value)}" for edit in changed.edits)
+
+
+def field(path: str) -> str:
+    """``instance_group.kind`` as it is; ``parameters.KEY`` as its key."""
+    return path.removeprefix("parameters.")
+
+
+def edit_value(value: EditValue) -> str:
+    """As in ``config.pbtxt``; a list in brackets, ``none`` where a field is cleared."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).removeprefix("KIND_")
 
 
 def instances(changed: ModelVariant, specs: Specs) -> str:
@@ -66,9 +108,14 @@ def load(asked: Load) -> str:
 
 
 def point(config: RunConfig) -> str:
-    """The load of a point with its client batch, where that is not 1."""
+    """The load of a point with its client batch, where that is not 1; of several models, each with its name."""
+    if config.beside:
+        told = "; ".join(f"{each.model} {load(each.load)}" for each in config.loads)
+    else:
+        told = load(config.load.load)
     batch = config.load.batch_size
-    return load(config.load.load) + (f", client batch {batch}" if batch != 1 else "")
+    parts = [told, *([f"client batch {batch}"] if batch != 1 else []), *shapes(config.load.shapes)]
+    return ", ".join(parts)
 
 
 def client_command(profile: LoadProfile) -> str:

@@ -30,14 +30,14 @@ def switch(raw: object) -> bool:
     raise ValueError("takes true or false")
 
 
-def _items(raw: object) -> list[object]:
+def items(raw: object) -> list[object]:
     if isinstance(raw, str):
         return [item.strip() for item in raw.split(",") if item.strip()]
     return list(raw) if isinstance(raw, (list, tuple)) else [raw]
 
 
 def texts(raw: object) -> tuple[str, ...]:
-    return tuple(text(item) for item in _items(raw))
+    return tuple(text(item) for item in items(raw))
 
 
 def number(raw: object) -> float:
@@ -73,7 +73,7 @@ def wholes(lowest: int) -> Callable[[object], tuple[int, ...]]:
 
     def parse(raw: object) -> tuple[int, ...]:
         found: dict[int, None] = {}
-        for item in _items(raw):
+        for item in items(raw):
             bounds = [one(part) for part in item.split(":")] if isinstance(item, str) else [one(item)]
             for value in _expand(bounds):
                 found[value] = None
@@ -100,7 +100,7 @@ def _expand(bounds: list[int]) -> Iterator[int]:
 
 
 def switches(raw: object) -> tuple[bool, ...]:
-    return tuple(dict.fromkeys(switch(item) for item in _items(raw)))
+    return tuple(dict.fromkeys(switch(item) for item in items(raw)))
 
 
 def _with_unit(units: Mapping[str, float], default_unit: str, example: str) -> Callable[[object], float]:
@@ -140,12 +140,12 @@ def choice(*allowed: str) -> Callable[[object], str]:
 
 def choices(*allowed: str) -> Callable[[object], tuple[str, ...]]:
     one = choice(*allowed)
-    return lambda raw: tuple(dict.fromkeys(one(item) for item in _items(raw)))
+    return lambda raw: tuple(dict.fromkeys(one(item) for item in items(raw)))
 
 
 def range_of(parse: Callable[[object], float], lowest: float) -> Callable[[object], tuple[float, float]]:
     def check(raw: object) -> tuple[float, float]:
-        parts = [parse(part) for part in (raw.split(":") if isinstance(raw, str) else _items(raw))]
+        parts = [parse(part) for part in (raw.split(":") if isinstance(raw, str) else items(raw))]
         low, high = parts[0], parts[-1]
         if len(parts) > 2 or low < lowest or high < low:
             raise ValueError(f"takes LOW:HIGH with LOW at least {lowest:g} and not above HIGH")
@@ -155,22 +155,31 @@ def range_of(parse: Callable[[object], float], lowest: float) -> Callable[[objec
 
 
 def budget_list(raw: object) -> tuple[Budget, ...]:
-    return tuple(parse_budget(text(item)) for item in _items(raw))
+    return tuple(parse_budget(text(item)) for item in items(raw))
 
 
 def objective_list(raw: object) -> tuple[Objective, ...]:
-    pairs = raw.items() if isinstance(raw, dict) else [str(item).partition(":")[::2] for item in _items(raw)]
+    """``METRIC``, ``METRIC:WEIGHT`` or ``MODEL:METRIC:WEIGHT``; in YAML a mapping of names to weights too.
+
+    A weight of 0 leaves the metric out.
+    """
+    pairs = raw.items() if isinstance(raw, dict) else [_weighted(text(item)) for item in items(raw)]
     found = []
     for name, weight in pairs:
-        if name not in METRICS:
-            raise ValueError(f"names no known metric: {name}; known are {', '.join(METRICS)}")
-        found.append(Objective(metric=name, weight=number(weight) if weight not in ("", None) else 1.0))
-    return tuple(found)
+        model, _, metric = str(name).rpartition(":")
+        if metric not in METRICS:
+            raise ValueError(f"names no known metric: {metric}; known are {', '.join(METRICS)}")
+        if model and METRICS[metric].of_load is None:
+            raise ValueError(f"names {metric} of {model}, but it is of the whole server: leave {model}: out")
+        weigh = at_least(0, number)
+        found.append(Objective(metric=metric, weight=1.0 if weight in ("", None) else weigh(weight), model=model))
+    counted = tuple(objective for objective in found if objective.weight)
+    if not counted:
+        raise ValueError("needs one weight above 0")
+    return counted
 
 
-def shape_map(raw: object) -> dict[str, tuple[int, ...]]:
-    """``NAME:3,224,224`` (several separated by blanks), or a YAML mapping of names to lists."""
-    size = at_least(1, whole)
-    items = raw.split() if isinstance(raw, str) else _items(raw)
-    pairs = raw.items() if isinstance(raw, dict) else [str(item).partition(":")[::2] for item in items]
-    return {str(name): tuple(size(item) for item in _items(sizes)) for name, sizes in pairs}
+def _weighted(item: str) -> tuple[str, str]:
+    """The name and its weight; a last part that names a metric is no weight."""
+    name, _, last = item.rpartition(":")
+    return (item, "") if not name or last in METRICS else (name, last)

@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_without_measuring_a_finished_point_again(simulated
     command = [sys.executable, "-m", "analyzer", "profile", "-m", "models", "--profile-models", "m", "--run", "run"]
     with subprocess.Popen([*command, *QUICK, *flags], cwd=simulated, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        lines = [process.stderr.readline() for _ in range(4)]
+        lines = [process.stderr.readline() for _ in range(5)]
         process.send_signal(signal.SIGKILL)
     assert lines[-1].startswith("  3 ")
     before = RunFolder.open(simulated / "run").outcomes()
@@ -118,7 +118,7 @@ def test_ctrl_c_keeps_what_was_measured_and_leaves_no_child(simulated: Path):
     command = [sys.executable, "-m", "analyzer", "profile", "-m", "models", "--profile-models", "m", "--run", "run"]
     with subprocess.Popen([*command, *QUICK], cwd=simulated, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        for _ in range(3):
+        for _ in range(4):
             process.stderr.readline()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.send_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.effort import Effort
 from analyzer.domain.measurement import Failure
 from analyzer.render.progress import ConsoleProgress, NoProgress, make_progress
 from tests.fakes.outcomes import QueueModel, measurement, run_config, server_config
@@ -26,6 +27,16 @@ def drawn(width: int = 80, time_limit_s: float | None = None):
     return ConsoleProgress(OBJECTIVES, BUDGETS, time_limit_s, console, clock), out, clock
 
 
+SIZE = "4 candidates at 5 doublings of the load: 20 points in all.\n"
+
+
+def effort(expected: int) -> Effort:
+    return Effort(
+        candidate_count=4, left_out_count=0, load_count=5, grid_point_count=20,
+        expected_point_count=expected, expected_s=4.0 * expected,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def outcomes():
     model = QueueModel()
@@ -38,14 +49,16 @@ def outcomes():
 
 def test_each_point_is_one_line_that_says_what_came_of_it(outcomes):
     progress, out, clock = drawn()
-    progress.started((), 3)
+    progress.started((), effort(3))
     for outcome in outcomes:
         progress.measuring(outcome.config, 2)
         clock.now_s += 2
         progress.measured(outcome)
     progress.finished("nothing more is worth measuring")
     lines = out.getvalue().splitlines()
-    assert lines[0] == "About 3 points to measure."
+    assert lines[0] == "4 candidates at 5 doublings of the load: 20 points in all."
+    assert lines[1] == "About 3 points to measure, 12 s."
+    lines = lines[1:]
     assert lines[1].startswith("  1 + ")
     assert "kept" in lines[1]
     assert "c 1, 2 inst, batch 8, 0 µs" in lines[1]
@@ -58,14 +71,14 @@ def test_each_point_is_one_line_that_says_what_came_of_it(outcomes):
 
 def test_points_kept_from_before_are_told(outcomes):
     progress, out, _ = drawn()
-    progress.started(outcomes[:1], 5)
-    assert out.getvalue() == "About 5 points to measure, 1 point kept from before.\n"
+    progress.started(outcomes[:1], effort(5))
+    assert out.getvalue() == SIZE + "About 5 points to measure, 20 s. 1 point kept from before.\n"
 
 
 @pytest.mark.parametrize(("limit_s", "text"), [(None, "about 40 s left"), (15.0, "about 5 s left")])
 def test_the_time_left_goes_by_what_points_took_and_by_the_limit(outcomes, limit_s, text):
     progress, _, clock = drawn(time_limit_s=limit_s)
-    progress.started((), 5)
+    progress.started((), effort(5))
     clock.now_s += 10
     progress.measured(outcomes[0])
     assert progress._time_left(4) == text

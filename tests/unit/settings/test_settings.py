@@ -3,11 +3,18 @@ from pathlib import Path
 import pytest
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.run import EditValue
+from analyzer.domain.space import Axis
 from analyzer.errors import InputError, UsageError
+from analyzer.settings.axis_values import ModelAxis
 from analyzer.settings.declared import ProfileSettings, ReportSettings
 from analyzer.settings.options import options_of, settings_from
 
 NEEDED = {"model_repository": "repo", "profile_models": "m"}
+
+
+def axis(path: str, *values: EditValue, model: str = "") -> ModelAxis:
+    return ModelAxis(axis=Axis(path=path, values=values), model=model)
 
 
 def made(**flags) -> ProfileSettings:
@@ -43,8 +50,32 @@ def made(**flags) -> ProfileSettings:
         ),
         ("objectives", {"throughput": 0.5}, (Objective(metric="throughput", weight=0.5),)),
         ("formats", "html,csv", ("html", "csv")),
-        ("shapes", ["X:3,224,224", "Y:5"], {"X": (3, 224, 224), "Y": (5,)}),
-        ("shapes", {"X": [3, 4]}, {"X": (3, 4)}),
+        ("shapes", ["X:3,224,224", "Y:5"], {"X": ((3, 224, 224),), "Y": ((5,),)}),
+        ("shapes", {"X": [3, 4]}, {"X": ((3, 4),)}),
+        ("shapes", ["X:3,4|3,8"], {"X": ((3, 4), (3, 8))}),
+        ("shapes", {"X": [[3, 4], [3, 8]]}, {"X": ((3, 4), (3, 8))}),
+        ("preferred_batch_sizes", "4+8,8", ((4, 8), (8,))),
+        ("preferred_batch_sizes", [[4, 8], 8], ((4, 8), (8,))),
+        ("instance_gpus", "0,0+1", ((0,), (0, 1))),
+        ("axes", ["parameters.a=1,2"], (axis("parameters.a", "1", "2"),)),
+        ("axes", {"m:parameters.a": [1, 2]}, (axis("parameters.a", "1", "2", model="m"),)),
+        (
+            "axes",
+            ["dynamic_batching.preserve_ordering=0,1"],
+            (axis("dynamic_batching.preserve_ordering", False, True),),
+        ),
+        ("axes", ["instance_group.gpus=[0],[0,1]"], (axis("instance_group.gpus", (0,), (0, 1)),)),
+        (
+            "objectives",
+            "A:throughput:2,B:throughput",
+            (
+                Objective(metric="throughput", weight=2.0, model="A"),
+                Objective(metric="throughput", model="B"),
+            ),
+        ),
+        ("objectives", "throughput:0,p99_latency_ms", (Objective(metric="p99_latency_ms"),)),
+        ("constraints", ["A:p99_latency_ms<=5"], (Budget(metric="p99_latency_ms", limit=5.0, model="A"),)),
+        ("price_per_hour", 0, 0.0),
     ],
 )
 def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
@@ -72,6 +103,16 @@ def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
         ("protocol", "quic", "http, grpc"),
         ("shapes", ["X:0"], "--shape must be at least 1"),
         ("shapes", ["X:a"], "takes a number"),
+        ("axes", ["parameters.a"], "takes PATH=V1,V2"),
+        ("axes", ["parameters.a="], "gives no value"),
+        ("axes", ["parameters.a=1", "parameters.a=2"], "twice"),
+        ("axes", ["instance_grup.kind=cpu"], r"did you mean instance_group\.kind\?"),
+        ("axes", ["max_batch_size=x"], "takes a number"),
+        ("objectives", "throughput:0", "one weight above 0"),
+        ("objectives", "throughput:-1", "at least 0"),
+        ("objectives", "A:gpu_power_w", "of the whole server"),
+        ("constraints", ["A:gpu_power_w<=5"], "of the whole server"),
+        ("instance_kinds", "tpu", "cpu, gpu"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_flag(field, raw, sentence):
@@ -114,8 +155,14 @@ def test_a_file_that_is_no_settings_file_is_named(tmp_path: Path, text):
 def test_contradictions_are_told():
     with pytest.raises(UsageError, match="exclude each other"):
         made(concurrency="1:2", request_rate="1:2")
-    with pytest.raises(UsageError, match="takes one model"):
-        made(profile_models="a,b")
+    with pytest.raises(UsageError, match="takes several models"):
+        made(together=True)
+    with pytest.raises(UsageError, match="each model once"):
+        made(profile_models="a,a")
+    with pytest.raises(UsageError, match="profiled together"):
+        made(profile_models="a,b", loads=["a:1:2"])
+    with pytest.raises(UsageError, match="leaves gpu out"):
+        made(instance_gpus="0", instance_kinds="cpu")
 
 
 def test_failures_are_not_allowed_unless_the_user_says_how_many():

@@ -1,0 +1,100 @@
+"""What is tried, as options: the axes of servers and clients."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from msgspec import field
+
+from analyzer.domain.space import LoadRange
+from analyzer.settings.axis_values import KINDS, ModelAxis, axis_list, lists_of, load_map, shape_map
+from analyzer.settings.options import option
+from analyzer.settings.values import choice, choices, number, range_of, switches, text, texts, whole, wholes
+from analyzer.settings.wanted import WantedSettings
+
+
+class TriedSettings(WantedSettings, frozen=True, kw_only=True):
+    """The space of a run. What is said of servers goes for every model that is varied."""
+
+    instance_counts: Annotated[
+        tuple[int, ...], option(wholes(1), "Instance counts to try: 1,2,4 or 1:4.", "LIST", section="What is tried")
+    ] = ()
+    max_batch_sizes: Annotated[
+        tuple[int, ...], option(wholes(1), "max_batch_size values to try: 1,8,32 or 1:32.", "LIST")
+    ] = ()
+    dynamic_batching: Annotated[
+        tuple[bool, ...], option(switches, "Dynamic batching on, off or both: true,false.", "LIST")
+    ] = ()
+    queue_delays_us: Annotated[
+        tuple[int, ...], option(wholes(0), "max_queue_delay_microseconds values to try.", "LIST")
+    ] = ()
+    preferred_batch_sizes: Annotated[
+        tuple[tuple[int, ...], ...], option(lists_of(1), "Lists of preferred_batch_size to try: 4+8,8.", "LIST")
+    ] = ()
+    instance_kinds: Annotated[
+        tuple[str, ...], option(choices(*KINDS), "Where instances run, to try: cpu,gpu.", "LIST")
+    ] = ()
+    instance_gpus: Annotated[
+        tuple[tuple[int, ...], ...], option(lists_of(0), "GPUs of the instances, to try: 0,1,0+1.", "LIST")
+    ] = ()
+    cpu_only: Annotated[tuple[str, ...], option(texts, "Models whose instances all run on the CPU.", "NAMES")] = ()
+    axes: Annotated[
+        tuple[ModelAxis, ...],
+        option(
+            axis_list,
+            "Values of any field of config.pbtxt to try; MODEL:PATH=V for one of several. May be repeated.",
+            "PATH=V1,V2",
+            key="axis",
+            repeated=True,
+        ),
+    ] = ()
+    batch_sizes: Annotated[
+        tuple[int, ...], option(wholes(1), "Batch sizes of the client's requests.", "LIST", short="-b")
+    ] = (1,)
+    concurrency: Annotated[
+        tuple[float, float] | None,
+        option(range_of(whole, 1), "Requests kept in flight, closed loop.  [1:256]", "LOW:HIGH", short="-c"),
+    ] = None
+    request_rate: Annotated[
+        tuple[float, float] | None,
+        option(range_of(number, 0.001), "Requests per second, open loop, instead of --concurrency.", "LOW:HIGH"),
+    ] = None
+    loads: Annotated[
+        dict[str, tuple[float, float]],
+        option(
+            load_map,
+            "Load range of one of several models. May be repeated.",
+            "MODEL:LOW:HIGH",
+            key="load",
+            repeated=True,
+        ),
+    ] = field(default_factory=dict)
+    arrival: Annotated[str, option(choice("poisson", "constant"), "Arrivals of the open loop.", "NAME")] = "poisson"
+    protocol: Annotated[str, option(choice("http", "grpc"), "How requests are sent.", "NAME", short="-i")] = "http"
+    input_data: Annotated[
+        str | None,
+        option(text, "random, zero, a JSON file or a folder.  [the model's input_data.json, else random]", "DATA"),
+    ] = None
+    shapes: Annotated[
+        dict[str, tuple[tuple[int, ...], ...]],
+        option(
+            shape_map,
+            "Sizes of an input of variable shape, alternatives to try separated by '|'. May be repeated.",
+            "NAME:3,4|3,8",
+            key="shape",
+            repeated=True,
+        ),
+    ] = field(default_factory=dict)
+
+    @property
+    def load_range(self) -> LoadRange:
+        """Of each model for which nothing else is said."""
+        if self.request_rate is not None:
+            return LoadRange(kind="request_rate", minimum=self.request_rate[0], maximum=self.request_rate[1])
+        low, high = self.concurrency or (1, 256)
+        return LoadRange(kind="concurrency", minimum=low, maximum=high)
+
+    def complaints(self) -> Iterator[str]:
+        if self.request_rate is not None and self.concurrency is not None:
+            yield "--concurrency and --request-rate exclude each other: give one of them"
+        if self.instance_gpus and self.instance_kinds and "gpu" not in self.instance_kinds:
+            yield "--instance-gpus names GPUs, and --instance-kinds leaves gpu out: give one of them"
