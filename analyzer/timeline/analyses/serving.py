@@ -1,0 +1,261 @@
+"""Where a server's time goes: per model, instance, stage and step, the gaps between steps, how batches were formed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyzer.domain.record import Record
+from analyzer.timeline.analyses.busy import active
+from analyzer.timeline.analyses.depth import Depth, depth
+from analyzer.timeline.analyses.spread import Spread, spread, spreads
+from analyzer.timeline.table import (
+    ABSENT,
+    COMPUTE_KINDS,
+    COPY_KINDS,
+    GPU_KINDS,
+    Column,
+    Kind,
+    Ns,
+    Relation,
+    Rows,
+    Timeline,
+)
+
+QUEUE = "queue"
+
+
+class InstanceTime(Record, frozen=True):
+    """One instance. ``row_count`` is None where batches don't say their size; GPU times are of work known to be its."""
+
+    model: str
+    instance: int
+    batch_count: int
+    row_count: int | None
+    execute: Spread
+    busy_ns: int
+    kernels_ns: int
+    copies_ns: int
+
+
+class StageTime(Record, frozen=True):
+    model: str
+    stage: str
+    spread: Spread
+
+
+class StepGap(Record, frozen=True):
+    """Between two consecutive steps of a request. ``gpu_idle_ns`` is the part of all these gaps without GPU work."""
+
+    before: str
+    after: str
+    gap: Spread
+    gpu_idle_ns: int | None
+
+
+class BatchForming(Record, frozen=True):
+    """Batches of one model. Waits are of the request that waited longest, and of the one that completed the batch."""
+
+    model: str
+    batch_count: int
+    mean_size: float | None
+    batches_by_size: dict[int, int]
+    mean_request_count: float | None
+    oldest_wait: Spread | None
+    newest_wait: Spread | None
+    mean_depth_at_form: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchColumns:
+    """Batches as columns, in order of their start; -1 where it is not known."""
+
+    rows: Rows
+    request_count: Column
+    oldest_wait_ns: Ns
+    newest_wait_ns: Ns
+    depth_at_form: Column
+
+
+def instance_times(timeline: Timeline) -> tuple[InstanceTime, ...]:
+    events = timeline.events
+    rows = timeline.rows(Kind.BATCH)
+    found = []
+    for model, instance in _pairs(events.model_id[rows], events.instance[rows]):
+        mine = rows[(events.model_id[rows] == model) & (events.instance[rows] == instance)]
+        size = events.size[mine]
+        found.append(
+            InstanceTime(
+                model=timeline.names[model] if model >= 0 else "",
+                instance=instance,
+                batch_count=len(mine),
+                row_count=int(size.sum()) if (size >= 0).all() else None,
+                execute=spread(events.duration_ns[mine]),
+                busy_ns=active(timeline, mine).total_ns,
+                kernels_ns=_device_time(timeline, model, instance, COMPUTE_KINDS),
+                copies_ns=_device_time(timeline, model, instance, COPY_KINDS),
+            )
+        )
+    return tuple(found)
+
+
+def _pairs(one: Column, other: Column) -> list[list[int]]:
+    pairs: list[list[int]] = np.unique(np.stack([one, other], axis=1), axis=0).tolist()
+    return pairs
+
+
+def _device_time(timeline: Timeline, model: int, instance: int, kinds: tuple[Kind, ...]) -> int:
+    rows = timeline.rows(*kinds)
+    events = timeline.events
+    return active(timeline, rows[(events.model_id[rows] == model) & (events.instance[rows] == instance)]).total_ns
+
+
+def stage_times(timeline: Timeline) -> tuple[StageTime, ...]:
+    """Stages by model, in order of the models' names and then of the stages' total."""
+    return _by_model(timeline, timeline.rows(Kind.STAGE))
+
+
+def step_times(timeline: Timeline) -> tuple[StageTime, ...]:
+    """Steps of ensembles by the model that each calls."""
+    return _by_model(timeline, timeline.rows(Kind.STEP))
+
+
+def _by_model(timeline: Timeline, rows: Rows) -> tuple[StageTime, ...]:
+    events = timeline.events
+    keys = ((events.model_id[rows].astype(np.int64) + 1) << 32) + events.name_id[rows]
+    found = []
+    for key, figures in spreads(keys, events.duration_ns[rows]).items():
+        model = (key >> 32) - 1
+        name = timeline.names[model] if model >= 0 else ""
+        found.append(StageTime(model=name, stage=timeline.names[key & 0xFFFFFFFF], spread=figures))
+    return tuple(sorted(found, key=lambda each: (each.model, -each.spread.total)))
+
+
+def step_gaps(timeline: Timeline) -> tuple[StepGap, ...]:
+    """Gaps between consecutive steps of each request; without steps, between ranges that follow each other in a range.
+
+    A step that begins before an earlier one has ended leaves no gap.
+    """
+    events = timeline.events
+    rows, holder = timeline.rows(Kind.STEP), events.request
+    if not len(rows):
+        rows, holder = timeline.rows(Kind.RANGE), events.parent.astype(np.int64)
+    rows = rows[holder[rows] >= 0]
+    rows = rows[np.lexsort((events.start_ns[rows], holder[rows]))]
+    before, after = _neighbours(holder[rows], events.end_ns[rows], events.start_ns[rows])
+    before, after = rows[before], rows[after]
+    start, end = events.end_ns[before], events.start_ns[after]
+    work = active(timeline, timeline.rows(*GPU_KINDS))
+    idle = end - start - work.covered_ns(start, end) if timeline.has_gpu_activity else None
+    keys = (events.name_id[before].astype(np.int64) << 32) + events.name_id[after]
+    found = []
+    for key, figures in spreads(keys, end - start).items():
+        first, second = timeline.names[key >> 32], timeline.names[key & 0xFFFFFFFF]
+        gpu_idle = None if idle is None else int(idle[keys == key].sum())
+        found.append(StepGap(before=first, after=second, gap=figures, gpu_idle_ns=gpu_idle))
+    return tuple(sorted(found, key=lambda each: -each.gap.total))
+
+
+def _neighbours(holder: Column, end_ns: Ns, start_ns: Ns) -> tuple[Rows, Rows]:
+    """Places of events that begin when all earlier ones of their holder have ended, and of the one that ended last."""
+    before, after = [], []
+    last = -1
+    for place in range(len(holder)):
+        if last >= 0 and holder[last] == holder[place]:
+            if start_ns[place] > end_ns[last]:
+                before.append(last)
+                after.append(place)
+            if end_ns[place] >= end_ns[last]:
+                last = place
+        else:
+            last = place
+    return np.array(before, np.intp), np.array(after, np.intp)
+
+
+def queue_depths(timeline: Timeline) -> dict[str, Depth]:
+    """By model, how many requests waited in its queue."""
+    events = timeline.events
+    rows = _queue_rows(timeline)
+    return {
+        timeline.names[model] if model >= 0 else "": depth(events.start_ns[mine], events.end_ns[mine])
+        for model in np.unique(events.model_id[rows]).tolist()
+        for mine in [rows[events.model_id[rows] == model]]
+    }
+
+
+def requests_in_flight(timeline: Timeline) -> Depth:
+    rows = timeline.rows(Kind.REQUEST)
+    return depth(timeline.events.start_ns[rows], timeline.events.end_ns[rows])
+
+
+def _queue_rows(timeline: Timeline) -> Rows:
+    rows = timeline.rows(Kind.STAGE)
+    is_queue = np.array([name == QUEUE for name in timeline.names] + [False])
+    chosen: Rows = rows[is_queue[timeline.events.name_id[rows]]]
+    return chosen
+
+
+def batch_columns(timeline: Timeline) -> BatchColumns:
+    """Each batch with its requests, joined by edges; a request's wait is from the begin of its queue stage."""
+    events = timeline.events
+    rows = timeline.rows(Kind.BATCH)
+    requests, batches = timeline.edges.of(Relation.REQUEST_BATCH)
+    order = np.argsort(batches, kind="stable")
+    requests, batches = requests[order], batches[order]
+    queued = _queued_since(timeline)
+    count = np.full(len(rows), ABSENT, np.int64)
+    oldest, newest, deep = count.copy(), count.copy(), count.copy()
+    depths = queue_depths(timeline)
+    for place, row in enumerate(rows.tolist()):
+        first, last = np.searchsorted(batches, [events.batch[row], events.batch[row] + 1])
+        begun = int(events.start_ns[row])
+        since = [queued.get((int(request), int(events.model_id[row]))) for request in requests[first:last]]
+        waits = [begun - each for each in since if each is not None]
+        count[place] = last - first if len(batches) else ABSENT
+        if waits:
+            oldest[place], newest[place] = max(*waits, 0), max(min(waits), 0)
+        model_depth = depths.get(timeline.model(row))
+        if model_depth is not None:
+            deep[place] = int(model_depth.at(np.array([begun - 1]))[0])
+    return BatchColumns(rows, count, oldest, newest, deep)
+
+
+def _queued_since(timeline: Timeline) -> dict[tuple[int, int], int]:
+    rows = _queue_rows(timeline)
+    events = timeline.events
+    keys = zip(events.request[rows].tolist(), events.model_id[rows].tolist(), strict=True)
+    return dict(zip(keys, events.start_ns[rows].tolist(), strict=True))
+
+
+def batch_forming(timeline: Timeline) -> tuple[BatchForming, ...]:
+    columns = batch_columns(timeline)
+    models = timeline.events.model_id[columns.rows]
+    return tuple(
+        _forming(timeline, timeline.names[model] if model >= 0 else "", columns, models == model)
+        for model in np.unique(models).tolist()
+    )
+
+
+def _forming(timeline: Timeline, model: str, columns: BatchColumns, mine: Column) -> BatchForming:
+    size = timeline.events.size[columns.rows[mine]]
+    sizes, counts = np.unique(size[size >= 0], return_counts=True)
+    known = {name: values[mine][values[mine] >= 0] for name, values in _figures(columns).items()}
+    means = {name: float(values.mean()) if len(values) else None for name, values in known.items()}
+    return BatchForming(
+        model=model,
+        batch_count=int(mine.sum()),
+        mean_size=float(size[size >= 0].mean()) if len(sizes) else None,
+        batches_by_size=dict(zip(sizes.tolist(), counts.tolist(), strict=True)),
+        mean_request_count=means["requests"],
+        oldest_wait=spread(known["oldest"]) if len(known["oldest"]) else None,
+        newest_wait=spread(known["newest"]) if len(known["newest"]) else None,
+        mean_depth_at_form=means["depth"],
+    )
+
+
+def _figures(columns: BatchColumns) -> dict[str, Column]:
+    return {
+        "requests": columns.request_count,
+        "oldest": columns.oldest_wait_ns,
+        "newest": columns.newest_wait_ns,
+        "depth": columns.depth_at_form,
+    }
