@@ -10,6 +10,7 @@ from analyzer.runtime.backends.base import ModelError
 
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
+    "openvino": "openvino",
     "pytorch_libtorch": "pytorch",
     "tensorrt_plan": "tensorrt",
     "ensemble": "ensemble",
@@ -18,7 +19,14 @@ PLATFORMS = {
 }
 """Triton's older ``platform`` names and the backends they mean."""
 
-MODEL_SUFFIXES = {".onnx": "onnxruntime", ".pt": "pytorch", ".pt2": "pytorch", ".plan": "tensorrt", ".py": "python"}
+MODEL_SUFFIXES = {
+    ".onnx": "onnxruntime",
+    ".plan": "tensorrt",
+    ".pt": "pytorch",
+    ".pt2": "pytorch",
+    ".py": "python",
+    ".xml": "openvino",
+}
 """Which backend a model file asks for, where no configuration names one."""
 
 

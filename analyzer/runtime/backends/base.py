@@ -1,8 +1,24 @@
-"""What a backend is: a file behind this Protocol that turns a version folder into instances that answer requests."""
+"""What a backend is: a file behind this Protocol that turns a version folder into instances that answer requests.
+
+A backend of your own is a class that implements ``Backend`` and that a package declares as an entry point (see
+``installed``). One object of it is made for each load of a model:
+
+- ``complete`` is called once, with the configuration as it was read. It fills in what the model's own files say, such
+  as ``input``, ``output`` and ``max_batch_size``, or refuses the model with a ModelError of one sentence.
+- ``load`` is called for each instance, several at the same time, each in the thread that the instance will execute in.
+- ``Instance.execute`` gets the requests of one batch, from that thread only, and gives one answer a request. A backend
+  that computes on whole batches implements ``TensorInstance`` and wraps it in ``tensor_batch.TensorBatch``.
+- ``close`` frees what ``load`` took; nothing is executed after it.
+
+An instance whose class says ``takes_device_tensors = True`` gets inputs in device memory as they are (see
+``device_tensor``). What a client may read in an answer is raised as InferError; any other exception is a fault of the
+model, fails the requests of its batch with its words and leaves the instance in use.
+"""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -161,27 +177,23 @@ def find_model_file(files: ModelFiles, file_names: Sequence[str]) -> Path:
     raise ModelError(f"model '{files.name}' has no {wanted} in its version folder {files.version}")
 
 
+_BUILT_IN = {
+    "onnxruntime": "onnxruntime:OnnxRuntimeBackend",
+    "openvino": "openvino:OpenvinoBackend",
+    "python": "python:PythonBackend",
+    "pytorch": "pytorch:PytorchBackend",
+    "simulated": "simulated:SimulatedBackend",
+    "tensorrt": "tensorrt:TensorrtBackend",
+}
+"""The modules of this package and their classes. Each imports its heavy library when it loads its first model."""
+
+
 def make_backend(name: str) -> Backend:
-    """The backend of this name. Heavy libraries are imported when it loads its first model, not here."""
-    match name:
-        case "onnxruntime":
-            from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
+    """The backend of this name: a built-in one, or that of another installed package. Raises ModelError."""
+    from analyzer.runtime.backends.installed import installed_backend
 
-            return OnnxRuntimeBackend()
-        case "python":
-            from analyzer.runtime.backends.python import PythonBackend
-
-            return PythonBackend()
-        case "pytorch":
-            from analyzer.runtime.backends.pytorch import PytorchBackend
-
-            return PytorchBackend()
-        case "simulated":
-            from analyzer.runtime.backends.simulated import SimulatedBackend
-
-            return SimulatedBackend()
-        case "tensorrt":
-            from analyzer.runtime.backends.tensorrt import TensorrtBackend
-
-            return TensorrtBackend()
-    raise ModelError(f"backend '{name}' is not known; known are onnxruntime, python, pytorch, simulated and tensorrt")
+    if name not in _BUILT_IN:
+        return installed_backend(name, ("ensemble", *_BUILT_IN))
+    module, _, made_by = _BUILT_IN[name].partition(":")
+    backend: Backend = getattr(import_module(f"analyzer.runtime.backends.{module}"), made_by)()
+    return backend
