@@ -49,6 +49,11 @@ class FrameReader:
     def is_between_frames(self) -> bool:
         return self._greeted and not self._rest and self._torn is None
 
+    @property
+    def missing_bytes(self) -> int:
+        """Of a DATA frame that is passed on in pieces."""
+        return self._torn[2] if self._torn is not None else 0
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Raises ConnectionFault where the bytes can't be frames."""
         if self._rest:

@@ -16,6 +16,8 @@ from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
 from analyzer.runtime.grpc_extensions import parsed, setting_methods, shared_memory_methods, unary
 from analyzer.runtime.header_memo import Headers
 from analyzer.runtime.http2 import Http2Connection
+from analyzer.runtime.http2_writer import Http2Writer
+from analyzer.runtime.intake import Intake
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
@@ -38,10 +40,14 @@ class GrpcSite:
         message_limit_bytes: int,
         memory: SharedMemory | None = None,
         log: LogSettings | None = None,
+        intake: Intake | None = None,
+        connection_limit: int = 0,
     ) -> None:
         self.connections: set[Http2Connection[GrpcHead]] = set()
+        self.connection_limit = connection_limit
         self.accepting = True
         self._store = store
+        self._intake = intake or Intake(store)
         self._control = control
         self._limit_bytes = message_limit_bytes
         self._memory = memory or SharedMemory()
@@ -73,8 +79,8 @@ class GrpcSite:
     def read(self, headers: Headers) -> GrpcHead:
         return read_head(self._methods, headers)
 
-    def begin(self, connection: Http2Connection[GrpcHead], stream_id: int, head: GrpcHead) -> GrpcCall:
-        return GrpcCall(connection, stream_id, head, self._limit_bytes)
+    def begin(self, writer: Http2Writer, stream_id: int, head: GrpcHead) -> GrpcCall:
+        return GrpcCall(writer, stream_id, head, self._limit_bytes)
 
     def drain(self) -> None:
         """Closes every connection as soon as its calls are answered."""
@@ -135,13 +141,15 @@ class GrpcSite:
 
     def _infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
+        self._intake.check()
         request = self._decoded(message, arrival_ns)
-        self._submit(request, partial(self._answer_infer, call))
+        self._submit(call, request, partial(self._answer_infer, call))
 
-    def _submit(self, request: InferRequest, reply: Reply) -> None:
+    def _submit(self, call: GrpcCall, request: InferRequest, reply: Reply) -> None:
         if request.deliveries:
             reply = delivering(request, reply, self._memory, self._store.signature)
-        self._store.submit(request, reply)
+        self._intake.submit(request, reply)
+        call.track(request)
 
     def _decoded(self, message: Buffer, arrival_ns: int) -> InferRequest:
         try:
@@ -161,39 +169,45 @@ class GrpcSite:
         arrival_ns = time.monotonic_ns()
         request_id = ""
         try:
+            self._intake.check()
             request = self._decoded(message, arrival_ns)
             request_id = request.id
             request.accepts_stream = True
-            tells_end = request.parameters.get("triton_enable_empty_final_response") is True
-            self._submit(request, partial(self._answer_stream, call, request_id, tells_end))
+            self._submit(call, request, partial(self._answer_stream, call, request))
         except InferError as error:
-            self._answer_stream(call, request_id, False, error)
+            call.send([_stream_error(request_id, error)], None)
 
-    def _answer_stream(
-        self, call: GrpcCall, request_id: str, tells_end: bool, response: InferResponse | InferError
-    ) -> None:
+    def _answer_stream(self, call: GrpcCall, request: InferRequest, response: InferResponse | InferError) -> None:
         """A failed request does not end the stream: its answer says what was wrong, and carries the request's id.
 
         An answer that only says that no more will come is for those who asked for it.
         """
-        answer = service_pb2.ModelStreamInferResponse()
         try:
             if isinstance(response, InferError):
                 raise response
+            tells_end = request.parameters.get("triton_enable_empty_final_response") is True
             if response.final and not response.outputs and not tells_end:
-                call.answered()
+                call.answered(request)
                 return
             response.parameters = {**response.parameters, "triton_final_response": response.final}
             parts = self._encode(response, partial(self._output_datatype, response))
+            answer = service_pb2.ModelStreamInferResponse()
             answer.infer_response.MergeFromString(b"".join(parts))
+            encoded = answer.SerializeToString()
         except InferError as error:
-            answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
-            answer.infer_response.id = request_id
+            encoded = _stream_error(request.id, error)
         is_final = isinstance(response, InferError) or response.final
-        call.send([answer.SerializeToString()], final=is_final)
+        call.send([encoded], request, final=is_final)
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype
+
+
+def _stream_error(request_id: str, error: InferError) -> bytes:
+    answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
+    answer.infer_response.id = request_id
+    encoded: bytes = answer.SerializeToString()
+    return encoded
 
 
 async def _answer_when_done(call: GrpcCall, work: Callable[[], Awaitable[None]], answer: Message) -> None:

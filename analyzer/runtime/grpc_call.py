@@ -1,6 +1,7 @@
 """gRPC over HTTP/2: messages cut from a stream's data, answers and statuses as header blocks and length prefixes."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -8,12 +9,13 @@ from urllib.parse import quote
 from analyzer.runtime.frames import Flag, Kind, WholeAnswer, frame_head
 from analyzer.runtime.grpc_messages import PREFIX_BYTES, MessageReader
 from analyzer.runtime.header_memo import Headers
-from analyzer.runtime.http2 import Http2Connection
+from analyzer.runtime.http2_writer import Http2Writer
 from analyzer.runtime.http_message import decompressed
-from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest
 from analyzer.runtime.wire import Buffer
 
 OK = 0
+_OUTSTANDING_LIMIT = 1024  # messages of a stream under way; the rest waits, and so does its client at last
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +94,16 @@ def read_head(methods: dict[bytes, Method], headers: Headers) -> GrpcHead:
 class GrpcCall:
     """One call: its messages as they arrive, and its answers. Answers to a call that is gone are dropped."""
 
-    __slots__ = ("_connection", "_head", "_headers_sent", "_limit_bytes", "_messages", "_outstanding", "_reader",
-                 "_remote_done", "_stream_id", "unacknowledged_bytes")  # fmt: skip
+    __slots__ = ("_backlog", "_head", "_headers_sent", "_is_held", "_is_taking", "_limit_bytes", "_messages",
+                 "_outstanding", "_reader", "_remote_done", "_requests", "_stream_id", "_writer",
+                 "unacknowledged_bytes")  # fmt: skip
 
-    def __init__(self, connection: Http2Connection[GrpcHead], stream_id: int, head: GrpcHead, limit_bytes: int) -> None:
-        self._connection = connection
+    def __init__(self, writer: Http2Writer, stream_id: int, head: GrpcHead, limit_bytes: int) -> None:
+        self._writer = writer
+        self._backlog: deque[Buffer] | None = None
+        self._is_held = False  # the client leaves our answers lying
+        self._is_taking = False  # from the backlog
+        self._requests: list[InferRequest] | None = None
         self._stream_id = stream_id
         self._head = head
         self._limit_bytes = limit_bytes
@@ -119,33 +126,96 @@ class GrpcCall:
         except InferError as error:
             self.fail(error, reset=not end)
 
+    @property
+    def missing(self) -> int | None:
+        if self._remote_done:
+            return None
+        if self._reader is not None and self._reader.is_inside:
+            return self._reader.filled_bytes
+        return None if self._head.method.streaming else 0
+
+    def track(self, request: InferRequest) -> None:
+        """A request that this call waits for the answers of."""
+        if self._requests is None:
+            self._requests = [request]
+        else:
+            self._requests.append(request)
+        if self._is_held:
+            request.hold(True)
+
     def cancel(self) -> None:
-        """The client wants no answer any more; what was submitted runs on, and its answer is dropped."""
+        """The client wants no answer any more. What a model has begun runs on, and its answer is dropped."""
+        for request in self._requests or ():
+            request.cancel()
+        if self._backlog:
+            self._writer.acknowledge(sum(map(len, self._backlog)))
+        self._requests = self._backlog = None
+
+    def resume(self) -> None:
+        self._hold(False)
+        self._take_backlog()
 
     def respond(self, message: list[Buffer]) -> None:
         """The one answer of a unary call."""
         length = sum(map(len, message))
         prefix = length.to_bytes(PREFIX_BYTES, "big")  # its first byte: not compressed
-        self._connection.respond(self._stream_id, _ANSWER, PREFIX_BYTES + length, [prefix, *message])
+        self._writer.respond(self._stream_id, _ANSWER, PREFIX_BYTES + length, [prefix, *message])
 
-    def send(self, message: list[Buffer], *, final: bool = True) -> None:
-        """One answer of a stream. The stream ends when each message that came in has its final one."""
+    def send(self, message: list[Buffer], request: InferRequest | None, *, final: bool = True) -> None:
+        """One answer of a stream. The stream ends when each message that came in has its final one.
+
+        ``request`` is what it answers, None where the message could not be made a request.
+        """
         prefix = sum(map(len, message)).to_bytes(PREFIX_BYTES, "big")
         headers = b"" if self._headers_sent else answer_headers(self._stream_id)
         self._headers_sent = True
-        self._connection.send(self._stream_id, headers, [prefix, *message])
+        if not self._writer.send(self._stream_id, headers, [prefix, *message]):
+            self._hold(True)
         if final:
-            self.answered()
+            self.answered(request)
 
-    def answered(self) -> None:
+    def answered(self, request: InferRequest | None) -> None:
         """A message that came in has all its answers."""
+        if request is not None and self._requests is not None:
+            self._requests.remove(request)
         self._outstanding -= 1
+        if self._backlog:
+            self._take_backlog()
         self._end_if_done()
 
     def fail(self, error: InferError, *, reset: bool = False) -> None:
+        if self._head.method.streaming:
+            self.cancel()
         status = error.kind.value[1]
         block = status_trailers(self._stream_id, status, error.message, with_headers=not self._headers_sent)
-        self._connection.finish(self._stream_id, block, reset=reset)
+        self._writer.finish(self._stream_id, block, reset=reset)
+
+    def _hold(self, held: bool) -> None:
+        self._is_held = held
+        for request in self._requests or ():
+            request.hold(held)
+
+    def _take(self, message: Buffer) -> None:
+        """Starts a message, or puts it aside while the client has much to take before."""
+        if not self._backlog and not self._is_held and self._outstanding < _OUTSTANDING_LIMIT:
+            self._start(message)
+            return
+        if self._backlog is None:
+            self._backlog = deque()
+        self._backlog.append(message)
+        self._writer.acknowledge(-len(message))
+        self.unacknowledged_bytes -= len(message)
+
+    def _take_backlog(self) -> None:
+        if self._is_taking:
+            return  # a message that is refused at once calls this from within
+        self._is_taking = True
+        while self._backlog and not self._is_held and self._outstanding < _OUTSTANDING_LIMIT:
+            message = self._backlog.popleft()
+            self._writer.acknowledge(len(message))
+            self._writer.acknowledge_stream(self._stream_id, self, len(message))
+            self._start(message)
+        self._is_taking = False
 
     def _start(self, message: Buffer) -> None:
         self._outstanding += 1
@@ -166,7 +236,7 @@ class GrpcCall:
         for flag, message in self._reader.feed(payload):
             if self._messages and not self._head.method.streaming:
                 raise InferError(ErrorKind.UNIMPLEMENTED, "this call takes one message, not a stream")
-            self._start(self._plain(flag, message))
+            self._take(self._plain(flag, message))
         if not end:
             return
         self._remote_done = True
@@ -185,9 +255,9 @@ class GrpcCall:
         return decompressed(message, self._head.encoding, self._limit_bytes)
 
     def _end_if_done(self) -> None:
-        if self._remote_done and not self._outstanding:
+        if self._remote_done and not self._outstanding and not self._backlog:
             block = status_trailers(self._stream_id, OK, "", with_headers=not self._headers_sent)
-            self._connection.finish(self._stream_id, block)
+            self._writer.finish(self._stream_id, block)
 
 
 def _no_method(call: GrpcCall, _message: Buffer) -> None:

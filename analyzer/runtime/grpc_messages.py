@@ -27,6 +27,11 @@ class MessageReader:
     def is_inside(self) -> bool:
         return bool(self._prefix)
 
+    @property
+    def filled_bytes(self) -> int:
+        """Of the message that is not whole yet."""
+        return self._filled
+
     def feed(self, payload: bytes) -> list[tuple[int, Buffer]]:
         """Raises InferError for a message over the limit."""
         messages: list[tuple[int, Buffer]] = []

@@ -1,13 +1,15 @@
 """One HTTP request and its answer, whole or as a stream of events."""
 
+from collections.abc import Callable
 from typing import Protocol
 
-from analyzer.runtime.http_message import HttpError, answer_head, chunk, stream_head
-from analyzer.runtime.request import InferError
+from analyzer.runtime.http_message import Head, HttpError, answer_head, chunk, stream_head
+from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.wire import Buffer
 from analyzer.runtime.wire_json import error_body
 
 _JSON = "Content-Type: application/json\r\n"
+_UNSENT_LIMIT_BYTES = 64 * 1024
 
 
 class Connection(Protocol):
@@ -21,7 +23,7 @@ class Connection(Protocol):
 class Exchange:
     """The answer waits here until the answers before it are out. While ``is_open``, more of it is to come."""
 
-    __slots__ = ("_connection", "head_only", "is_open", "keep_alive", "parts")
+    __slots__ = ("_connection", "head_only", "is_open", "keep_alive", "parts", "request")
 
     def __init__(self, connection: Connection, keep_alive: bool, head_only: bool = False) -> None:
         self._connection = connection
@@ -29,9 +31,21 @@ class Exchange:
         self.head_only = head_only
         self.is_open = False
         self.parts: list[Buffer] | None = None
+        self.request: InferRequest | None = None  # that is under way for it
+
+    def hold(self, held: bool) -> None:
+        """The client leaves our answers lying, or takes them again."""
+        if self.request is not None:
+            self.request.hold(held)
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        if self.request is not None:
+            self.request.cancel()
 
     def answer(self, body: list[Buffer], extra: str = _JSON, status: int = 200) -> None:
         """Sends the answer; ``extra`` are more header lines. A vanished client is no error."""
+        self.request = None
         length = sum(map(len, body))
         keep_alive = self.keep_alive = self.keep_alive and not self._connection.draining
         head = answer_head(status, length, extra, keep_alive)
@@ -48,12 +62,15 @@ class Exchange:
         if len(part):  # an empty chunk would end the answer
             self._add(chunk(part))
         self._connection.flush()
+        if self.parts and sum(map(len, self.parts)) > _UNSENT_LIMIT_BYTES:  # answers before it are not complete
+            self.hold(True)
 
     def end(self, extra: str) -> None:
         """The answer that ``send`` began is complete; ``extra`` counts where nothing was sent."""
         self._open(extra, 200)
         self._add([b"0\r\n\r\n"])
         self.is_open = False
+        self.request = None
         self._connection.flush()
 
     def _open(self, extra: str, status: int) -> None:
@@ -63,4 +80,11 @@ class Exchange:
             self._add([stream_head(status, extra, self.keep_alive)])
 
     def _add(self, parts: list[Buffer]) -> None:
-        self.parts = [*(self.parts or ()), *parts]
+        if self.parts is None:
+            self.parts = parts
+        else:
+            self.parts += parts
+
+
+Action = Callable[[Exchange, Head, Buffer], None]
+"""What a path does: answers the exchange, at once or later. An InferError or HttpError it raises becomes the answer."""

@@ -6,6 +6,7 @@ from functools import partial
 from analyzer.runtime.generate import EVENTS, OneAnswer, decode_generate, encode_generate, event
 from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head, decompressed
+from analyzer.runtime.intake import Intake
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import InferError, InferRequest, InferResponse
 from analyzer.runtime.wire import Buffer
@@ -13,20 +14,24 @@ from analyzer.runtime.wire_json import error_body
 
 
 class GenerateRoutes:
-    def __init__(self, store: ModelStore, body_limit_bytes: int) -> None:
+    def __init__(self, store: ModelStore, intake: Intake, body_limit_bytes: int) -> None:
         self._store = store
+        self._intake = intake
         self._limit_bytes = body_limit_bytes
 
     def generate(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         request = self._decoded(head, body, model, version)
-        self._store.submit(request, partial(self._answer, exchange, OneAnswer()))
+        self._intake.submit(request, partial(self._answer, exchange, OneAnswer()))
+        exchange.request = request
 
     def generate_stream(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         request = self._decoded(head, body, model, version)
-        self._store.submit(request, partial(self._answer_event, exchange))
+        self._intake.submit(request, partial(self._answer_event, exchange))
+        exchange.request = request
 
     def _decoded(self, head: Head, body: Buffer, model: str, version: str) -> InferRequest:
         arrival_ns = time.monotonic_ns()
+        self._intake.check()
         if head.encoding:
             body = decompressed(body, head.encoding, self._limit_bytes)
         return decode_generate(self._store.signature(model, version), version, bytes(body), arrival_ns)

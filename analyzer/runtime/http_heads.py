@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from analyzer.runtime.http_message import Head, HttpError, parse_head
+from analyzer.runtime.http_message import HEAD_LIMIT_BYTES, Head, HttpError, parse_head
 
 _ENTRIES = 512
 _HEAD_BYTES = 4096
@@ -20,6 +20,8 @@ class HeadMemo(Generic[_A]):
 
     def learn(self, block: bytes) -> tuple[Head, _A]:
         """For a head that is not in ``known``. Raises HttpError."""
+        if len(block) > HEAD_LIMIT_BYTES:
+            raise HttpError(431, f"request head is larger than {HEAD_LIMIT_BYTES} bytes")
         head = parse_head(block)
         if head.length is not None and head.length > self._limit_bytes:
             raise HttpError(413, f"request body is larger than the limit of {self._limit_bytes} bytes")

@@ -12,12 +12,12 @@ from google.protobuf.message import Message
 
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.host_metrics import HostSampler
-from analyzer.runtime.http import Action
-from analyzer.runtime.http_exchange import Exchange
+from analyzer.runtime.http_exchange import Action, Exchange
 from analyzer.runtime.http_extensions import Route, SettingRoutes, SharedMemoryRoutes, parse_body
 from analyzer.runtime.http_generate import GenerateRoutes
 from analyzer.runtime.http_legacy import LegacyRoutes
 from analyzer.runtime.http_message import Head, HttpError, compressed, decompressed
+from analyzer.runtime.intake import Intake
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
@@ -48,6 +48,7 @@ class Routes:
         memory: SharedMemory | None = None,
         log: LogSettings | None = None,
         host: HostSampler | None = None,
+        intake: Intake | None = None,
     ) -> None:
         self._host = host or HostSampler(())
         self._store = store
@@ -57,7 +58,8 @@ class Routes:
         self._decode = InferDecoder(self._memory).decode
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
-        generate = GenerateRoutes(store, body_limit_bytes)
+        self._intake = intake or Intake(store)
+        generate = GenerateRoutes(store, self._intake, body_limit_bytes)
         model, control_of = _MODEL, r"/v2/repository/models/(?P<model>[^/]+)"
         table: list[Route] = [
             (f"{model}/infer", "POST", self._infer),
@@ -164,13 +166,15 @@ class Routes:
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         arrival_ns = time.monotonic_ns()
+        self._intake.check()
         if head.encoding:
             body = decompressed(body, head.encoding, self._limit_bytes)
         request, form = self._decode(model, version, body, head.json_length, arrival_ns)
         reply: Reply = partial(self._answer_infer, exchange, form, head.accept)
         if request.deliveries:
             reply = delivering(request, reply, self._memory, self._store.signature)
-        self._store.submit(request, reply)
+        self._intake.submit(request, reply)
+        exchange.request = request
 
     def _answer_infer(
         self, exchange: Exchange, form: AnswerForm, accept: str, response: InferResponse | InferError

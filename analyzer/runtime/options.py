@@ -1,6 +1,7 @@
 """What the serving runtime can be told, as a record and as command-line flags."""
 
 import argparse
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -27,6 +28,10 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
+    max_requests_in_flight: int = 0
+    max_connections: int = 0
+    idle_timeout_s: float = 0.0
+    stall_timeout_s: float = 60.0
     cache_bytes: int = 0
     tls_certificate: str = ""
     tls_key: str = ""
@@ -112,6 +117,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="exit if a model fails to load, rather than serve the others (default: true)",
     )
     add(
+        "--exit-timeout-s",
         "--exit-timeout-secs",
         dest="exit_timeout_s",
         type=_seconds,
@@ -120,6 +126,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="time that requests under way get to finish on SIGTERM (default: 30)",
     )
     add(
+        "--max-body-bytes",
         "--max-request-bytes",
         dest="request_limit_bytes",
         type=_positive,
@@ -127,6 +134,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="largest request body or message (default: 1 GiB)",
     )
+    _add_limits(add)
     add(
         "--cache-config",
         dest="cache_bytes",
@@ -142,6 +150,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tls-client-ca", default="", metavar="FILE", help="let in only clients with a certificate of this authority")
     add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
     add("--log-verbose", action="store_true", help="log more to stderr")
+
+
+def _add_limits(add: Callable[..., object]) -> None:
+    add(
+        "--max-requests-in-flight",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="refuse inference requests while so many are under way in the whole server (default: 0, no limit)",
+    )
+    add(
+        "--max-connections",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="refuse clients while a port has so many connections (default: 0, no limit)",
+    )
+    add(
+        "--idle-timeout-s",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="close connections that nothing was asked on for so long (default: 0, never)",
+    )
+    add(
+        "--stall-timeout-s",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="cut connections on which for so long less than 64 KiB of a request came or of an answer was taken "
+        "(default: 60; 0 for never)",
+    )
 
 
 def parse_options(arguments: list[str] | None = None, program: str = "python -m analyzer.runtime") -> ServerOptions:
@@ -175,6 +215,10 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _whole(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 def _cache_bytes(text: str) -> int:

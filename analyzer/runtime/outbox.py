@@ -25,6 +25,7 @@ class Outbox:
         self._windows: dict[int, int] = {}
         self._waiting: dict[int, deque[memoryview]] = {}
         self._trailers: dict[int, bytes] = {}
+        self.waiting_bytes = 0
 
     @property
     def waiting_count(self) -> int:
@@ -47,7 +48,10 @@ class Outbox:
     def send(self, stream_id: int, parts: list[Buffer], trailers: bytes = b"") -> list[Buffer]:
         """The frames that may go out now. ``trailers`` (a whole frame) end the stream behind the data."""
         queue = self._waiting.setdefault(stream_id, deque())
-        queue.extend(memoryview(part).cast("B") for part in parts if len(part))
+        for part in parts:
+            if len(part):
+                queue.append(memoryview(part).cast("B"))
+                self.waiting_bytes += len(queue[-1])
         if trailers:
             self._trailers[stream_id] = trailers
         return self._pump(stream_id)
@@ -84,7 +88,7 @@ class Outbox:
 
     def forget(self, stream_id: int) -> None:
         self._windows.pop(stream_id, None)
-        self._waiting.pop(stream_id, None)
+        self.waiting_bytes -= sum(map(len, self._waiting.pop(stream_id, ())))
         self._trailers.pop(stream_id, None)
 
     def _pump_all(self) -> list[Buffer]:
@@ -104,6 +108,7 @@ class Outbox:
             frames.append(part[:size])
             window -= size
             self.window_bytes -= size
+            self.waiting_bytes -= size
             if size == len(part):
                 queue.popleft()
             else:

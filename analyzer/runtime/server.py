@@ -21,9 +21,11 @@ from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
+from analyzer.runtime.intake import Intake
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.patrol import Patrol
 from analyzer.runtime.polling import RepositoryPoller, look
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.rate_policy import RatePolicy
@@ -218,9 +220,16 @@ async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler) 
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
     memory, settings = SharedMemory(), LogSettings()
-    routes = Routes(store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host)
-    http, metrics = HttpSite(routes.resolve, limit), HttpSite(routes.resolve_metrics, limit)
-    grpc = GrpcSite(store, control=control, message_limit_bytes=limit, memory=memory, log=settings)
+    intake, most = Intake(store, options.max_requests_in_flight), options.max_connections
+    routes = Routes(
+        store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host, intake=intake
+    )
+    http = HttpSite(routes.resolve, limit, connection_limit=most)
+    metrics = HttpSite(routes.resolve_metrics, limit, connection_limit=most)
+    grpc = GrpcSite(
+        store, control=control, message_limit_bytes=limit, memory=memory, log=settings, intake=intake,
+        connection_limit=most,
+    )  # fmt: skip
     factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
         ("http", http.connection, options.http_port),
         ("grpc", grpc.connection, options.grpc_port),
@@ -233,7 +242,10 @@ async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler) 
             server = await _bind(name, factory, options.host, port, contexts.get(name))
             servers.append(server)
             addresses[name] = _address(server)
-    return _Front(routes, (http, grpc, metrics), tuple(servers), addresses)
+    sites = http, grpc, metrics
+    timeouts = {"idle_timeout_s": options.idle_timeout_s, "stall_timeout_s": options.stall_timeout_s}
+    Patrol(sites, **timeouts).start(asyncio.get_running_loop())
+    return _Front(routes, sites, tuple(servers), addresses)
 
 
 def _tls_contexts(options: ServerOptions) -> dict[str, ssl.SSLContext]:

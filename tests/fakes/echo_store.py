@@ -72,7 +72,7 @@ class EchoStore(ModelStore):
         self._check(model)
         self.loaded.append((model, config_json))
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, *, with_called: bool = False) -> None:
         self._check(model)
 
     def outputs(self, model: str, version: str = "") -> dict[str, OutputSpec]:
