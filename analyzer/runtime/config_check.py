@@ -1,65 +1,23 @@
-"""Which fields of a configuration are honoured; of the others the harmless are told, the rest refuse the model."""
+"""A configuration held against what this runtime honours, and against itself."""
 
 from collections.abc import Iterable
 
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
+from analyzer.runtime.config_fields import Decision, decide, fields_set
 from analyzer.runtime.dtypes import datatype_of
-
-# Without these the answers are the same, only their timing, placement or bookkeeping may differ.
-HARMLESS = (
-    "optimization.graph",
-    "optimization.priority",
-    "optimization.cuda",
-    "optimization.execution_accelerators",
-    "optimization.input_pinned_memory",
-    "optimization.output_pinned_memory",
-    "optimization.gather_kernel_buffer_threshold",
-    "optimization.eager_batching",
-    "input.format",
-    "sequence_batching.oldest.preserve_ordering",
-    "sequence_batching.state.use_same_buffer_for_input_output",
-    "sequence_batching.state.use_growable_memory",
-    "instance_group.rate_limiter",
-    "instance_group.profile",
-    "instance_group.host_policy",
-    "instance_group.secondary_devices",
-    "metric_tags",
-    "model_metrics",
-    "runtime",
-)
-
-# Fields of the first list that some backends honour.
-HONOURED = {"onnxruntime": ("optimization.graph", "optimization.execution_accelerators")}
-
-# Without these a request would be answered otherwise than the configuration says.
-CHANGING = (
-    "sequence_batching.iterative_sequence",
-    "input.is_shape_tensor",
-    "input.allow_ragged_batch",
-    "input.is_non_linear_format_io",
-    "output.is_shape_tensor",
-    "output.is_non_linear_format_io",
-    "batch_input",
-    "batch_output",
-    "instance_group.passive",
-    "model_operations.op_library_filename",
-    "model_repository_agents.agents",
-    "cc_model_filenames",
-)
-
 
 _PRIORITY_LIMIT = 1000
 
 
 def ignored_fields(config: model_config_pb2.ModelConfig) -> list[str]:
     """The fields that are set but have no effect here. Raises ModelError for one that would change answers."""
-    refused = [path for path in CHANGING if _is_set([config], path.split("."))]
+    given = {path: _decided(path, config.backend) for path in fields_set(config)}
+    refused = [path for path, decision in given.items() if decision is Decision.REFUSED]
     if refused:
         raise ModelError(f"model '{config.name}' sets {', '.join(refused)}, which this runtime does not support")
-    honoured = HONOURED.get(config.backend, ())
-    return [path for path in HARMLESS if path not in honoured and _is_set([config], path.split("."))]
+    return [path for path, decision in given.items() if decision is Decision.IGNORED]
 
 
 def validate(config: model_config_pb2.ModelConfig) -> None:
@@ -125,15 +83,8 @@ def _variable(dims: Iterable[int]) -> int:
     return sum(dim < 0 for dim in dims)
 
 
-def _is_set(messages: Iterable[object], path: list[str]) -> bool:
-    head, *rest = path
-    for message in messages:
-        fields = message.DESCRIPTOR.fields_by_name  # type: ignore[attr-defined]  # any protobuf message
-        if head not in fields:
-            continue  # an older tritonclient doesn't know the field, so it can't be set
-        if not any(field.name == head for field, _ in message.ListFields()):  # type: ignore[attr-defined]  # likewise
-            continue
-        value = getattr(message, head)
-        if not rest or _is_set(value if hasattr(value, "extend") else [value], rest):
-            return True
-    return False
+def _decided(path: str, backend: str) -> Decision:
+    try:
+        return decide(path, backend)
+    except KeyError:
+        return Decision.IGNORED  # a field that only a newer tritonclient has

@@ -1,18 +1,22 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.batcher import BatchPolicy
-from analyzer.runtime.config_check import CHANGING, HARMLESS, ignored_fields, validate
+from analyzer.runtime.config_check import ignored_fields, validate
+from analyzer.runtime.config_fields import FIELDS, HONOURED_BY, decide
 from analyzer.runtime.ensemble import read_steps
 from analyzer.runtime.instance_groups import placements
 from analyzer.runtime.loading import make_policy, prepare
 from analyzer.runtime.model_config import read_config, served_versions
 from tests.fakes import repositories
 
+EXECUTION = "optimization.execution_accelerators"
 IO = (
     'name: "m" backend: "simulated" input { name: "A" data_type: TYPE_FP32 dims: [ 1 ] } '
     'output { name: "B" data_type: TYPE_FP32 dims: [ 1 ] } '
@@ -121,8 +125,35 @@ def test_fields_that_would_change_answers_are_refused(text: str, field: str):
     assert f"sets {field}," in str(caught.value)
 
 
-def test_every_listed_field_exists():
-    for path in (*HARMLESS, *CHANGING):
+@pytest.mark.parametrize(
+    ("backend", "ignored"),
+    [("onnxruntime", []), ("python", ["optimization.graph.level", EXECUTION + ".gpu_execution_accelerator.name"])],
+)
+def test_what_only_some_backends_honour_is_told_for_the_others(backend: str, ignored: list[str]):
+    config = parse(
+        IO + "optimization { graph { level: -1 } "
+        'execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }'
+    )
+    config.backend = backend
+    assert ignored_fields(config) == ignored
+
+
+def leaves(descriptor: Descriptor, prefix: str = "") -> Iterator[str]:
+    for field in descriptor.fields:
+        kind = field.message_type
+        if kind is None or kind.GetOptions().map_entry:
+            yield f"{prefix}{field.name}"
+        else:
+            yield from leaves(kind, f"{prefix}{field.name}.") if kind.fields else [f"{prefix}{field.name}"]
+
+
+def test_every_field_of_the_configuration_is_decided():
+    for path in leaves(model_config_pb2.ModelConfig.DESCRIPTOR):
+        decide(path, "python")
+
+
+def test_every_decision_is_about_a_field_that_exists():
+    for path in (*FIELDS, *HONOURED_BY):
         descriptor = model_config_pb2.ModelConfig.DESCRIPTOR
         for name in path.split("."):
             field = descriptor.fields_by_name[name]
@@ -218,7 +249,7 @@ def test_gpus_that_are_not_there_are_refused(tmp_path: Path, group: str, gpus: i
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('backend: "caffe2"', "backend 'caffe2' is not known; known are onnxruntime, "),
+        ('backend: "caffe2"', "backend 'caffe2' is not known; known are "),
         (IO + "instance_group { kind: KIND_CPU gpus: [ 0 ] }", "lists gpus in an instance_group that is not KIND_GPU"),
         (IO + 'parameters { key: "service_us" value { string_value: "x" } }', "wrong parameter for the simulated"),
         (IO + 'parameters { key: "speed" value { string_value: "1" } }', "wrong parameter for the simulated"),
