@@ -56,17 +56,26 @@ def read(path: Path) -> Timeline:
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
         try:
-            return from_database(db, str(path))
+            return from_database(db, str(path), torn_count=int(_is_cut(path)))
         finally:
             db.close()
     except sqlite3.DatabaseError as error:
         raise InputError(f"{path} is not a whole SQLite file ({error}); export the capture again") from None
 
 
+def _is_cut(path: Path) -> bool:
+    """Whether the file is shorter than its header says; SQLite notices only when it reads a page that is missing."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    page_bytes = int.from_bytes(head[16:18], "big")
+    page_bytes = 65536 if page_bytes == 1 else page_bytes
+    return path.stat().st_size < page_bytes * int.from_bytes(head[28:32], "big")
+
+
 def from_database(db: sqlite3.Connection, source: str, torn_count: int = 0) -> Timeline:
-    """Read open tables. ``torn_count`` rows could not be put into them."""
+    """Read open tables. ``torn_count``: how often something was missing from the file that they stand in."""
     tables = NsightTables(db)
-    tables.damaged += ["some table"] * torn_count
+    tables.damaged += ["its tables"] * torn_count
     if not tables.names & {*facts.KINDS, *facts.VERSION_TABLES, "StringIds"}:
         raise InputError(f"{source} is an SQLite file, but not one of Nsight Systems; give one made by 'nsys export'")
     return _NsightImport(tables).timeline()
