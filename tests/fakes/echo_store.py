@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from analyzer.runtime.dtypes import NUMPY_DTYPES
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
-from analyzer.runtime.signature import OutputSpec
+from analyzer.runtime.signature import OutputSpec, Signature, make_signature
 
 
 class EchoStore(ModelStore):
@@ -80,6 +80,14 @@ class EchoStore(ModelStore):
             name: OutputSpec(name, datatype, (-1,), NUMPY_DTYPES[datatype])
             for name, datatype in ({"OUTPUT0": "UINT16"} | self._datatypes).items()
         }
+
+    def signature(self, model: str, version: str = "") -> Signature:
+        self._check(model)
+        kind = {"data_type": model_config_pb2.TYPE_UINT16, "dims": [-1]}
+        config = model_config_pb2.ModelConfig(
+            name="echo", input=[{"name": "INPUT0", **kind}], output=[{"name": "OUTPUT0", **kind}]
+        )
+        return make_signature(config, {})
 
     async def close(self, drain_timeout_s: float) -> None:
         return None
