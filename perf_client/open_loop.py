@@ -70,7 +70,7 @@ class OpenLoop(Loop):
             return
         due_ns = self._due_ns
         for _ in range(_BURST):
-            if due_ns > self._clock():
+            if due_ns > (now_ns := self._clock()):
                 break
             self._dispatch(due_ns)
             following = next(self._schedule, None)
@@ -80,7 +80,10 @@ class OpenLoop(Loop):
                 return
             due_ns = following
         self._due_ns = due_ns
-        timer.arm(due_ns)
+        # What is due sooner than a sleep would pay for is waited for awake: the timer, which has fired, calls again as
+        # soon as the answers that came in the meantime are read.
+        if due_ns - now_ns > timer.sleep_cost_ns:
+            timer.arm(due_ns)
 
     def _dispatch(self, scheduled_ns: int) -> None:
         idle = self._idle

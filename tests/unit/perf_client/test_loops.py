@@ -1,10 +1,12 @@
 """Closed and open loop over connections that the test plays: slots, losses, refusals and the way to the end."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from itertools import count
+from itertools import accumulate, count
 
 import pytest
+import uvloop
 
 from perf_client.closed_loop import ClosedLoop
 from perf_client.errors import LoadError
@@ -247,6 +249,32 @@ def test_an_open_loop_opens_connections_as_they_are_needed():
         loop.close()
 
     play(scene)
+
+
+def test_requests_closer_together_than_a_sleep_takes_leave_in_order_and_never_early():
+    async def main() -> None:
+        rig = Rig(PlayedTransport(slots_per_connection=2000, most=2000))
+        loop = OpenLoop(rig.transport, rig.recorder, time.monotonic_ns, 2000, drop_over_limit=False)
+        await loop.open_first(2000)
+        (connection,) = rig.transport.connections
+        left_ns: list[int] = []
+        send = connection.send
+
+        def timed_send(scheduled_ns: int = 0) -> None:
+            left_ns.append(time.monotonic_ns())
+            send(scheduled_ns)
+
+        connection.send = timed_send
+        gaps_ns = [1_000, 5_000, 20_000, 40_000, 0] * 200
+        due_ns = list(accumulate(gaps_ns, initial=time.monotonic_ns() + 2_000_000))
+        loop.start(iter(due_ns))
+        while len(left_ns) < len(due_ns):
+            await asyncio.sleep(0.001)
+        loop.close()
+        assert connection.scheduled == due_ns
+        assert all(left >= due for left, due in zip(left_ns, due_ns, strict=True))
+
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize("drop", [True, False])

@@ -82,6 +82,28 @@ def test_a_counted_schedule_starts_to_count_after_the_warm_up():
     assert list(scheduled_times(blocks([0, 10], [20, 30, 40]), counted, 2)) == [1_000, 1_010, 1_020, 1_030]
 
 
+def test_the_timer_calls_again_until_it_is_armed_anew():
+    async def main() -> None:
+        calls: list[int] = []
+        done = asyncio.Event()
+
+        def on_time() -> None:
+            calls.append(time.monotonic_ns())
+            if len(calls) == 3:
+                timer.disarm()
+                done.set()
+
+        timer = PreciseTimer(on_time)
+        assert timer.sleep_cost_ns > 0
+        timer.arm(time.monotonic_ns() + 100_000)
+        await done.wait()
+        await asyncio.sleep(0.005)
+        timer.close()
+        assert len(calls) == 3
+
+    uvloop.run(main())
+
+
 def test_the_timer_fires_once_each_time_it_is_armed_and_never_early():
     async def main() -> None:
         fired: list[int] = []
