@@ -26,10 +26,9 @@ from analyzer.runtime.backends.pytorch_parameters import TorchParameters, read_p
 from analyzer.runtime.backends.pytorch_program import Program, open_program
 from analyzer.runtime.backends.pytorch_run import EagerRunner, Form, PaddedRunner, Runner, Scope, capture_sizes
 from analyzer.runtime.backends.tensor_batch import scatter
-from analyzer.runtime.device_tensor import as_array, on_device
 from analyzer.runtime.devices import gpu_count
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
-from analyzer.runtime.request import InferError, InferRequest, Tensors
+from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.sequence_tensors import added_inputs, added_outputs
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ class TorchInstance:
             # PyTorch adds the stack of the model's own code to what a client has to know.
             raise RuntimeError(_told(error)) from error
         memory.stamp(execution)
-        return _split(self._check.select(arrays), execution.rows, kept)
+        return scatter(self._check.select(arrays), execution.rows)
 
     def close(self) -> None:
         self._parts = None
@@ -236,21 +235,6 @@ def _captured(files: ModelFiles, parameters: TorchParameters, runner: Runner, sc
 def _kept(requests: Sequence[InferRequest]) -> frozenset[str]:
     """The outputs that all of a batch's requests can take on the device."""
     return frozenset.intersection(*(request.keep_on_device for request in requests))
-
-
-def _split(outputs: Tensors, rows: Sequence[int], kept: frozenset[str]) -> Answers:
-    if not kept or len(rows) == 1:
-        return scatter(outputs, rows)
-    answers = scatter({name: array for name, array in outputs.items() if name not in kept}, rows)
-    start = 0
-    for answer, count in zip(answers, rows):
-        assert isinstance(answer, dict)
-        for name in kept & outputs.keys():
-            held = on_device(outputs[name])
-            assert held is not None
-            answer[name] = as_array(held.rows(start, start + count))
-        start += count
-    return answers
 
 
 def _told(error: RuntimeError) -> str:

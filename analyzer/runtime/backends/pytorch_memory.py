@@ -85,13 +85,15 @@ class CudaMemory:
     def fetch(self, outputs: TorchTensors, kept: frozenset[str]) -> Tensors:
         self._computed.record(self._stream)
         fetched = {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format) if name in kept else _to_host(tensor)
+            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            if name in kept and tensor.is_cuda
+            else _to_host(tensor)
             for name, tensor in outputs.items()
         }
         self._fetched.record(self._stream)
         self._fetched.synchronize()
         self._fetched_ns = monotonic_ns()
-        return {name: _on_device(tensor) if name in kept else _as_array(tensor) for name, tensor in fetched.items()}
+        return {name: _on_device(tensor) if tensor.is_cuda else _as_array(tensor) for name, tensor in fetched.items()}
 
     def stamp(self, execution: Execution) -> None:
         for field, event in (("input_end_ns", self._inputs_there), ("infer_end_ns", self._computed)):

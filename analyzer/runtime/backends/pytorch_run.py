@@ -97,7 +97,9 @@ def _run_padded(runner: FixedRunner, inputs: TorchTensors, rows: int, size: int)
         if rows < size:
             target[rows:].copy_(tensor[:1].expand_as(target[rows:]), non_blocking=True)
     outputs = runner.replay()
-    return {name: tensor[:rows] if tensor.dim() else tensor for name, tensor in outputs.items()}
+    return {
+        name: tensor[:rows] if tensor.dim() and tensor.shape[0] == size else tensor for name, tensor in outputs.items()
+    }
 
 
 class CudaGraphRunner:

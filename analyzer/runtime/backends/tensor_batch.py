@@ -5,8 +5,10 @@ from itertools import accumulate
 from time import monotonic_ns
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.runtime.backends.base import Answers, Execution, OutputCheck, TensorInstance
+from analyzer.runtime.device_tensor import as_array, on_device
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
 
 
@@ -46,4 +48,9 @@ def scatter(outputs: Tensors, rows: Sequence[int]) -> Answers:
             raise InferError(
                 ErrorKind.INTERNAL, f"output '{name}' has shape {array.shape} for a batch of {ends[-1]} rows"
             )
-    return [{name: array[end - count : end] for name, array in outputs.items()} for count, end in zip(rows, ends)]
+    return [{name: _part(array, end - count, end) for name, array in outputs.items()} for count, end in zip(rows, ends)]
+
+
+def _part(array: NDArray[np.generic], start: int, end: int) -> NDArray[np.generic]:
+    held = on_device(array)
+    return array[start:end] if held is None else as_array(held.rows(start, end))

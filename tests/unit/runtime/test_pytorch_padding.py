@@ -17,7 +17,7 @@ class EagerGraph:
 
     def __init__(self, size: int) -> None:
         self.inputs = {"x": torch.full((size, 2), -1.0)}
-        self._outputs = {"y": torch.zeros(size, 2), "rows": torch.zeros(())}
+        self._outputs = {"y": torch.zeros(size, 2), "rows": torch.zeros(()), "table": torch.ones(20)}
         self.replays = 0
 
     def replay(self) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Doubling:
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self.runs += 1
-        return {"y": inputs["x"] * 2, "rows": torch.tensor(float(len(inputs["x"])))}
+        return {"y": inputs["x"] * 2, "rows": torch.tensor(float(len(inputs["x"]))), "table": torch.ones(20)}
 
 
 @given(rows=st.integers(1, 20), sizes=st.sets(st.integers(1, 16), min_size=1))
@@ -43,6 +43,7 @@ def test_a_batch_runs_at_the_smallest_size_that_holds_it(rows: int, sizes: set[i
     sent = torch.arange(rows * 2, dtype=torch.float32).reshape(rows, 2)
     got = PaddedRunner(graphs, eager).run({"x": sent})
     assert torch.equal(got["y"], sent * 2)
+    assert len(got["table"]) == 20
     fitting = min((size for size in sizes if size >= rows), default=None)
     assert got["rows"].item() == (fitting or rows)
     assert {size: graph.replays for size, graph in graphs.items() if graph.replays} == ({fitting: 1} if fitting else {})
