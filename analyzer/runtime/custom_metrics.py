@@ -51,8 +51,8 @@ class CustomMetrics:
         """The same family may be added again, by another instance."""
         if not name.replace(":", "_").isidentifier() or not name.isascii():
             raise MetricError(f"'{name}' is no name for a metric; take letters, digits and underscores")
-        if name.startswith("nv_"):
-            raise MetricError(f"metric '{name}' begins with nv_, as only the server's own do")
+        if name.startswith(("nv_", "analyzer_")):
+            raise MetricError(f"metric '{name}' begins with nv_ or analyzer_, as only the server's own do")
         known = self._families.setdefault(name, _Family(description, kind))
         if known.kind != kind:
             raise MetricError(f"metric '{name}' is a {known.kind} already, not a {kind}")

@@ -114,12 +114,13 @@ class Ensemble:
         return True
 
     @property
-    def is_ready(self) -> bool:
-        """True while every model that it calls can be reached."""
+    def failure(self) -> str:
+        """Empty while every model that it calls can be reached."""
         try:
-            return all(self.lookup(step.model, step.version).is_ready for step in self.steps)
+            fails = any(self.lookup(step.model, step.version).failure for step in self.steps)
         except InferError:
-            return False
+            fails = True
+        return "a model that it calls is not ready" if fails else ""
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
         rows, _ = self.signature.check(request)

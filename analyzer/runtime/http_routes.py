@@ -162,7 +162,7 @@ class Routes:
 
     def _metrics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
         page = render(self._store.counters(), self._store.pending(), self._host.latest)
-        exchange.answer([page.encode()], CONTENT_TYPE)
+        exchange.answer([f"{page}{self._store.custom_metrics()}".encode()], CONTENT_TYPE)
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         arrival_ns = time.monotonic_ns()

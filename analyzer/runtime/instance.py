@@ -35,6 +35,11 @@ class Crew(Protocol):
         """True where every instance uses inputs in device memory as they are."""
         ...
 
+    @property
+    def failure(self) -> str:
+        """Why no instance can execute any more; empty while one can, or soon will."""
+        ...
+
     def start(self, execution: Execution, on_done: OnDone) -> None:
         """``on_done`` is called on the loop's thread, once."""
         ...
@@ -73,6 +78,8 @@ class Completions:
 class InlineCrew:
     """Executes on the loop's thread, before ``start`` returns. One instance serves for all: none ever waits."""
 
+    failure = ""
+
     def __init__(self, name: str, instance: Instance) -> None:
         self.size = 1
         self._runner = _Runner(name, instance)
@@ -93,6 +100,8 @@ class ThreadCrew:
 
     The threads are daemons: an execution that never ends must not keep the process alive after the drain time.
     """
+
+    failure = ""
 
     def __init__(self, loads: Mapping[str, Callable[[], Instance]], loop: asyncio.AbstractEventLoop) -> None:
         """``loads`` gives what makes each instance, by the instance's name."""

@@ -62,13 +62,13 @@ class ModelStore:
     def is_ready(self, model: str, version: str = "") -> bool:
         """False for a model that is not there, too."""
         servable = self._routes.get((model, version))
-        return servable is not None and servable.is_ready and not self._is_closed
+        return servable is not None and not servable.failure and not self._is_closed
 
     def all_ready(self) -> bool:
         """True once ``open`` is done and every model that should be served is ready."""
         if not self._is_open or self._is_closed or self._residents.reasons:
             return False
-        return all(servable.is_ready for servable in self._routes.values())
+        return not any(servable.failure for servable in self._routes.values())
 
     def metadata(self, model: str, version: str = "") -> service_pb2.ModelMetadataResponse:
         """Raises InferError where the model is unknown or not ready; so do the others that name a model."""
@@ -101,6 +101,10 @@ class ModelStore:
         """As ``statistics`` of all models, as they are counted."""
         return (servable.statistics for _, _, servable in self._residents.served())
 
+    def custom_metrics(self) -> str:
+        """What models keep for themselves, as a part of the metrics page."""
+        return "".join(f"{line}\n" for line in self._residents.script_calls.metrics.lines())
+
     def pending(self) -> dict[tuple[str, str], int]:
         """Requests queued and not yet executing, by (model, version)."""
         return {(name, str(number)): servable.pending_count for name, number, servable in self._residents.served()}
@@ -114,11 +118,8 @@ class ModelStore:
                 entries.append(_index_entry(name, "", residents.state(name), residents.reasons.get(name, "")))
                 continue
             for number, servable in residents.models[name].versions.items():
-                if servable.is_ready:
-                    entries.append(_index_entry(name, str(number), "READY", ""))
-                else:
-                    reason = "a model that it calls is not ready"
-                    entries.append(_index_entry(name, str(number), "UNAVAILABLE", reason))
+                reason = servable.failure
+                entries.append(_index_entry(name, str(number), "UNAVAILABLE" if reason else "READY", reason))
         return entries
 
     async def load(self, model: str, config_json: str | None = None) -> None:

@@ -74,6 +74,11 @@ class LimitedCrew:
             limiter.place(ticket, self, crew)
 
     @property
+    def failure(self) -> str:
+        reasons = [crew.failure for _, crew in self._members]
+        return reasons[0] if all(reasons) else ""
+
+    @property
     def has_waiting(self) -> bool:
         return bool(self._waiting)
 

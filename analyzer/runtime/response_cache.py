@@ -77,8 +77,8 @@ class CachedModel:
         return False
 
     @property
-    def is_ready(self) -> bool:
-        return self._model.is_ready
+    def failure(self) -> str:
+        return self._model.failure
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
         if request.on_device:

@@ -93,8 +93,8 @@ class ScheduledModel:
         return self._crew.takes_device_tensors
 
     @property
-    def is_ready(self) -> bool:
-        return True
+    def failure(self) -> str:
+        return self._crew.failure
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
         if self._streams is not None and not request.accepts_stream:

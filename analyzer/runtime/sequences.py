@@ -91,8 +91,8 @@ class SequenceModel:
         return False
 
     @property
-    def is_ready(self) -> bool:
-        return True
+    def failure(self) -> str:
+        return next((crew.failure for crew in self._crews if crew.failure), "")
 
     def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
         _, shape_key = self.signature.check(request)

@@ -23,7 +23,9 @@ class Servable(Protocol):
     def pending_count(self) -> int: ...
 
     @property
-    def is_ready(self) -> bool: ...
+    def failure(self) -> str:
+        """Why it can't answer now, though it is loaded; empty where it can."""
+        ...
 
     @property
     def takes_device_tensors(self) -> bool:

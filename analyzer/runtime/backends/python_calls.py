@@ -1,6 +1,7 @@
 """What models ask of the server: to answer a request of theirs, to load or unload others, to keep metrics, to log."""
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -12,6 +13,8 @@ from analyzer.runtime.backends.python_requests import asked_request, code_of
 from analyzer.runtime.custom_metrics import CustomMetrics, MetricError
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.servable import Servable
+
+log = logging.getLogger(__name__)
 
 
 class Models(Protocol):
@@ -103,7 +106,7 @@ class Calls:
 
     def _is_ready(self, model: str, version: str) -> bool:
         try:
-            return self._models.find(model, version).is_ready
+            return not self._models.find(model, version).failure
         except InferError:
             return False
 
@@ -123,6 +126,10 @@ class Calls:
             asker.reply(call, True, None)
         except InferError as error:
             asker.reply(call, False, code_of(error))
+        except Exception as error:  # a bug, but who asked must not wait for ever
+            log.exception("a model's call failed")
+            wrong = InferError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
+            asker.reply(call, False, code_of(wrong))
 
     def _begin(self, work: Any) -> None:
         task = self._loop.create_task(work)
