@@ -20,6 +20,7 @@ from analyzer.runtime.http2_writer import Http2Writer
 from analyzer.runtime.intake import Intake
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.overlay import read_override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
@@ -117,11 +118,12 @@ class GrpcSite:
 
     def _load(self, call: GrpcCall, message: Buffer) -> None:
         request = parsed(service_pb2.RepositoryModelLoadRequest, message)
-        for name in request.parameters:
-            if name != "config":
-                raise invalid(f"load parameter '{name}' is not supported")
-        config = request.parameters["config"].string_param if "config" in request.parameters else None
-        work = partial(self._store.load, request.model_name, config)
+        given = {
+            name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+            for name, value in request.parameters.items()
+        }
+        override = read_override(given)
+        work = partial(self._store.load, request.model_name, override)
         self._run_control(call, work, service_pb2.RepositoryModelLoadResponse())
 
     def _unload(self, call: GrpcCall, message: Buffer) -> None:

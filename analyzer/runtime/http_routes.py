@@ -22,6 +22,7 @@ from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
 from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.overlay import read_override
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
@@ -138,13 +139,8 @@ class Routes:
 
     def _load(self, exchange: Exchange, _head: Head, body: Buffer, model: str) -> None:
         parameters = parse_body(body, _LoadBody).parameters
-        for name in parameters:
-            if name != "config":
-                raise InferError(ErrorKind.INVALID_ARGUMENT, f"load parameter '{name}' is not supported")
-        config = parameters.get("config")
-        if config is not None and not isinstance(config, str):
-            raise InferError(ErrorKind.INVALID_ARGUMENT, "load parameter 'config' must be a string that holds JSON")
-        self._run_control(exchange, self._store.load(model, config) if self._control else None)
+        override = read_override(parameters)
+        self._run_control(exchange, self._store.load(model, override) if self._control else None)
 
     def _unload(self, exchange: Exchange, _head: Head, body: Buffer, model: str) -> None:
         with_called = parse_body(body, _LoadBody).parameters.get("unload_dependents") is True

@@ -16,6 +16,7 @@ from analyzer.runtime.crews import start_crew, start_crews
 from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
 from analyzer.runtime.instance_groups import complete_groups
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
+from analyzer.runtime.overlay import Overlay
 from analyzer.runtime.policy_queue import QueuePolicies, QueuePolicy
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.response_cache import CachedModel, ResponseCache
@@ -39,6 +40,7 @@ class LoadedModel:
 
     config: model_config_pb2.ModelConfig
     versions: dict[int, Servable] = field(default_factory=dict)
+    overlay: Overlay | None = None
 
     async def drain(self) -> None:
         for servable in self.versions.values():
@@ -46,6 +48,8 @@ class LoadedModel:
 
     async def close(self) -> None:
         await asyncio.gather(*(servable.close() for servable in self.versions.values()))
+        if self.overlay is not None:
+            await asyncio.to_thread(self.overlay.remove)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Prepared:
     config: model_config_pb2.ModelConfig
     backend: Backend | None
     versions: tuple[ModelFiles, ...]
+    overlay: Overlay | None = None
 
 
 def prepare(model_dir: Path, config_json: str | None = None, gpu_count: int | None = None) -> Prepared:
@@ -97,7 +102,7 @@ async def build(
     calls: Calls | None = None,
 ) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
-    loaded = LoadedModel(prepared.config)
+    loaded = LoadedModel(prepared.config, overlay=prepared.overlay)
     try:
         for files in prepared.versions:
             servable = await _build_version(prepared, files, lookup, loop, limiter=limiter, calls=calls)

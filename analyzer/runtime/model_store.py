@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from analyzer.runtime.overlay import Override, is_model_name
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import Changes
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
@@ -122,15 +123,18 @@ class ModelStore:
                 entries.append(_index_entry(name, str(number), "UNAVAILABLE" if reason else "READY", reason))
         return entries
 
-    async def load(self, model: str, config_json: str | None = None) -> None:
+    async def load(self, model: str, override: Override | None = None) -> None:
         """Loads, or loads again; the old one serves until the new one is ready. Raises InferError.
+
+        An override with files stands for the model's folder, which then need not be in the repository.
 
         What an ensemble calls is loaded with it, unless it is already. A load that fails leaves the old one serving.
         """
-        if model not in self._known():
+        override = override or Override()
+        if model not in self._known() and not (override.files and is_model_name(model)):
             text = f"failed to load '{model}', there is no such folder in the model repository"
             raise InferError(ErrorKind.NOT_FOUND, text)
-        failures = await self._residents.load([model], config_json)
+        failures = await self._residents.load([model], override)
         if model in failures:
             raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to load '{model}', {failures[model]}")
 

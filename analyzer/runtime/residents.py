@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
+from analyzer.runtime.overlay import Overlay, Override, is_model_name, write_overlay
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import callers
 from analyzer.runtime.request import ErrorKind, InferError
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 5.0
 """For freeing instances after the drain; a thread stuck in its model is then left to the end of the process."""
+
+
+_NO_OVERRIDE = Override()
 
 
 class Residents:
@@ -81,17 +86,21 @@ class Residents:
             return "UNLOADING"
         return "UNAVAILABLE" if model in self.reasons else ""
 
-    async def load(self, names: Sequence[str], config_json: str | None = None) -> dict[str, str]:
+    async def load(self, names: Sequence[str], override: Override = _NO_OVERRIDE) -> dict[str, str]:
         """Loads these models again, and what they call if it isn't loaded. Gives the reasons of those that failed."""
         async with self._changing:
             failures: dict[str, str] = {}
+            prepared: dict[str, Prepared] = {}
             try:
-                prepared = await self._prepare_all(names, config_json, failures)
+                prepared = await self._prepare_all(names, override, failures)
                 for group in _in_order(prepared, failures):
                     await asyncio.gather(*(self._start(prepared[name], failures) for name in group))
             finally:
                 self.loading.clear()
             for name, reason in failures.items():
+                overlay = prepared[name].overlay if name in prepared else None
+                if overlay is not None:
+                    overlay.remove()
                 log.error("model '%s' was not loaded: %s", name, reason)
                 if name not in self.models:
                     self.reasons[name] = reason
@@ -133,32 +142,39 @@ class Residents:
         await _wait([*closes, *self._retiring], _CLOSE_TIMEOUT_S)
 
     async def _prepare_all(
-        self, names: Iterable[str], config_json: str | None, failures: dict[str, str]
+        self, names: Iterable[str], override: Override, failures: dict[str, str]
     ) -> dict[str, Prepared]:
         """The models named, and those that their ensembles call, and so on."""
         prepared: dict[str, Prepared] = {}
         wanted = list(dict.fromkeys(names))
         while wanted:
             self.loading.update(wanted)
-            found = await asyncio.gather(*(self._prepare(name, config_json, failures) for name in wanted))
-            config_json = None  # it is meant for the model named, not for those it calls
+            found = await asyncio.gather(*(self._prepare(name, override, failures) for name in wanted))
+            override = _NO_OVERRIDE  # it is meant for the model named, not for those it calls
             prepared.update({item.config.name: item for item in found if item is not None})
             self._calls.update({name: composing_models(item.config) for name, item in prepared.items()})
             called = {name for item in found if item is not None for name in composing_models(item.config)}
             wanted = sorted(called - self.models.keys() - prepared.keys() - failures.keys())
         return prepared
 
-    async def _prepare(self, name: str, config_json: str | None, failures: dict[str, str]) -> Prepared | None:
+    async def _prepare(self, name: str, override: Override, failures: dict[str, str]) -> Prepared | None:
+        overlay: Overlay | None = None
         try:
+            if override.files and is_model_name(name):
+                overlay = await asyncio.to_thread(write_overlay, name, override.files)
+                prepared = await asyncio.to_thread(prepare, overlay.model_dir, override.config_json)
+                return replace(prepared, overlay=overlay)
             # A name may come from a client: only one that the folder lists leads to a path.
             if name not in self.names():
                 raise ModelError("there is no such folder in the model repository")
-            return await asyncio.to_thread(prepare, self._repository / name, config_json)
+            return await asyncio.to_thread(prepare, self._repository / name, override.config_json)
         except (ModelError, OSError) as error:
             failures[name] = str(error)
         except Exception as error:  # a bug, but one model's: the others are loaded all the same
             log.exception("model '%s' could not be read", name)
             failures[name] = f"{type(error).__name__}: {error}"
+        if overlay is not None:
+            overlay.remove()
         return None
 
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from analyzer.runtime.dtypes import NUMPY_DTYPES
 from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.overlay import Override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.signature import OutputSpec, Signature, make_signature
 
@@ -68,9 +69,9 @@ class EchoStore(ModelStore):
     def index(self) -> list[service_pb2.RepositoryIndexResponse.ModelIndex]:
         return [service_pb2.RepositoryIndexResponse.ModelIndex(name="echo", version="1", state="READY")]
 
-    async def load(self, model: str, config_json: str | None = None) -> None:
+    async def load(self, model: str, override: Override | None = None) -> None:
         self._check(model)
-        self.loaded.append((model, config_json))
+        self.loaded.append((model, override.config_json if override else None))
 
     async def unload(self, model: str, *, with_called: bool = False) -> None:
         self._check(model)

@@ -11,6 +11,7 @@ from analyzer.runtime.backends.python_arena import Arena, Window
 from analyzer.runtime.backends.python_frames import Frame, pack
 from analyzer.runtime.backends.python_requests import asked_request, code_of
 from analyzer.runtime.custom_metrics import CustomMetrics, MetricError
+from analyzer.runtime.overlay import Override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.servable import Servable
 
@@ -24,7 +25,7 @@ class Models(Protocol):
         """Raises InferError."""
         ...
 
-    async def load(self, names: Sequence[str], config_json: str | None = None) -> dict[str, str]:
+    async def load(self, names: Sequence[str], override: Override = ...) -> dict[str, str]:
         """The reasons of those that failed."""
         ...
 
@@ -116,7 +117,7 @@ class Calls:
                 # Whoever loads the caller waits for it, and holds up all other loads.
                 raise _invalid("load_model can only be called while a request is executed, not in initialize")
             if operation == "load":
-                failures = await self._models.load([model], *(text for text in config if text))
+                failures = await self._models.load([model], Override(next(filter(None, config), None)))
                 if model in failures:
                     raise _invalid(f"failed to load '{model}', {failures[model]}")
             else:

@@ -10,6 +10,7 @@ import pytest
 
 from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.overlay import Override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Tensors
 from tests.fakes import repositories
 
@@ -409,14 +410,14 @@ def test_reload_serves_the_old_model_until_the_new_one_is_ready(tmp_path: Path):
         await infer(store, "simulated", {"INPUT0": np.ones((1, 4), np.float32)})
         config = message_dict(store.config("simulated"))
         config["max_batch_size"] = 2
-        loading = asyncio.ensure_future(store.load("simulated", json.dumps(config)))
+        loading = asyncio.ensure_future(store.load("simulated", Override(json.dumps(config))))
         await infer(store, "simulated", {"INPUT0": np.ones((1, 4), np.float32)})
         await loading
         assert store.config("simulated").max_batch_size == 2
         with pytest.raises(InferError, match="batch-size must be <= 2"):
             await infer(store, "simulated", {"INPUT0": np.ones((3, 4), np.float32)})
         with pytest.raises(InferError, match="failed to load 'simulated', the configuration given"):
-            await store.load("simulated", "{")
+            await store.load("simulated", Override("{"))
         assert store.is_ready("simulated")
 
     serve(tmp_path, use)
