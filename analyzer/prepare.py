@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -189,7 +190,7 @@ def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count
     """What is ahead. A third of the points are taken to be long ones, and each second one to need a fresh server."""
     space = header.space
     left_out = len(roster(space, bases_of(header)).skipped)
-    load_count = len(doublings(space.load))
+    load_count = prod(len(doublings(model.load)) for model in space.driven if model.load is not None)
     kept = space.candidate_count - left_out
     short_s = min(settings.screen_duration_s, settings.duration_s)
     point_s = settings.duration_s if settings.search == "brute" else (2 * short_s + settings.duration_s) / 3

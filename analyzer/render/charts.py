@@ -68,12 +68,16 @@ def frontier(ranking: Ranking) -> str:
         _budget_line(axes.axvline, ranking)
         _scale_ms(axes, "x", [x for x, _ in _xy(ranking.points)])
         axes.set(xlabel="p99 latency (ms)", ylabel="Throughput (infer/s)", ylim=(0, None))
-        figure.legend(
-            fontsize=9, loc="outside upper left", ncols=7, handletextpad=0.3, columnspacing=0.9, handlelength=1.5
-        )
+        _legend(figure, ncols=7, handletextpad=0.3, columnspacing=0.9, handlelength=1.5)
 
     about = "Scatter of all measured points: throughput rises upwards, p99 latency to the right. Better is up and left."
     return svg(paint, 4.4, "Throughput against p99 latency", about)
+
+
+def _legend(figure: "Figure", **spacing: float) -> None:
+    """None where no point has both figures, as where every request failed."""
+    if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
+        figure.legend(fontsize=9, loc="outside upper left", **spacing)
 
 
 def against_load(ranking: Ranking) -> str:
@@ -97,7 +101,7 @@ def against_load(ranking: Ranking) -> str:
         _scale_ms(left, "y", [y for y, _ in _xy(points)])
         left.set_ylabel("p99 latency (ms)")
         right.set(ylabel="Throughput (infer/s)", ylim=(0, None))
-        figure.legend(fontsize=9, loc="outside upper left", ncols=4, handletextpad=0.4, columnspacing=1.1)
+        _legend(figure, ncols=4, handletextpad=0.4, columnspacing=1.1)
 
     about = "Two line charts: p99 latency and throughput as load grows. Bars are 95 % intervals."
     return svg(paint, 3.4, "Latency and throughput against load", about)

@@ -113,7 +113,7 @@ def size(effort: Effort) -> str:
     kept = effort.candidate_count - effort.left_out_count
     left_out = f" ({effort.left_out_count:,} more are left out)" if effort.left_out_count else ""
     return (
-        f"{words.counted(kept, 'candidate')}{left_out} at {words.counted(effort.load_count, 'doubling')} of the load: "
+        f"{words.counted(kept, 'candidate')}{left_out} at {words.counted(effort.load_count, 'load')}: "
         f"{words.counted(effort.grid_point_count, 'point')} in all."
     )
 

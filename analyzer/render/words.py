@@ -110,7 +110,7 @@ def load(asked: Load) -> str:
 def point(config: RunConfig) -> str:
     """The load of a point with its client batch, where that is not 1; of several models, each with its name."""
     if config.beside:
-        told = "; ".join(f"{each.model} {load(each.load)}" for each in config.loads)
+        told = " and ".join(f"{load(each.load)} on {each.model}" for each in config.loads)
     else:
         told = load(config.load.load)
     batch = config.load.batch_size

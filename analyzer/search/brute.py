@@ -1,9 +1,14 @@
-"""Every candidate at every doubling of the load: the yardstick for the other planners."""
+"""Every candidate at every doubling of the load: the yardstick for the other planners.
+
+Of models that are driven together, every combination of their loads.
+"""
+
+from itertools import product
 
 from analyzer.domain.ledger import Candidate, LedgerEntry, LedgerState
 from analyzer.domain.measurement import Failure, Outcome
 from analyzer.domain.run import RunConfig
-from analyzer.search.candidates import doublings, roster, run_config, template_for
+from analyzer.search.candidates import doublings, joint_config, roster, template_for
 from analyzer.search.task import SearchTask
 
 
@@ -12,11 +17,12 @@ class BrutePlanner:
 
     def __init__(self, task: SearchTask) -> None:
         self._roster = roster(task.space, task.options.bases)
-        template = template_for(task.space.load, task.load_template)
+        ranges = [model.load for model in task.space.driven if model.load is not None]
+        templates = [template_for(load, each) for load, each in zip(ranges, (task.load_template, *task.beside))]
         self._points = [
-            (candidate, run_config(candidate, load, template, task.content, task.options.confirm_duration_s))
+            (candidate, joint_config(candidate, loads, templates, task.content, task.options.confirm_duration_s))
             for candidate in self._roster.kept
-            for load in doublings(task.space.load)
+            for loads in product(*map(doublings, ranges))
         ]
         self._max_points = task.options.max_points
         self._asked: set[str] = set()

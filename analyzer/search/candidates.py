@@ -81,6 +81,21 @@ def run_config(
     return RunConfig(server=candidate.server, load=profile, content=content)
 
 
+def joint_config(
+    candidate: Candidate,
+    loads: Sequence[float],
+    templates: Sequence[LoadProfile],
+    content: str,
+    duration_s: float | None = None,
+) -> RunConfig:
+    """As ``run_config``, with a load for each driven model. The shapes are those of the first one's inputs."""
+    first, *others = (
+        run_config(candidate, load, template, content, duration_s).load for load, template in zip(loads, templates)
+    )
+    beside = (msgspec.structs.replace(load, shapes=of.shapes) for load, of in zip(others, templates[1:]))
+    return RunConfig(server=candidate.server, load=first, content=content, beside=tuple(beside))
+
+
 def load_of(profile: LoadProfile) -> float:
     return profile.load.level
 

@@ -29,6 +29,8 @@ def make_planner(  # noqa: PLR0917 - the one place where the parts of a search c
     """
     task = SearchTask(space, objectives, budgets, load_template, content, options or SearchOptions(), beside)
     match mode:
+        case "capacity" if len(space.driven) > 1:
+            raise UsageError("models together can only be searched as a grid so far: add --search brute")
         case "capacity":
             return CapacityPlanner(task)
         case "brute":

@@ -110,3 +110,24 @@ def test_the_ledger_is_kept_and_absent_until_then(tmp_path: Path):
     entry = LedgerEntry(candidate=Candidate(server=failure(1).config.server), state="failed", rule="it did not load")
     run.keep_ledger([entry])
     assert RunFolder.open(tmp_path).ledger() == (entry,)
+
+
+def test_a_run_of_format_1_is_read_with_its_one_model(tmp_path: Path):
+    RunFolder.create(tmp_path / "run", header(), {"cpu": "x"})
+    path = tmp_path / "run" / "run.json"
+    raw = msgspec.json.decode(path.read_bytes())
+    axes = {"model": "m", "load": {"kind": "concurrency", "minimum": 1, "maximum": 8}, "queue_delays_us": [0, 500]}
+    raw |= {"space": axes | {"batch_sizes": [1, 4]}, "format_version": 1}
+    raw.pop("effort")
+    path.write_bytes(msgspec.json.encode(raw))
+    space = RunFolder.open(tmp_path / "run").header.space
+    assert (space.model, space.batch_sizes, space.models[0].queue_delays_us) == ("m", (1, 4), (0, 500))
+    assert space.load == LoadRange(kind="concurrency", minimum=1, maximum=8)
+
+
+def test_a_run_of_a_later_format_says_so_before_anything_else(tmp_path: Path):
+    RunFolder.create(tmp_path / "run", header(), {"cpu": "x"})
+    path = tmp_path / "run" / "run.json"
+    path.write_bytes(msgspec.json.encode({"format_version": 99, "something": "new"}))
+    with pytest.raises(InputError, match="format 99"):
+        RunFolder.open(tmp_path / "run")

@@ -27,7 +27,7 @@ def drawn(width: int = 80, time_limit_s: float | None = None):
     return ConsoleProgress(OBJECTIVES, BUDGETS, time_limit_s, console, clock), out, clock
 
 
-SIZE = "4 candidates at 5 doublings of the load: 20 points in all.\n"
+SIZE = "4 candidates at 5 loads: 20 points in all.\n"
 
 
 def effort(expected: int) -> Effort:
@@ -56,7 +56,7 @@ def test_each_point_is_one_line_that_says_what_came_of_it(outcomes):
         progress.measured(outcome)
     progress.finished("nothing more is worth measuring")
     lines = out.getvalue().splitlines()
-    assert lines[0] == "4 candidates at 5 doublings of the load: 20 points in all."
+    assert lines[0] == "4 candidates at 5 loads: 20 points in all."
     assert lines[1] == "About 3 points to measure, 12 s."
     lines = lines[1:]
     assert lines[1].startswith("  1 + ")
