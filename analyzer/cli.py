@@ -77,11 +77,12 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "serve": ("analyzer.serve", "serve", "Serve a model repository over HTTP and gRPC."),
+        "timeline": ("analyzer.timeline.command", "timeline", "Read GPU timelines: where the time went."),
         "zoo": ("analyzer.zoo.command", "zoo", "Build ready model repositories to try things on."),
     }
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return ["profile", "report", "serve", "zoo"]
+        return ["profile", "report", "serve", "timeline", "zoo"]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in self.lazy:

@@ -21,17 +21,11 @@ class Busy(Record, frozen=True):
     start_ns: int
     span_ns: int
     kernels_ns: int
+    kernels_ratio: float
     activity_ns: int
+    activity_ratio: float
     kernel_sum_ns: int
     operation_count: int
-
-    @property
-    def kernels_ratio(self) -> float:
-        return self.kernels_ns / self.span_ns if self.span_ns else 0.0
-
-    @property
-    def activity_ratio(self) -> float:
-        return self.activity_ns / self.span_ns if self.span_ns else 0.0
 
 
 def devices(timeline: Timeline) -> list[int]:
@@ -66,13 +60,17 @@ def _of_device(timeline: Timeline, device: int, window: Window | None) -> Busy:
     kernels = device_rows(timeline, device, *COMPUTE_KINDS)
     length = np.minimum(events.end_ns[kernels], end) - np.maximum(events.start_ns[kernels], start)
     inside = (events.end_ns[rows] > start) & (events.start_ns[rows] < end)
+    kernels_ns = active(timeline, kernels, (start, end)).total_ns
+    activity_ns = active(timeline, rows, (start, end)).total_ns
     return Busy(
         device=device,
         name=device_name(timeline, device),
         start_ns=start,
         span_ns=end - start,
-        kernels_ns=active(timeline, kernels, (start, end)).total_ns,
-        activity_ns=active(timeline, rows, (start, end)).total_ns,
+        kernels_ns=kernels_ns,
+        kernels_ratio=kernels_ns / max(end - start, 1),
+        activity_ns=activity_ns,
+        activity_ratio=activity_ns / max(end - start, 1),
         kernel_sum_ns=int(length.clip(min=0).sum()),
         operation_count=int(inside.sum()),
     )

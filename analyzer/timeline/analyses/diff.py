@@ -6,12 +6,12 @@ equal (no return type, template arguments, parameters, numbers of lambdas or til
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import Busy, busy
 from analyzer.timeline.analyses.spread import Spread
-from analyzer.timeline.analyses.sums import api_sums, copy_time_sums, kernel_sums, range_sums
+from analyzer.timeline.analyses.sums import NameSum, api_sums, copy_time_sums, kernel_sums, operator_sums, range_sums
 from analyzer.timeline.table import Timeline
 
 
@@ -48,26 +48,25 @@ class Difference(Record, frozen=True):
     copies: tuple[Change, ...]
     ranges: tuple[Change, ...]
     calls: tuple[Change, ...]
+    operators: tuple[Change, ...]
     busy_a: tuple[Busy, ...]
     busy_b: tuple[Busy, ...]
 
 
 def diff(a: Timeline, b: Timeline) -> Difference:
     return Difference(
-        kernels=_changes(
-            {each.name: each.spread for each in kernel_sums(a)}, {each.name: each.spread for each in kernel_sums(b)}
-        ),
-        copies=_changes(
-            {each.name: each.spread for each in copy_time_sums(a)},
-            {each.name: each.spread for each in copy_time_sums(b)},
-        ),
+        kernels=_compared(kernel_sums(a), kernel_sums(b)),
+        copies=_compared(copy_time_sums(a), copy_time_sums(b)),
         ranges=_changes(_ranges(a), _ranges(b)),
-        calls=_changes(
-            {each.name: each.spread for each in api_sums(a)}, {each.name: each.spread for each in api_sums(b)}
-        ),
+        calls=_compared(api_sums(a), api_sums(b)),
+        operators=_compared(operator_sums(a), operator_sums(b)),
         busy_a=busy(a),
         busy_b=busy(b),
     )
+
+
+def _compared(a: Iterable[NameSum], b: Iterable[NameSum]) -> tuple[Change, ...]:
+    return _changes({each.name: each.spread for each in a}, {each.name: each.spread for each in b})
 
 
 def _ranges(timeline: Timeline) -> dict[str, Spread]:
@@ -86,7 +85,13 @@ def _changes(a: Mapping[str, Spread], b: Mapping[str, Spread]) -> tuple[Change, 
     ]
     taken = {change.name_b for change in found}
     found += [Change(name=name, name_b=name, a=None, b=figures) for name, figures in b.items() if name not in taken]
-    return tuple(sorted(found, key=lambda change: (-abs(change.total_change), change.name)))
+    return tuple(sorted(found, key=_order))
+
+
+def _order(change: Change) -> tuple[int, int, str]:
+    """The largest change first; among equal ones the largest total."""
+    largest = max(side.total for side in (change.a, change.b) if side)
+    return -abs(change.total_change), -largest, change.name
 
 
 def _renamed(only_a: list[str], only_b: list[str]) -> dict[str, str]:

@@ -106,20 +106,20 @@ def projected_sums(timeline: Timeline) -> tuple[ProjectedSum, ...]:
     level, children = _nesting(timeline, projection.ranges)
     for kind, style in STYLES.items():
         chosen = timeline.events.kind[projection.ranges] == kind
-        keys = timeline.events.name_id[projection.ranges[chosen]]
-        groups = spreads(keys, (projection.end_ns - projection.start_ns)[chosen])
-        host = timeline.events.duration_ns[projection.ranges[chosen]]
-        for key, spread in groups.items():
-            same = keys == key
+        rows = projection.ranges[chosen]
+        keys = timeline.events.name_id[rows]
+        host, work = spreads(keys, timeline.events.duration_ns[rows]), spreads(keys, projection.work_count[chosen])
+        levels, below = spreads(keys, level[chosen]), spreads(keys, children[chosen])
+        for key, spread in spreads(keys, (projection.end_ns - projection.start_ns)[chosen]).items():
             found.append(
                 ProjectedSum(
                     name=timeline.names[key],
                     style=style,
                     projected=spread,
-                    range_total_ns=int(host[same].sum()),
-                    work_count=int(projection.work_count[chosen][same].sum()),
-                    mean_level=float(level[chosen][same].mean()),
-                    mean_child_count=float(children[chosen][same].mean()),
+                    range_total_ns=host[key].total,
+                    work_count=work[key].total,
+                    mean_level=levels[key].mean,
+                    mean_child_count=below[key].mean,
                 )
             )
     return tuple(sorted(found, key=lambda each: (-each.projected.total, each.name)))
@@ -156,17 +156,18 @@ def _kernel_groups(timeline: Timeline, ranges: Rows, kernels: Rows, threads: Col
     style = np.where(held, events.kind[ranges], ABSENT)
     columns = np.stack([range_name, style, events.process[kernels], threads, events.name_id[kernels]], axis=1)
     groups, key = np.unique(columns, axis=0, return_inverse=True)
+    held_by = np.unique(np.stack([key.reshape(-1), ranges], axis=1), axis=0)[:, 0]
+    range_count = np.bincount(held_by, minlength=len(groups))
     found = []
     for number, spread in spreads(key.reshape(-1), events.duration_ns[kernels]).items():
         name, kind, process, thread, kernel = groups[number].tolist()
-        same = key.reshape(-1) == number
         found.append(
             RangeKernelSum(
                 range=timeline.names[name] if name >= 0 else "",
                 style=STYLES[Kind(kind)] if kind >= 0 else "",
                 process=process,
                 thread=thread,
-                range_count=len(np.unique(ranges[same])) if name >= 0 else 0,
+                range_count=int(range_count[number]) if name >= 0 else 0,
                 kernel=timeline.names[kernel],
                 spread=spread,
             )

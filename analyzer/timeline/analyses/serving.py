@@ -147,10 +147,11 @@ def step_gaps(timeline: Timeline) -> tuple[StepGap, ...]:
     work = active(timeline, timeline.rows(*GPU_KINDS))
     idle = end - start - work.covered_ns(start, end) if timeline.has_gpu_activity else None
     keys = (events.name_id[before].astype(np.int64) << 32) + events.name_id[after]
+    idle_by_key = {} if idle is None else spreads(keys, idle)
     found = []
     for key, figures in spreads(keys, end - start).items():
         first, second = timeline.names[key >> 32], timeline.names[key & 0xFFFFFFFF]
-        gpu_idle = None if idle is None else int(idle[keys == key].sum())
+        gpu_idle = idle_by_key[key].total if idle_by_key else None
         found.append(StepGap(before=first, after=second, gap=figures, gpu_idle_ns=gpu_idle))
     return tuple(sorted(found, key=lambda each: -each.gap.total))
 

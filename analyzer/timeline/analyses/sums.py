@@ -38,6 +38,11 @@ def copy_size_sums(timeline: Timeline) -> tuple[NameSum, ...]:
     return _by_name(timeline, rows[timeline.events.bytes[rows] >= 0], timeline.events.bytes)
 
 
+def operator_sums(timeline: Timeline) -> tuple[NameSum, ...]:
+    """Operators of a framework on the host. One that calls others holds their time too."""
+    return _by_name(timeline, timeline.rows(Kind.OPERATOR), timeline.events.duration_ns)
+
+
 def api_sums(timeline: Timeline) -> tuple[NameSum, ...]:
     """Calls by name, without a version of four digits at its end, which is what Nsight cuts off."""
     rows = timeline.rows(Kind.API)

@@ -1,0 +1,127 @@
+"""``analyzer timeline import|analyze|diff|export``."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import click
+import msgspec
+
+from analyzer.errors import InputError
+from analyzer.settings.values import milliseconds
+from analyzer.timeline import archive, import_any, window
+from analyzer.timeline.analyses.diff import diff
+from analyzer.timeline.summary import summarize
+from analyzer.timeline.table import Timeline
+from analyzer.timeline.text import diff_lines, summary_lines
+
+WRITERS: dict[str, tuple[str, str]] = {}
+"""Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
+
+_CAPTURE = click.Path(path_type=Path)
+_COUNT = click.option("--top", type=click.IntRange(1), default=5, metavar="N", help="Rows of each table.  [5]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, times in ns.")
+
+
+def _duration_ns(context: click.Context, option: click.Parameter, text: str) -> int:
+    try:
+        return round(milliseconds(text) * 1e6)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+@click.group()
+def timeline() -> None:
+    """Read timelines of any profiler, see where the time went, compare two of them.
+
+    \b
+    CAPTURE may be what these write; its content tells which it is:
+      Nsight Systems    SQLite or JSON Lines export; .nsys-rep if nsys is on PATH
+      torch.profiler    Chrome trace JSON, plain or gzipped
+      ONNX Runtime      the JSON of enable_profiling
+      analyzer          .timeline
+    """
+
+
+@timeline.command("import")
+@click.argument("capture", type=_CAPTURE)
+@click.option("-o", "--output", type=_CAPTURE, metavar="FILE", help="Where to write it.  [CAPTURE with .timeline]")
+def import_capture(capture: Path, output: Path | None) -> None:
+    """Convert a capture to the analyzer's own file.
+
+    It is small and quick to load, and holds no environment and no command lines.
+    """
+    read = _read(capture)
+    target = output or capture.with_suffix(archive.SUFFIX)
+    if target.resolve() == capture.resolve():
+        raise InputError(f"{capture} would be overwritten by itself; choose another place with --output")
+    archive.save(read, target)
+    for warning in read.meta.warnings:
+        click.echo(f"analyzer: {warning}", err=True)
+    click.echo(f"{target}: {len(read):,} events")
+
+
+@timeline.command()
+@click.argument("capture", type=_CAPTURE)
+@click.option(
+    "--gap-floor",
+    "gap_floor_ns",
+    callback=_duration_ns,
+    default="50us",
+    metavar="TIME",
+    help="Shortest gap of a GPU to list, such as 100us.  [50us]",
+)
+@click.option("--within", metavar="NAME", help="Only from the first event of this name to the end of the last.")
+@click.option("--request", "requests", type=int, multiple=True, metavar="ID", help="Show the critical path of it.")
+@_COUNT
+@_JSON
+def analyze(  # noqa: PLR0917  # one parameter an option
+    capture: Path, gap_floor_ns: int, within: str | None, requests: tuple[int, ...], top: int, as_json: bool
+) -> None:
+    """Say where the time went.
+
+    Busy and idle by cause, gaps, kernels, copies, ranges, stages, batches, and one request piece by piece.
+    """
+    read = _read(capture)
+    read = read if within is None else window.within(read, *window.extent(read, within))
+    found = summarize(read, str(capture), gap_floor_ns, max(top, 50), requests)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    else:
+        click.echo("\n".join(summary_lines(found, top)))
+
+
+@timeline.command("diff")
+@click.argument("a", type=_CAPTURE)
+@click.argument("b", type=_CAPTURE)
+@_COUNT
+@_JSON
+def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
+    """Compare two captures, kernel by kernel and range by range.
+
+    Such as those of another build, backend or serving system.
+    """
+    found = diff(_read(a), _read(b))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    else:
+        click.echo("\n".join(diff_lines(found, str(a), str(b), top)))
+
+
+@timeline.command()
+@click.argument("capture", type=_CAPTURE)
+@click.option("--format", "name", type=click.Choice(list(WRITERS)), required=True, help="Which format to write.")
+@click.option("-o", "--output", type=_CAPTURE, required=True, metavar="FILE", help="Where to write it.")
+def export(capture: Path, name: str, output: Path) -> None:
+    """Write a timeline in a format that other tools open."""
+    module, attribute = WRITERS[name]
+    write: Callable[[Timeline, Path], None] = getattr(import_module(module), attribute)
+    write(_read(capture), output)
+    click.echo(str(output))
+
+
+def _read(capture: Path) -> Timeline:
+    read = import_any.read(capture)
+    if not len(read):
+        raise InputError(f"{capture} has no events; capture again while the server is under load")
+    return read
