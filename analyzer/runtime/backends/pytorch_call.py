@@ -98,10 +98,12 @@ class OutputPlan:
 
     def pick(self, result: object) -> dict[str, Any]:
         """The tensors of what forward gave back, by output. Raises InferError."""
-        if isinstance(result, Mapping) and result.keys() >= set(self.names):
-            return {name: result[name] for name in self.names}
-        fields = getattr(result, "_fields", ())
-        if fields and set(fields) >= set(self.names):
+        if isinstance(result, Mapping):
+            if result.keys() >= set(self.names):
+                return {name: result[name] for name in self.names}
+        elif not isinstance(result, list | tuple):
+            result = (result,)
+        elif set(getattr(result, "_fields", ())) >= set(self.names):
             return {name: getattr(result, name) for name in self.names}
         flat = list(_flat(result))
         for name, place in zip(self.names, self.places):
@@ -130,14 +132,12 @@ def _number(name: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
-def _flat(result: object) -> Iterator[object]:
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, list | tuple):
-        for item in result:
+def _flat(result: Mapping[str, Any] | Sequence[Any]) -> Iterator[object]:
+    for item in result.values() if isinstance(result, Mapping) else result:
+        if isinstance(item, list | tuple | dict):
             yield from _flat(item)
-    else:
-        yield result
+        else:
+            yield item
 
 
 def _value(argument: Argument, name: str, inputs: Mapping[str, Any]) -> Any:

@@ -40,16 +40,24 @@ class Form:
     outputs: Mapping[str, Any] | None = None
     channels_last: bool = False
 
-    def inward(self, tensor: Any) -> Any:
+    def inward(self, tensors: TorchTensors) -> TorchTensors:
+        if self.floats is None and not self.channels_last:
+            return tensors
+        return {name: self._inward(tensor) for name, tensor in tensors.items()}
+
+    def outward(self, tensors: TorchTensors) -> TorchTensors:
+        if self.outputs is None:
+            return tensors
+        return {
+            name: tensor.to(self.outputs[name]) if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
+
+    def _inward(self, tensor: Any) -> Any:
         if self.floats is not None and tensor.is_floating_point():
             tensor = tensor.to(self.floats)
         if self.channels_last and tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
-        return tensor
-
-    def outward(self, name: str, tensor: Any) -> Any:
-        if self.outputs is not None and tensor.is_floating_point():
-            return tensor.to(self.outputs[name])
         return tensor
 
 
@@ -61,15 +69,14 @@ class EagerRunner:
         self._form = form
 
     def run(self, inputs: TorchTensors) -> TorchTensors:
-        shaped = {name: self._form.inward(tensor) for name, tensor in inputs.items()}
-        positional, keywords = self._inputs.arguments(shaped)
+        positional, keywords = self._inputs.arguments(self._form.inward(inputs))
         found = self._outputs.pick(self._call(*positional, **keywords))
         for name, tensor in found.items():
             if not isinstance(tensor, torch.Tensor):
                 kind = type(tensor).__name__
                 text = f"model '{self._outputs.model}' gave output '{name}' as {kind}, not as a tensor"
                 raise InferError(ErrorKind.INTERNAL, text)
-        return {name: self._form.outward(name, tensor) for name, tensor in found.items()}
+        return self._form.outward(found)
 
 
 class PaddedRunner:
@@ -148,8 +155,13 @@ class Scope:
         self._parameters = parameters
         self._device_type = device_type
         self._stream = stream
+        needs_more = stream is not None or parameters.autocast or not parameters.optimized_execution
+        self._is_plain = parameters.inference_mode and not needs_more
 
     def __call__(self) -> AbstractContextManager[object]:
+        if self._is_plain:
+            mode: AbstractContextManager[object] = torch.inference_mode()
+            return mode
         stack = ExitStack()
         if self._stream is not None:
             stack.enter_context(torch.cuda.stream(self._stream))
