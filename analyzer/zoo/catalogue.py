@@ -47,9 +47,9 @@ CATALOGUE = (
     ),
     ZooModel(
         "ocr",
-        "trained PP-OCR models: text detection, direction, recognition",
+        "trained PP-OCR models: text detection, direction, recognition, and the ensemble that reads a page",
         "extra zoo (onnx), network once",
-        ("ocr_det", "ocr_cls", "ocr_rec"),
+        ("ocr_det", "ocr_cls", "ocr_rec", "ocr_page", "ocr_lines", "ocr_text", "ocr"),
     ),
     ZooModel(
         "vad",

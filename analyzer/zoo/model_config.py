@@ -35,6 +35,24 @@ class EnsembleStep:
 
 
 @dataclass(frozen=True)
+class StateConfig:
+    """A tensor that the server keeps from one request of a sequence to the next; zeros begin a sequence."""
+
+    input_name: str
+    output_name: str
+    datatype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """A sequence goes to one instance, in order. ``candidates`` sequences share it; with 0 it has one at a time."""
+
+    candidates: int = 0
+    states: tuple[StateConfig, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """What one ``config.pbtxt`` says. ``kind`` is the line that names the backend or the platform."""
 
@@ -45,6 +63,7 @@ class ModelConfig:
     outputs: tuple[TensorConfig, ...]
     comment: str = ""
     steps: tuple[EnsembleStep, ...] = ()
+    sequence: SequenceConfig | None = None
 
 
 ONNX = 'backend: "onnxruntime"'
@@ -62,7 +81,23 @@ def to_pbtxt(config: ModelConfig) -> str:
         lines += ["ensemble_scheduling {"]
         lines += _indented(_repeated("step", [_step(step) for step in config.steps]))
         lines += ["}"]
+    if config.sequence is not None:
+        lines += ["sequence_batching {", *_indented(_sequence(config.sequence)), "}"]
     return "\n".join(lines) + "\n"
+
+
+def _sequence(sequence: SequenceConfig) -> list[str]:
+    shared = [f"oldest {{ max_candidate_sequences: {sequence.candidates} }}"]
+    states = [
+        [
+            f"input_name: {_quoted(state.input_name)}",
+            f"output_name: {_quoted(state.output_name)}",
+            f"data_type: TYPE_{state.datatype}",
+            f"dims: [ {', '.join(map(str, state.dims))} ]",
+        ]
+        for state in sequence.states
+    ]
+    return (shared if sequence.candidates else ["direct { }"]) + (_repeated("state", states) if states else [])
 
 
 def _tensor(tensor: TensorConfig) -> list[str]:

@@ -19,10 +19,11 @@ class Build:
 
 
 def start_model_folder(staging: Path, config: ModelConfig, requests: Sequence[Request]) -> Path:
-    """Write all but the model file; return the version folder, where that file belongs."""
+    """Write all but the model file; return the version folder, where that file belongs. No requests, no input data."""
     folder = staging / config.name
     version = folder / "1"
     version.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(to_pbtxt(config))
-    write_input_data(folder, requests)
+    if requests:
+        write_input_data(folder, requests)
     return version

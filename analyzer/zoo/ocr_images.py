@@ -17,7 +17,12 @@ DIRECTION_WIDTH = 192
 
 
 def page(lines: tuple[str, ...]) -> Image:
-    """A white page with one line of text below the other, for the detection of text."""
+    """A page as the detection of text takes it."""
+    return _normalized(page_pixels(lines)[:, :, 0])
+
+
+def page_pixels(lines: tuple[str, ...]) -> NDArray[np.uint8]:
+    """A white page with one line of text below the other: [height, width, 3]."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
@@ -25,7 +30,8 @@ def page(lines: tuple[str, ...]) -> Image:
     draw = ImageDraw.Draw(canvas)
     for position, text in enumerate(lines):
         draw.text((24, 24 + position * 72), text, fill=0, font=_font(32))
-    return _normalized(np.asarray(canvas))
+    grey: NDArray[np.uint8] = np.asarray(canvas)
+    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def recognition_line(text: str) -> Image:

@@ -1,14 +1,14 @@
 """``vad``: silero-vad's trained models, which tell speech from silence, in ONNX and in TorchScript.
 
-``vad`` is stateless to the server: its recurrent state goes in and comes out as a tensor. ``vad_torch`` keeps its state
-inside the module.
+Both serve streams of sound as sequences. The recurrent state of ``vad`` is kept by the server from request to request;
+``vad_torch`` keeps its state inside the module.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.zoo.input_data import Request
-from analyzer.zoo.model_config import ONNX, TORCHSCRIPT, ModelConfig, TensorConfig
+from analyzer.zoo.model_config import ONNX, TORCHSCRIPT, ModelConfig, SequenceConfig, StateConfig, TensorConfig
 from analyzer.zoo.model_folder import Build, start_model_folder
 from analyzer.zoo.wheel import WheelPin, read_member
 
@@ -19,6 +19,7 @@ CONTEXT = 64
 """Samples of the chunk before, put in front of each chunk at this sample rate."""
 
 STATE_SHAPE = (2, 1, 128)
+STREAMS = 64
 WEIGHTS = f"Weights: the wheel of {PIN}, {PIN.licence}."
 
 ONNX_CONFIG = ModelConfig(
@@ -26,15 +27,12 @@ ONNX_CONFIG = ModelConfig(
     kind=ONNX,
     # The state has its batch dimension second, so the server can't put requests together.
     max_batch_size=0,
-    inputs=(
-        TensorConfig("input", "FP32", (-1, -1)),
-        TensorConfig("state", "FP32", (2, -1, 128)),
-        TensorConfig("sr", "INT64", (1,), scalar=True),
-    ),
-    outputs=(TensorConfig("output", "FP32", (-1, 1)), TensorConfig("stateN", "FP32", (2, -1, 128))),
+    inputs=(TensorConfig("input", "FP32", (1, -1)), TensorConfig("sr", "INT64", (1,), scalar=True)),
+    outputs=(TensorConfig("output", "FP32", (1, 1)),),
+    sequence=SequenceConfig(STREAMS, (StateConfig("state", "stateN", "FP32", STATE_SHAPE),)),
     comment=(
         f"Probability of speech in a chunk of sound: {CONTEXT} samples of context and {CHUNK} new ones at 16 kHz.\n"
-        f"stateN is the next chunk's state; zeros start a stream.\n{WEIGHTS}"
+        f"A stream is a sequence; up to {STREAMS} of them take turns on an instance.\n{WEIGHTS}"
     ),
 )
 
@@ -44,9 +42,11 @@ TORCH_CONFIG = ModelConfig(
     max_batch_size=0,
     inputs=(TensorConfig("x", "FP32", (-1, CHUNK)), TensorConfig("sr", "INT64", (1,))),
     outputs=(TensorConfig("OUTPUT__0", "FP32", (-1, 1)),),
+    sequence=SequenceConfig(),
     comment=(
-        "Probability of speech in a chunk of sound. The module keeps context and state itself: one instance serves\n"
-        "one stream, whose chunks must come in order. Its second argument is a number, not a tensor: x, sr: int.\n"
+        "Probability of speech in a chunk of sound. The module keeps context and state itself, so an instance serves\n"
+        "one stream (a sequence) at a time, and the next stream begins with the state that the last one left.\n"
+        "Its second argument is a number, not a tensor: x, sr: int.\n"
         f"{WEIGHTS}"
     ),
 )
@@ -64,9 +64,8 @@ def build(build: Build) -> None:
 def onnx_requests(sound: NDArray[np.float32]) -> list[Request]:
     padded = np.concatenate([np.zeros(CONTEXT, np.float32), sound])
     rate = np.array([SAMPLE_RATE], np.int64)
-    state = np.zeros(STATE_SHAPE, np.float32)
     starts = range(0, len(sound) - CHUNK + 1, CHUNK)
-    return [{"input": padded[None, at : at + CONTEXT + CHUNK], "state": state, "sr": rate} for at in starts]
+    return [{"input": padded[None, at : at + CONTEXT + CHUNK], "sr": rate} for at in starts]
 
 
 def _torch_requests(sound: NDArray[np.float32]) -> list[Request]:

