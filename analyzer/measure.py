@@ -78,13 +78,18 @@ class Bench:
             began_s = time.monotonic()
             loads, samples = self._drive(config, server)
         except LoadRefusedError as error:
+            if not server.is_alive():
+                return self._died(config, server)
             return _failure(config, "drive", str(error), server.log_tail())
         except ChildError as error:
             return _failure(config, "drive", str(error), error.log_tail)
         if not server.is_alive():
-            self._stop_serving()
-            return _failure(config, "serve", "the server died under this load", server.log_tail())
+            return self._died(config, server)
         return self._measurement(config, loads, samples, server.pid, time.monotonic() - began_s)
+
+    def _died(self, config: RunConfig, server: Server) -> Failure:
+        self._stop_serving()
+        return _failure(config, "serve", "the server died under this load", server.log_tail())
 
     def _serve(self, wanted: ServerConfig) -> Server:
         if self._server is not None and self._served == wanted and self._server.is_alive():

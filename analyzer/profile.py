@@ -81,9 +81,9 @@ def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolde
     """Measure over a space into a run folder. Every outcome is on disk before the next point begins."""
     began_s = time.monotonic()
     path = _folder(settings)
+    planned = plan(settings, command)
     with ExitStack() as stack:
         stack.enter_context(locked(path))
-        planned = plan(settings, command)
         gpus = nvml()
         stack.callback(gpus.close)
         folder = open_run(path, planned.header, environment(gpus))

@@ -28,6 +28,16 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)]) for array in inputs]
 """
 
+ENDS_ITS_SERVER = """
+import os, signal
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        os.kill(os.getppid(), signal.SIGKILL)
+        return [pb_utils.InferenceResponse([]) for _ in requests]
+"""
+
 CALLS_ANOTHER = """
 import triton_python_backend_utils as pb_utils
 
@@ -74,6 +84,17 @@ def test_two_models_together_are_driven_at_the_same_time_and_one_that_does_not_l
     assert run.header.effort is not None
     assert run.header.effort.grid_point_count == 8
     assert "Each model" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_server_that_dies_under_the_load_of_one_of_its_models_is_a_failure_and_the_run_goes_on(tmp_path: Path):
+    write_simulated(tmp_path / "models", "a", parameters={"service_us": 1000})
+    write_python(tmp_path / "models", "b", ENDS_ITS_SERVER, dims=(4,))
+    done = profile(tmp_path, "a,b", "--together", "--concurrency", "1:1", "--dynamic-batching", "false")
+    assert done.returncode == 6
+    assert "Traceback" not in done.stderr
+    outcomes = RunFolder.open(tmp_path / "run").outcomes()
+    assert outcomes
+    assert all(isinstance(o, Failure) and o.reason == "the server died under this load" for o in outcomes)
 
 
 def test_the_models_that_an_ensemble_calls_are_varied_and_it_batches_no_more_than_they_do(tmp_path: Path):
