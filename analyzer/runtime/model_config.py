@@ -1,5 +1,6 @@
 """``config.pbtxt`` to a ModelConfig: read, given its backend's name, and matched with its version folders."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.backends.base import ModelError
+
+log = logging.getLogger(__name__)
 
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
@@ -63,8 +66,14 @@ def served_versions(model_dir: Path, config: model_config_pb2.ModelConfig) -> di
         case "specific":
             chosen = sorted(set(policy.specific.versions))
             missing = [version for version in chosen if version not in found]
-            if missing:
-                raise ModelError(f"model '{config.name}' has no folder for version {missing[0]} of its version_policy")
+            chosen = [version for version in chosen if version in found]
+            text = (
+                f"model '{config.name}' has no folder for version {', '.join(map(str, missing))} of its version_policy"
+            )
+            if not chosen:
+                raise ModelError(text)
+            if missing:  # it serves what is there, as Triton does
+                log.warning("%s", text)
         case _:
             chosen = sorted(found)[-max(1, policy.latest.num_versions) :]
     return {version: found[version] for version in chosen}

@@ -116,7 +116,7 @@ class ModelStore:
         entries = []
         for name in self._known():
             if name not in residents.models:
-                entries.append(_index_entry(name, "", residents.state(name), residents.reasons.get(name, "")))
+                entries += self._absent(name)
                 continue
             for number, servable in residents.models[name].versions.items():
                 reason = servable.failure
@@ -139,12 +139,10 @@ class ModelStore:
             raise InferError(ErrorKind.INVALID_ARGUMENT, f"failed to load '{model}', {failures[model]}")
 
     async def unload(self, model: str, *, with_called: bool = False) -> None:
-        """Takes no more requests, waits for those in flight, then frees the model. Raises InferError.
+        """Takes no more requests, waits for those in flight, then frees the model. One that isn't loaded is no error.
 
         ``with_called`` unloads what an ensemble calls, too.
         """
-        if model not in self._known():
-            raise InferError(ErrorKind.NOT_FOUND, f"failed to unload '{model}', there is no such model")
         called = self._residents.called_by(model) if with_called else ()
         await asyncio.gather(*(self._residents.unload(name) for name in (model, *called)))
 
@@ -183,6 +181,14 @@ class ModelStore:
         with suppress(OSError):
             found = residents.names()
         return sorted({*found, *residents.models, *residents.reasons})
+
+    def _absent(self, model: str) -> list[service_pb2.RepositoryIndexResponse.ModelIndex]:
+        """The entries of a model that is not loaded: as Triton tells it, one a version where it was before."""
+        residents = self._residents
+        state, versions = residents.state(model), residents.unloaded.get(model, ())
+        if state or not versions:
+            return [_index_entry(model, "", state, residents.reasons.get(model, ""))]
+        return [_index_entry(model, str(version), "UNAVAILABLE", "unloaded") for version in versions]
 
     def _find(self, model: str, version: str) -> Servable:
         return self._residents.find(model, version)

@@ -29,7 +29,8 @@ _NO_OVERRIDE = Override()
 class Residents:
     """The loaded models of a repository folder. ``routes`` finds a servable by (model, version), "" is the latest.
 
-    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way.
+    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way,
+    and ``unloaded`` has the versions of those that were served before.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Residents:
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
         self.loading: set[str] = set()
+        self.unloaded: dict[str, tuple[int, ...]] = {}
         self._calls: dict[str, set[str]] = {}  # by ensemble; of those that failed to load, too
         self._repository = repository
         self._loop = loop
@@ -115,6 +117,8 @@ class Residents:
                     self.reasons.pop(called, None)  # nobody else misses it
             old = self.models.pop(model, None)
             self._route(model, None)
+            if old is not None and old.overlay is None:
+                self.unloaded[model] = tuple(old.versions)
         if old is not None:
             retiring = self._retire(model, old)
             if wait:
@@ -194,6 +198,7 @@ class Residents:
         self.models[name] = loaded
         self._route(name, loaded)
         self.reasons.pop(name, None)
+        self.unloaded.pop(name, None)
         if old is not None:
             self._retire(name, old)
 

@@ -77,6 +77,7 @@ def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path: Path, tex
         ("version_policy { latest { num_versions: 2 } }", ["1", "2", "10"], [2, 10]),
         ("version_policy { all { } }", ["1", "2", "10", "x", "03", "0"], [1, 2, 10]),
         ("version_policy { specific { versions: [ 1, 10 ] } }", ["1", "2", "10"], [1, 10]),
+        ("version_policy { specific { versions: [ 1, 9 ] } }", ["1", "2"], [1]),
         ("", [], [1]),
     ],
 )
