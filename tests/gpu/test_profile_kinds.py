@@ -1,4 +1,4 @@
-"""Kinds and devices as axes, and figures of the device as objectives and limits. Run by hand: pytest -m gpu tests/gpu."""
+"""Kinds of instances as axes, figures of the device as objectives and limits. By hand: pytest -m gpu tests/gpu."""
 
 import json
 import subprocess
