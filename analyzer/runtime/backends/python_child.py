@@ -146,7 +146,7 @@ class _Executor:
         return InferenceRequest(
             identity,
             correlation,
-            [Tensor(packed[0], unpack(packed, window)) for packed in tensors],
+            [Tensor.received(packed[0], unpack(packed, window)) for packed in tensors],
             requested or self._script.output_names,
             task.model,
             task.version,
