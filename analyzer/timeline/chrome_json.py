@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from analyzer.errors import InputError
+from analyzer.timeline.table import ABSENT
 
 GZIP_MAGIC = b"\x1f\x8b"
 _MAX_CUTS = 40
@@ -52,6 +53,28 @@ class TraceFile(msgspec.Struct):
     deviceProperties: list[TraceDevice] = []
     is_list: bool = False
     is_cut: bool = False
+
+
+_MAX_US = 9 * 10**15
+"""As nanoseconds it just fits 64 bits; it is in the year 2255."""
+
+
+def time_ns(us: Decimal | None) -> int:
+    """Nanoseconds; what no clock shows becomes a time that ``in_range`` refuses."""
+    if us is None:
+        return 0
+    return round(us * 1000) if -_MAX_US <= us <= _MAX_US else 10 * _MAX_US * 1000
+
+
+def in_range(at_ns: int) -> bool:
+    return abs(at_ns) <= _MAX_US * 1000
+
+
+def small_id(value: object) -> int:
+    """A process, thread or device as a number; -1 for a name."""
+    if isinstance(value, int) and 0 <= value < 1 << 31:
+        return value
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else ABSENT
 
 
 _OBJECT = msgspec.json.Decoder(TraceFile, strict=False)

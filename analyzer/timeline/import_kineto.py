@@ -3,7 +3,6 @@
 Other Chrome traces are read too: complete and begin/end events become ranges, asynchronous pairs spans, instants marks.
 """
 
-import re
 from array import array
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
@@ -14,53 +13,18 @@ import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.chrome_json import TraceEvent, TraceFile, read_trace
-from analyzer.timeline.table import (
-    ABSENT,
-    GPU_KINDS,
-    MEMSET_NAME,
-    SYNC_NAMES,
-    Anchor,
-    CopyKind,
-    Device,
-    Kind,
-    MemoryKind,
-    Meta,
-    Series,
-    Timeline,
-    Track,
-    copy_name,
+from analyzer.timeline.chrome_json import TraceEvent, TraceFile, in_range, read_trace, small_id, time_ns
+from analyzer.timeline.kineto_names import (
+    DEVICE_KINDS,
+    KINDS,
+    SKIPPED,
+    EventArgs,
+    event_args,
+    event_name,
+    product,
 )
+from analyzer.timeline.table import ABSENT, GPU_KINDS, Anchor, Device, Kind, Meta, Series, Timeline, Track
 
-KINDS = {
-    "kernel": Kind.KERNEL,
-    "gpu_memcpy": Kind.MEMCPY,
-    "gpu_memset": Kind.MEMSET,
-    "cuda_runtime": Kind.API,
-    "cuda_driver": Kind.API,
-    "cuda_sync": Kind.SYNC,
-    "cpu_op": Kind.OPERATOR,
-    "python_function": Kind.OPERATOR,
-    "overhead": Kind.OVERHEAD,
-    **{kind.name.lower(): kind for kind in (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE)},
-}
-"""Categories that say what an event is. Any other complete event is a range."""
-_SKIPPED = {"gpu_user_annotation", "Trace", "fwdbwd", "async_cpu_to_gpu"}
-"""What the profiler derived from other events."""
-_DEVICE_KINDS = (*GPU_KINDS, Kind.SYNC)
-_COPY = re.compile(r"Memcpy (\w+)\s*(?:\((.+?) -> (.+?)\))?")
-_COPY_KINDS = {
-    "HtoD": CopyKind.HOST_TO_DEVICE,
-    "DtoH": CopyKind.DEVICE_TO_HOST,
-    "DtoD": CopyKind.DEVICE_TO_DEVICE,
-    "HtoH": CopyKind.HOST_TO_HOST,
-    "PtoP": CopyKind.PEER_TO_PEER,
-    "HtoA": CopyKind.HOST_TO_ARRAY,
-    "AtoH": CopyKind.ARRAY_TO_HOST,
-    "AtoA": CopyKind.ARRAY_TO_ARRAY,
-    "AtoD": CopyKind.ARRAY_TO_DEVICE,
-    "DtoA": CopyKind.DEVICE_TO_ARRAY,
-}
 _COLUMNS = [
     "kind",
     "name_id",
@@ -85,27 +49,6 @@ _COLUMNS = [
     "thread_count",
 ]
 _SERVING = ("instance", "request", "batch", "step", "size")
-
-
-class _Args(msgspec.Struct, gc=False):
-    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid."""
-
-    correlation: int = ABSENT
-    device: int = ABSENT
-    stream: int = ABSENT
-    bytes: int = ABSENT
-    grid: list[int] = []
-    block: list[int] = []
-    model: str = ""
-    instance: int = ABSENT
-    request: int = ABSENT
-    batch: int = ABSENT
-    step: int = ABSENT
-    size: int = ABSENT
-
-
-_ARGS = msgspec.json.Decoder(_Args, strict=False)
-_NO_ARGS = _Args()
 
 
 def read(path: Path) -> Timeline:
@@ -139,13 +82,13 @@ class _KinetoImport:
     def take_flow(self, event: TraceEvent) -> None:
         """Arrows from call to device work bear the correlation id, which older files lack in the events themselves."""
         if event.cat == "ac2g" and isinstance(event.id, int):
-            self.flow_ids[(event.pid, event.tid, _ns(event.ts))] = event.id
+            self.flow_ids[(event.pid, event.tid, time_ns(event.ts))] = event.id
 
     def take(self, event: TraceEvent) -> None:
         match event.ph:
-            case "X" if event.ts is not None and event.cat not in _SKIPPED:
-                start = _ns(event.ts)
-                self._event(event, start, start + _ns(event.dur))
+            case "X" if event.ts is not None and event.cat not in SKIPPED:
+                start = time_ns(event.ts)
+                self._event(event, start, start + time_ns(event.dur))
             case "B":
                 self.open_ranges[(event.pid, event.tid)].append(event)
             case "E":
@@ -155,7 +98,7 @@ class _KinetoImport:
             case "e":
                 self._close(self.open_spans[(event.cat, event.id, event.name)], event, Kind.SPAN)
             case "i" | "I" | "R":
-                self._event(event, _ns(event.ts), _ns(event.ts), Kind.MARK)
+                self._event(event, time_ns(event.ts), time_ns(event.ts), Kind.MARK)
             case "C":
                 self._counter(event)
             case "M":
@@ -166,32 +109,32 @@ class _KinetoImport:
             self.unread_count += 1
             return
         begin = opened.pop()
-        self._event(begin, _ns(begin.ts), _ns(end.ts), kind)
+        self._event(begin, time_ns(begin.ts), time_ns(end.ts), kind)
 
     def _event(self, event: TraceEvent, start_ns: int, end_ns: int, other: Kind = Kind.RANGE) -> None:
         kind = KINDS.get(event.cat or "", other)
-        try:
-            args = _ARGS.decode(event.args) if event.args != b"null" else _NO_ARGS
-        except msgspec.MsgspecError:
-            args = _NO_ARGS
-        name, copies = _named(event.name or "(no name)", kind)
+        if not (in_range(start_ns) and in_range(end_ns)):
+            self.unread_count += 1
+            return
+        args = event_args(event.args)
+        name, copies = event_name(event.name or "(no name)", kind)
         row = self._where(event, kind, args, start_ns) | copies
         row.update(kind=kind, name_id=self.build.name_id(name), start_ns=start_ns, end_ns=end_ns, bytes=args.bytes)
         row.update({column: getattr(args, column) for column in _SERVING})
         row["model_id"] = self.build.name_id(args.model) if args.model else ABSENT
-        row["block_count"], row["thread_count"] = _product(args.grid), _product(args.block)
+        row["block_count"], row["thread_count"] = product(args.grid, 2**31 - 1), product(args.block, 2**15 - 1)
         for column, values in self.columns.items():
             values.append(row.get(column, ABSENT))
 
-    def _where(self, event: TraceEvent, kind: Kind, args: _Args, start_ns: int) -> dict[str, int]:
+    def _where(self, event: TraceEvent, kind: Kind, args: EventArgs, start_ns: int) -> dict[str, int]:
         correlation = args.correlation
-        if correlation < 0 and (kind in _DEVICE_KINDS or kind is Kind.API):
+        if correlation < 0 and (kind in DEVICE_KINDS or kind is Kind.API):
             correlation = self.flow_ids.get((event.pid, event.tid, start_ns), ABSENT)
-        if kind in _DEVICE_KINDS:
-            device = args.device if args.device >= 0 else _number(event.pid)
-            stream = args.stream if args.stream >= 0 else _number(event.tid)
+        if kind in DEVICE_KINDS:
+            device = args.device if args.device >= 0 else small_id(event.pid)
+            stream = args.stream if args.stream >= 0 else small_id(event.tid)
             return {"device": device, "stream": stream, "correlation": correlation}
-        process, thread = _number(event.pid), self._thread(event.tid)
+        process, thread = small_id(event.pid), self._thread(event.tid)
         self.hosts[process] += 1
         if kind is Kind.API:
             self.process_by_call[correlation] = process
@@ -199,20 +142,20 @@ class _KinetoImport:
 
     def _thread(self, tid: object) -> int:
         """Ids that are no thread ids of the system, such as names, get numbers of their own above those."""
-        number = _number(tid)
+        number = small_id(tid)
         if 0 <= number < 1 << 24:
             return number
         return self.threads.setdefault(tid, (1 << 24) + len(self.threads))
 
     def _counter(self, event: TraceEvent) -> None:
-        values = _plain(event.args)
+        values = _plain(event.args) if in_range(time_ns(event.ts)) else {}
         for key, value in values.items():
             if isinstance(value, int | float):
-                series = Series(name=f"{event.name} {key}", process=_number(event.pid))
-                self.build.sample(series, _ns(event.ts), value)
+                series = Series(name=f"{event.name} {key}", process=small_id(event.pid))
+                self.build.sample(series, time_ns(event.ts), value)
 
     def _name(self, event: TraceEvent) -> None:
-        name, process = str(_plain(event.args).get("name", "")), _number(event.pid)
+        name, process = str(_plain(event.args).get("name", "")), small_id(event.pid)
         if name and event.name == "process_name" and process >= 0:
             self.tracks[Track(name=PurePosixPath(name.split(maxsplit=1)[0]).name or name, process=process)] = None
         elif name and event.name == "thread_name":
@@ -238,26 +181,9 @@ class _KinetoImport:
         """Device work carries no process: it gets that of its launch, or else that of most host events."""
         process = columns["process"].copy()
         usual = self.hosts.most_common(1)[0][0] if self.hosts else ABSENT
-        work = np.flatnonzero(np.isin(columns["kind"], _DEVICE_KINDS))
+        work = np.flatnonzero(np.isin(columns["kind"], DEVICE_KINDS))
         process[work] = [self.process_by_call.get(call, usual) for call in columns["correlation"][work].tolist()]
         return process
-
-
-def _ns(us: Any) -> int:
-    return 0 if us is None else round(us * 1000)
-
-
-def _number(value: object) -> int:
-    if isinstance(value, int) and 0 <= value < 1 << 31:
-        return value
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else ABSENT
-
-
-def _product(sizes: list[int]) -> int:
-    product = 1 if sizes else ABSENT
-    for size in sizes:
-        product *= size
-    return min(product, 2**31 - 1)
 
 
 def _plain(args: msgspec.Raw) -> dict[str, Any]:
@@ -268,26 +194,10 @@ def _plain(args: msgspec.Raw) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _named(name: str, kind: Kind) -> tuple[str, dict[str, int]]:
-    """The name as other producers write it, and what the name of a copy says."""
-    if kind is Kind.MEMCPY and (found := _COPY.match(name)):
-        copy = _COPY_KINDS.get(found[1], CopyKind.UNKNOWN)
-        return copy_name(copy), {"copy_kind": copy, "src_kind": _memory(found[2]), "dst_kind": _memory(found[3])}
-    if kind is Kind.MEMSET and name.startswith("Memset"):
-        return MEMSET_NAME, {}
-    if kind is Kind.SYNC:
-        return next((known for known in SYNC_NAMES.values() if name.lower().startswith(known.lower())), name), {}
-    return name, {}
-
-
-def _memory(name: str | None) -> int:
-    key = (name or "unknown").upper().replace(" ", "_")
-    return MemoryKind[key] if key in MemoryKind.__members__ else MemoryKind.UNKNOWN
-
-
 def _seen(tracks: dict[Track, None], columns: dict[str, Any]) -> tuple[Track, ...]:
     """Names of processes and threads with events; the profiler also names devices as if they were processes."""
-    pairs = set(zip(columns["process"].tolist(), columns["thread"].tolist(), strict=True))
+    keys = np.unique(((columns["process"] + 1) << 32) + columns["thread"] + 1).tolist()
+    pairs = {((key >> 32) - 1, (key & 0xFFFFFFFF) - 1) for key in keys}
     processes = {process for process, _ in pairs}
     is_seen = [
         (each.process, each.thread) in pairs or (each.thread < 0 and each.process in processes) for each in tracks

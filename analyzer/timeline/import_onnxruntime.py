@@ -11,7 +11,7 @@ import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.chrome_json import TraceEvent, TraceFile, read_trace
+from analyzer.timeline.chrome_json import TraceEvent, TraceFile, in_range, read_trace, small_id, time_ns
 from analyzer.timeline.table import ABSENT, Anchor, Kind, Meta, Timeline
 
 CATEGORIES = {"Session", "Node"}
@@ -42,15 +42,15 @@ def from_trace(trace: TraceFile, source: str, begin_utc_ns: int | None = None) -
     if not chosen:
         raise InputError(f"{source} has no events of ONNX Runtime; end the session's profiling before its file is read")
     build = TimelineBuilder()
-    start = np.array([round((event.ts or 0) * 1000) for event in chosen], np.int64)
-    length = np.array([round((event.dur or 0) * 1000) for event in chosen], np.int64)
+    start = np.array([time_ns(event.ts) for event in chosen], np.int64)
+    length = np.array([time_ns(event.dur) for event in chosen], np.int64)
     build.add(
         [Kind.OPERATOR if event.cat == "Node" else Kind.RANGE for event in chosen],
         start,
         start + length,
         build.name_ids((event.name or "(no name)").removesuffix(_NODE_SUFFIX) for event in chosen),
-        process=[event.pid if isinstance(event.pid, int) else ABSENT for event in chosen],
-        thread=[event.tid if isinstance(event.tid, int) else ABSENT for event in chosen],
+        process=[small_id(event.pid) for event in chosen],
+        thread=[small_id(event.tid) for event in chosen],
         bytes=[_output_bytes(event) for event in chosen],
     )
     cut = f"the file is cut off; {len(chosen)} events before the cut were read"
@@ -66,11 +66,13 @@ def from_trace(trace: TraceFile, source: str, begin_utc_ns: int | None = None) -
 
 def _is_whole(event: TraceEvent) -> bool:
     """Older versions write fences around each node too; a node's own time is its kernel's."""
+    if not (in_range(time_ns(event.ts)) and in_range(time_ns(event.ts) + time_ns(event.dur))):
+        return False
     return event.ph == "X" and not (event.name or "").endswith(("_fence_before", "_fence_after"))
 
 
 def _output_bytes(event: TraceEvent) -> int:
     try:
-        return _ARGS.decode(event.args).output_size
+        return min(_ARGS.decode(event.args).output_size, 2**62)
     except msgspec.MsgspecError:
         return ABSENT

@@ -17,8 +17,11 @@ class NsightTables:
         self.names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         self.damaged: list[str] = []
 
-    def columns(self, table: str) -> set[str]:
-        return {row[1] for row in self._db.execute(f'PRAGMA table_info("{table}")')} if table in self.names else set()
+    def columns(self, table: str) -> dict[str, bool]:
+        """Columns of a table, each with whether it is declared to hold no NULL."""
+        if table not in self.names:
+            return {}
+        return {row[1]: bool(row[3]) for row in self._db.execute(f'PRAGMA table_info("{table}")')}
 
     def read(self, table: str, wanted: Sequence[str], where: str = "1") -> dict[str, Column]:
         """Integer columns, straight from the cursor into arrays. What stands before the damage of a table is kept."""
@@ -26,9 +29,28 @@ class NsightTables:
         dtype = np.dtype([(name, np.int64) for name in wanted])
         if not present:
             return {name: np.zeros(0, np.int64) for name in wanted}
-        terms = ", ".join(f'COALESCE("{name}", -1)' if name in present else "-1" for name in wanted)
-        read = np.fromiter(self._rows(table, f'SELECT {terms} FROM "{table}" WHERE {where}'), dtype)
+        terms = ", ".join(self._term(name, present.get(name)) for name in wanted)
+        statement = f'SELECT {terms} FROM "{table}" WHERE {where}'
+        try:
+            read = np.fromiter(self._db.execute(statement), dtype)
+        except (sqlite3.DatabaseError, TypeError, ValueError, OverflowError):
+            read = np.fromiter(self._whole_rows(table, statement), dtype)
         return {name: np.ascontiguousarray(read[name]) for name in wanted}
+
+    def _whole_rows(self, table: str, statement: str) -> Iterator[tuple[object, ...]]:
+        """Row by row, which is slower, those that hold integers only, up to where the table can't be read."""
+        for row in self._rows(table, statement):
+            if all(type(value) is int for value in row):
+                yield row
+            else:
+                self.damaged.append(table)
+
+    @staticmethod
+    def _term(name: str, is_filled: bool | None) -> str:
+        """COALESCE costs as much as reading the value: only where NULL is possible."""
+        if is_filled is None:
+            return "-1"
+        return f'"{name}"' if is_filled else f'COALESCE("{name}", -1)'
 
     def rows(self, table: str, wanted: Sequence[str], where: str = "1") -> list[tuple[object, ...]]:
         """Rows of a small table, or a column of text; a missing column is None."""

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer.errors import InputError, MissingExtraError
 from analyzer.timeline import archive, import_any, import_kineto, import_onnxruntime
@@ -236,3 +238,35 @@ def test_a_trace_without_events_of_onnx_runtime_is_refused(tmp_path):
     with pytest.raises(InputError, match="has no events of ONNX Runtime"):
         import_onnxruntime.read(tmp_path / "a.json")
     assert len(import_kineto.read(tmp_path / "a.json")) > 0
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([0, -1, 2**31, 2**63, 2**70, 1e300, -1e300, 0.5, "", "7", "GPU 0"]),
+    st.lists(st.integers(-(2**40), 2**40), max_size=3),
+    st.dictionaries(st.sampled_from(["name", "stream", "device"]), st.integers(-(2**65), 2**65), max_size=2),
+)
+FIELDS = st.fixed_dictionaries(
+    {
+        "ph": st.sampled_from(list("XBEbeiCMsf")),
+        "cat": st.sampled_from(["kernel", "gpu_memcpy", "cuda_runtime", "ac2g"]),
+    },
+    optional=dict.fromkeys(("pid", "tid", "ts", "dur", "id", "args", "name"), ODD),
+)
+NUMBERS = ("correlation", "device", "stream", "bytes", "grid", "block", "batch", "size")
+ARGS = st.fixed_dictionaries({}, optional=dict.fromkeys(NUMBERS, ODD))
+
+
+@settings(deadline=None)
+@given(st.lists(FIELDS, max_size=6), ARGS)
+def test_odd_values_in_a_trace_are_no_traceback(tmp_path_factory, events, args):
+    path = tmp_path_factory.mktemp("odd") / "a.json"
+    whole = {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 1, "tid": 1, "ts": 1, "dur": 2, "args": args}
+    path.write_text(json.dumps([*events, whole]))
+    try:
+        timeline = import_any.read(path)
+    except InputError:
+        return
+    assert "gemm" in timeline.names
+    assert (timeline.events.end_ns >= timeline.events.start_ns).all()

@@ -211,6 +211,14 @@ def test_json_lines_give_the_same_timeline(capture, tmp_path):
     assert timeline.events.start_ns.tolist() == capture.events.start_ns.tolist()
 
 
+def test_rows_with_something_else_than_numbers_are_left_out(tmp_path):
+    tables = {"StringIds": strings("gemm"), f"{CUPTI}KERNEL": [kernel(1, 2), kernel("x", 4), kernel(5, 6)]}
+    timeline = import_nsight.read(write(tmp_path / "a.sqlite", {**tables, **version("3.25.0")}))
+    assert timeline.events.start_ns.tolist() == [1, 5]
+    assert timeline.meta.partial
+    assert f"the file is damaged; what could be read of {CUPTI}KERNEL is kept" in timeline.meta.warnings
+
+
 def test_a_foreign_database_is_refused(tmp_path):
     path = write(tmp_path / "a.sqlite", {"moz_places": [{"url": "x"}]})
     with pytest.raises(InputError, match="is an SQLite file, but not one of Nsight Systems; give one made by"):

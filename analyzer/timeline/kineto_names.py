@@ -1,0 +1,103 @@
+"""What Kineto's categories, names and arguments say, in the words and numbers of the event table."""
+
+import re
+from typing import Annotated
+
+import msgspec
+
+from analyzer.timeline.table import (
+    ABSENT,
+    GPU_KINDS,
+    MEMSET_NAME,
+    SYNC_NAMES,
+    CopyKind,
+    Kind,
+    MemoryKind,
+    copy_name,
+)
+
+KINDS = {
+    "kernel": Kind.KERNEL,
+    "gpu_memcpy": Kind.MEMCPY,
+    "gpu_memset": Kind.MEMSET,
+    "cuda_runtime": Kind.API,
+    "cuda_driver": Kind.API,
+    "cuda_sync": Kind.SYNC,
+    "cpu_op": Kind.OPERATOR,
+    "python_function": Kind.OPERATOR,
+    "overhead": Kind.OVERHEAD,
+    **{kind.name.lower(): kind for kind in (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE)},
+}
+"""Categories that say what an event is. Any other complete event is a range."""
+SKIPPED = {"gpu_user_annotation", "Trace", "fwdbwd", "async_cpu_to_gpu"}
+"""What the profiler derived from other events."""
+DEVICE_KINDS = (*GPU_KINDS, Kind.SYNC)
+_COPY = re.compile(r"Memcpy (\w+)\s*(?:\((.+?) -> (.+?)\))?")
+_COPY_KINDS = {
+    "HtoD": CopyKind.HOST_TO_DEVICE,
+    "DtoH": CopyKind.DEVICE_TO_HOST,
+    "DtoD": CopyKind.DEVICE_TO_DEVICE,
+    "HtoH": CopyKind.HOST_TO_HOST,
+    "PtoP": CopyKind.PEER_TO_PEER,
+    "HtoA": CopyKind.HOST_TO_ARRAY,
+    "AtoH": CopyKind.ARRAY_TO_HOST,
+    "AtoA": CopyKind.ARRAY_TO_ARRAY,
+    "AtoD": CopyKind.ARRAY_TO_DEVICE,
+    "DtoA": CopyKind.DEVICE_TO_ARRAY,
+}
+Number = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**62)]
+SmallNumber = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**31 - 1)]
+"""What a column of 32 bits can hold."""
+
+
+class EventArgs(msgspec.Struct, gc=False):
+    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid."""
+
+    correlation: Number = ABSENT
+    device: Annotated[int, msgspec.Meta(ge=ABSENT, le=2**15 - 1)] = ABSENT
+    stream: SmallNumber = ABSENT
+    bytes: Number = ABSENT
+    grid: list[int] = []
+    block: list[int] = []
+    model: str = ""
+    instance: SmallNumber = ABSENT
+    request: Number = ABSENT
+    batch: Number = ABSENT
+    step: Number = ABSENT
+    size: SmallNumber = ABSENT
+
+
+_DECODER = msgspec.json.Decoder(EventArgs, strict=False)
+_NO_ARGS = EventArgs()
+
+
+def event_args(raw: msgspec.Raw) -> EventArgs:
+    """Arguments of another producer may have the same names and other types: then none of them is taken."""
+    try:
+        return _DECODER.decode(raw) if raw != b"null" else _NO_ARGS
+    except msgspec.MsgspecError:
+        return _NO_ARGS
+
+
+def product(sizes: list[int], limit: int) -> int:
+    found = 1 if sizes else ABSENT
+    for size in sizes:
+        found *= size
+    return max(ABSENT, min(found, limit))
+
+
+def event_name(name: str, kind: Kind) -> tuple[str, dict[str, int]]:
+    """The name as other producers write it, and what the name of a copy says."""
+    if kind is Kind.MEMCPY and (found := _COPY.match(name)):
+        copy = _COPY_KINDS.get(found[1], CopyKind.UNKNOWN)
+        return copy_name(copy), {"copy_kind": copy, "src_kind": _memory(found[2]), "dst_kind": _memory(found[3])}
+    if kind is Kind.MEMSET and name.startswith("Memset"):
+        return MEMSET_NAME, {}
+    if kind is Kind.SYNC:
+        return next((known for known in SYNC_NAMES.values() if name.lower().startswith(known.lower())), name), {}
+    return name, {}
+
+
+def _memory(name: str | None) -> int:
+    key = (name or "unknown").upper().replace(" ", "_")
+    return MemoryKind[key] if key in MemoryKind.__members__ else MemoryKind.UNKNOWN
