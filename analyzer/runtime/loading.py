@@ -13,7 +13,8 @@ from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.crews import start_crew, start_crews
-from analyzer.runtime.ensemble import Ensemble, Lookup, check_steps, read_steps
+from analyzer.runtime.ensemble import Ensemble
+from analyzer.runtime.ensemble_steps import Lookup, check_steps, read_steps
 from analyzer.runtime.instance_groups import complete_groups
 from analyzer.runtime.model_config import read_config, read_labels, served_versions
 from analyzer.runtime.overlay import Overlay

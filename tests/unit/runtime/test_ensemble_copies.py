@@ -9,7 +9,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from analyzer.runtime.device_tensor import DeviceTensor, as_array, on_device
-from analyzer.runtime.ensemble import Ensemble, read_steps
+from analyzer.runtime.ensemble import Ensemble
+from analyzer.runtime.ensemble_steps import read_steps
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Tensors
 from analyzer.runtime.signature import Signature, make_signature
 from analyzer.runtime.statistics import Statistics

@@ -10,7 +10,7 @@ from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.batcher import BatchPolicy
 from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.config_fields import FIELDS, HONOURED_BY, decide
-from analyzer.runtime.ensemble import read_steps
+from analyzer.runtime.ensemble_steps import read_steps
 from analyzer.runtime.instance_groups import placements
 from analyzer.runtime.loading import make_policy, prepare
 from analyzer.runtime.model_config import read_config, served_versions

@@ -17,7 +17,8 @@ from analyzer.runtime.backends.base import Execution, ModelError
 from analyzer.runtime.backends.simulated import Service
 from analyzer.runtime.backends.tensor_batch import gather, scatter
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of, datatype_of_numpy
-from analyzer.runtime.ensemble import Ensemble, Step, check_steps
+from analyzer.runtime.ensemble import Ensemble
+from analyzer.runtime.ensemble_steps import Step, check_steps
 from analyzer.runtime.instance import ThreadCrew
 from analyzer.runtime.instance_groups import placements
 from analyzer.runtime.loading import prepare
