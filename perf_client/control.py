@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from perf_client.errors import server_error, usage_error
+from perf_client.errors import LoadError, server_error, usage_error
 from perf_client.profile import ServerTimes, Service
 from perf_client.regions import RegionName
 from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 
 class Refused(Exception):
-    """The server answered, but not with what was asked for. ``missing`` where it doesn't offer the question at all."""
+    """The server answered, but not with what was asked for.
 
-    def __init__(self, message: str, missing: bool = False) -> None:
+    ``missing`` where it doesn't offer the question at all, ``foreign`` where no server of KServe v2 says so.
+    """
+
+    def __init__(self, message: str, missing: bool = False, foreign: bool = False) -> None:
         super().__init__(message)
         self.missing = missing
+        self.foreign = foreign
 
 
 class Control(Protocol):
@@ -88,12 +92,10 @@ async def describe_model(control: Control, target: Target, model: str, version: 
     try:
         metadata = await control.metadata(model, version)
     except (OSError, TimeoutError) as error:
-        other = "grpc" if target.protocol == "http" else "http"
-        raise server_error(
-            f"no KServe v2 server answers over {target.protocol} at {target.authority} ({_why(error)}); start one, or "
-            f"correct -u, or use -i {other} if that port speaks it"
-        ) from None
+        raise _no_server(target, _why(error)) from None
     except Refused as error:
+        if error.foreign:
+            raise _no_server(target, str(error)) from None
         name = f"{model!r} version {version}" if version else repr(model)
         raise usage_error(f"the server at {target.authority} doesn't serve model {name}: {error}") from None
     try:
@@ -103,6 +105,14 @@ async def describe_model(control: Control, target: Target, model: str, version: 
     except Refused:
         return describe(metadata, None)
     return describe(metadata, config)
+
+
+def _no_server(target: Target, why: str) -> LoadError:
+    other = "grpc" if target.protocol == "http" else "http"
+    return server_error(
+        f"no KServe v2 server answers over {target.protocol} at {target.authority} ({why}); start one, or correct -u, "
+        f"or use -i {other} if that port speaks it"
+    )
 
 
 def _why(error: BaseException) -> str:

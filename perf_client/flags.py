@@ -2,6 +2,8 @@
 
 import argparse
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any, NoReturn
 
 from perf_client import values
@@ -13,6 +15,7 @@ from perf_client.transport_flags import add_tls, add_transport
 from perf_client.unsupported import REFUSED, Refused
 from perf_client.version import __version__
 
+DESCRIPTION = "Puts load on a model of a KServe v2 server and says what its users would have seen."
 EPILOG = """\
 Percentiles are of the response time, counted from the moment a request was due. Flags of perf_analyzer that are not
 listed here are refused with the reason.
@@ -21,6 +24,9 @@ exit codes: 0 done; 1 a bug; 2 wrong usage; 3 the input data can't be used; 5 th
 speak KServe v2, answered no request or was gone at the end; 6 done, but a result file can't be written; 7 done, but
 the load generator, not the server, was the limit; 130 interrupted, with a partial result.
 """
+
+
+_WIDEST = 110
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,17 +50,18 @@ class Refuse(argparse.Action):
 
 
 def make_parser() -> Parser:
-    width = {
-        "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=36, width=110)
-    }
+    width = min(_WIDEST, get_terminal_size().columns - 1)
+    position = 36 if width >= 100 else 28
     parser = Parser(
         prog="perf-client",
         usage="perf-client -m NAME [options]",
-        description="Puts load on a model of a KServe v2 server and says what its users would have seen.",
-        epilog=EPILOG,
+        description=fill(DESCRIPTION, width),
+        epilog="\n\n".join(fill(part, width) for part in EPILOG.split("\n\n")),
         add_help=False,
         allow_abbrev=False,
-        **width,  # type: ignore[arg-type]  # argparse's stub wants a class, any callable works
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=position, width=width
+        ),
     )
     _add_target(parser.add_argument_group("target"))
     add_load(parser.add_argument_group("load"))
@@ -123,7 +130,9 @@ def _add_measurement(group: Any) -> None:
 def _add_results(group: Any) -> None:
     group.add_argument("-f", dest="csv", metavar="FILE", type=Path, help="write the levels as CSV")
     group.add_argument("--verbose-csv", action="store_true", help="more columns there")
-    group.add_argument("--profile-export-file", metavar="FILE", type=Path, help="write every request as JSON")
+    group.add_argument(
+        "--profile-export-file", metavar="FILE", type=Path, help="write every request as JSON, without its tensors"
+    )
     group.add_argument(
         "--result-dir", "-o", metavar="DIR", type=Path, help="write each level's result (.json) and times (.npz)"
     )

@@ -133,7 +133,9 @@ class HttpControl:
             self.close()
             raise
         if head.status != 200:
-            raise Refused(_error_text(body) or f"status {head.status} for {path}", head.status in (404, 405, 501))
+            said = _error_text(body)
+            missing = head.status in (404, 405, 501)
+            raise Refused(said or f"status {head.status} for {path}", missing, foreign=not said)
         return body
 
     async def _ask(self, request: bytes) -> tuple[Head, bytes]:

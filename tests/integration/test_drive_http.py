@@ -3,7 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -272,10 +274,14 @@ def _dies_after(server: ScriptedServer, count: int) -> Script:
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_says_so():
-    def interrupt_later(interrupted: asyncio.Event) -> None:
-        asyncio.get_running_loop().call_later(0.2, interrupted.set)
+    events: list[asyncio.Event] = []
 
-    run = run_against(ScriptedServer(answer_at_once), profile(duration_s=30.0), interrupt_later)
+    async def script(number: int) -> bytes:
+        if number == 20:
+            events[0].set()
+        return answer()
+
+    run = run_against(ScriptedServer(script), profile(duration_s=30.0), events.append)
     assert run.facts.incomplete
     assert run.facts.incomplete_reason == "the run was interrupted"
     assert len(run.columns) > 0
@@ -327,6 +333,24 @@ def test_a_server_without_statistics_is_unmeasured_not_zero():
 def test_no_server_is_a_sentence():
     with pytest.raises(LoadError, match=r"no KServe v2 server answers over http at 127\.0\.0\.1:1 \(connection ref"):
         uvloop.run(drive(profile(), Target("127.0.0.1", 1, "http")))
+
+
+def test_a_web_server_that_is_no_kserve_is_a_sentence():
+    class Silent(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            with pytest.raises(LoadError, match=r"no KServe v2 server answers over http at .* \(status 404") as caught:
+                uvloop.run(drive(profile(), Target("127.0.0.1", server.server_port, "http")))
+        finally:
+            server.shutdown()
+    assert caught.value.exit_code == 5
 
 
 def test_an_unknown_model_is_a_sentence():

@@ -64,12 +64,22 @@ def test_composing_models_are_loaded_and_counted(tmp_path: Path):
 
 
 def test_an_interruption_leaves_a_partial_result(tmp_path: Path):
-    write_add_sub(tmp_path)
+    begun = tmp_path / "add_sub" / "1" / "begun"
+    code = f"open({str(begun)!r}, 'w').close()\n        responses = []"
+    model = write_add_sub(tmp_path) / "1" / "model.py"
+    model.write_text(model.read_text().replace("responses = []", code))
 
     async def main() -> Run:
         interrupted = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.2, interrupted.set)
-        return await drive(profile(tmp_path, request_count=None, duration_s=60.0), NOWHERE, interrupted)
+
+        async def interrupt() -> None:
+            while not begun.exists():  # loading takes its time
+                await asyncio.sleep(0.005)
+            interrupted.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(interrupt())
+            return await drive(profile(tmp_path, request_count=None, duration_s=60.0), NOWHERE, interrupted)
 
     done = uvloop.run(main())
     assert done.facts.incomplete

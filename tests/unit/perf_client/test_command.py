@@ -5,6 +5,7 @@ import pytest
 
 from perf_client.command import parse
 from perf_client.errors import LoadError
+from perf_client.flags import make_parser
 from perf_client.profile import Concurrency, RequestRate
 from perf_client.sweep import Levels, Limit
 from perf_client.unsupported import REFUSED
@@ -267,3 +268,9 @@ def test_help_and_version_answer_on_stdout_without_numpy(flag, shown):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert shown in done.stdout
+
+
+@pytest.mark.parametrize("columns", [60, 80, 300])
+def test_help_keeps_to_the_terminal_and_to_a_readable_width(monkeypatch: pytest.MonkeyPatch, columns: int):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(len(line) for line in make_parser().format_help().splitlines()) < min(columns, 111)
