@@ -38,7 +38,7 @@ class TimelineBuilder:
         self._blocks: list[tuple[int, Mapping[str, Values]]] = []
         self._count = 0
         self._edges: list[tuple[Relation, Column, Column]] = []
-        self._series: list[Series] = []
+        self._series: dict[Series, int] = {}
         self._samples: list[tuple[int, Column, Column]] = []
 
     def name_id(self, name: str) -> int:
@@ -67,11 +67,10 @@ class TimelineBuilder:
 
     def sample(self, series: Series, time_ns: Values, value: Values) -> None:
         """Add samples of a counter."""
-        if series not in self._series:
-            self._series.append(series)
+        series_id = self._series.setdefault(series, len(self._series))
         times = np.atleast_1d(np.asarray(time_ns, np.int64))
         values = np.broadcast_to(np.asarray(value, np.float64), times.shape)
-        self._samples.append((self._series.index(series), times, values))
+        self._samples.append((series_id, times, values))
 
     def build(
         self,

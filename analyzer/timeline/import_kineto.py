@@ -25,30 +25,13 @@ from analyzer.timeline.kineto_names import (
 )
 from analyzer.timeline.table import ABSENT, GPU_KINDS, Anchor, Device, Kind, Meta, Series, Timeline, Track
 
-_COLUMNS = [
-    "kind",
-    "name_id",
-    "start_ns",
-    "end_ns",
-    "process",
-    "thread",
-    "device",
-    "stream",
-    "correlation",
-    "model_id",
-    "instance",
-    "request",
-    "batch",
-    "step",
-    "bytes",
-    "copy_kind",
-    "src_kind",
-    "dst_kind",
-    "size",
-    "block_count",
-    "thread_count",
-]
-_SERVING = ("instance", "request", "batch", "step", "size")
+_COLUMNS = (
+    *("kind", "name_id", "copy_kind", "src_kind", "dst_kind"),
+    *("start_ns", "end_ns", "process", "thread", "device", "stream", "correlation"),
+    *("bytes", "model_id", "instance", "request", "batch", "step", "size", "block_count", "thread_count"),
+)
+_Where = tuple[int, int, int, int, int]
+"""Process, thread, device, stream, correlation."""
 
 
 def read(path: Path) -> Timeline:
@@ -69,7 +52,8 @@ def from_trace(trace: TraceFile, source: str) -> Timeline:
 class _KinetoImport:
     def __init__(self) -> None:
         self.build = TimelineBuilder()
-        self.columns: dict[str, array[int]] = {name: array("q") for name in _COLUMNS}
+        self.cells: array[int] = array("q")
+        self.named: dict[tuple[str, Kind], tuple[int, ...]] = {}
         self.hosts: Counter[int] = Counter()
         self.process_by_call: dict[int, int] = {}
         self.flow_ids: dict[tuple[object, object, int], int] = {}
@@ -117,28 +101,34 @@ class _KinetoImport:
             self.unread_count += 1
             return
         args = event_args(event.args)
-        name, copies = event_name(event.name or "(no name)", kind)
-        row = self._where(event, kind, args, start_ns) | copies
-        row.update(kind=kind, name_id=self.build.name_id(name), start_ns=start_ns, end_ns=end_ns, bytes=args.bytes)
-        row.update({column: getattr(args, column) for column in _SERVING})
-        row["model_id"] = self.build.name_id(args.model) if args.model else ABSENT
-        row["block_count"], row["thread_count"] = product(args.grid, 2**31 - 1), product(args.block, 2**15 - 1)
-        for column, values in self.columns.items():
-            values.append(row.get(column, ABSENT))
+        self.cells.extend(self._name_cells(event.name or "(no name)", kind))
+        self.cells.extend((start_ns, end_ns, *self._where(event, kind, args, start_ns), args.bytes))
+        model_id = self.build.name_id(args.model) if args.model else ABSENT
+        self.cells.extend((model_id, args.instance, args.request, args.batch, args.step, args.size))
+        self.cells.extend((product(args.grid, 2**31 - 1), product(args.block, 2**15 - 1)))
 
-    def _where(self, event: TraceEvent, kind: Kind, args: EventArgs, start_ns: int) -> dict[str, int]:
+    def _name_cells(self, name: str, kind: Kind) -> tuple[int, ...]:
+        """Kind, name and what the name says of a copy: most events share theirs with many others."""
+        cells = self.named.get((name, kind))
+        if cells is None:
+            told, copies = event_name(name, kind)
+            cells = (int(kind), self.build.name_id(told), *copies)
+            self.named[(name, kind)] = cells
+        return cells
+
+    def _where(self, event: TraceEvent, kind: Kind, args: EventArgs, start_ns: int) -> _Where:
         correlation = args.correlation
-        if correlation < 0 and (kind in DEVICE_KINDS or kind is Kind.API):
+        if correlation < 0 and self.flow_ids and (kind in DEVICE_KINDS or kind is Kind.API):
             correlation = self.flow_ids.get((event.pid, event.tid, start_ns), ABSENT)
         if kind in DEVICE_KINDS:
             device = args.device if args.device >= 0 else small_id(event.pid)
             stream = args.stream if args.stream >= 0 else small_id(event.tid)
-            return {"device": device, "stream": stream, "correlation": correlation}
+            return ABSENT, ABSENT, device, stream, correlation
         process, thread = small_id(event.pid), self._thread(event.tid)
         self.hosts[process] += 1
         if kind is Kind.API:
             self.process_by_call[correlation] = process
-        return {"process": process, "thread": thread, "correlation": correlation}
+        return process, thread, ABSENT, ABSENT, correlation
 
     def _thread(self, tid: object) -> int:
         """Ids that are no thread ids of the system, such as names, get numbers of their own above those."""
@@ -163,7 +153,8 @@ class _KinetoImport:
 
     def timeline(self, trace: TraceFile) -> Timeline:
         unclosed = sum(map(len, (*self.open_ranges.values(), *self.open_spans.values())))
-        columns = {name: np.frombuffer(values, np.int64) for name, values in self.columns.items()}
+        table = np.frombuffer(self.cells, np.int64).reshape(-1, len(_COLUMNS))
+        columns = {name: table[:, place] for place, name in enumerate(_COLUMNS)}
         columns["process"] = self._processes(columns)
         self.build.add(**columns)
         meta = Meta(
@@ -181,7 +172,7 @@ class _KinetoImport:
         """Device work carries no process: it gets that of its launch, or else that of most host events."""
         process = columns["process"].copy()
         usual = self.hosts.most_common(1)[0][0] if self.hosts else ABSENT
-        work = np.flatnonzero(np.isin(columns["kind"], DEVICE_KINDS))
+        work = np.flatnonzero(np.isin(columns["kind"], list(DEVICE_KINDS)))
         process[work] = [self.process_by_call.get(call, usual) for call in columns["correlation"][work].tolist()]
         return process
 

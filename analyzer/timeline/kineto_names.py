@@ -31,7 +31,7 @@ KINDS = {
 """Categories that say what an event is. Any other complete event is a range."""
 SKIPPED = {"gpu_user_annotation", "Trace", "fwdbwd", "async_cpu_to_gpu"}
 """What the profiler derived from other events."""
-DEVICE_KINDS = (*GPU_KINDS, Kind.SYNC)
+DEVICE_KINDS = frozenset((*GPU_KINDS, Kind.SYNC))
 _COPY = re.compile(r"Memcpy (\w+)\s*(?:\((.+?) -> (.+?)\))?")
 _COPY_KINDS = {
     "HtoD": CopyKind.HOST_TO_DEVICE,
@@ -54,7 +54,7 @@ class EventArgs(msgspec.Struct, gc=False):
     """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid."""
 
     correlation: Number = ABSENT
-    device: Annotated[int, msgspec.Meta(ge=ABSENT, le=2**15 - 1)] = ABSENT
+    device: SmallNumber = ABSENT
     stream: SmallNumber = ABSENT
     bytes: Number = ABSENT
     grid: list[int] = []
@@ -86,16 +86,17 @@ def product(sizes: list[int], limit: int) -> int:
     return max(ABSENT, min(found, limit))
 
 
-def event_name(name: str, kind: Kind) -> tuple[str, dict[str, int]]:
-    """The name as other producers write it, and what the name of a copy says."""
+def event_name(name: str, kind: Kind) -> tuple[str, tuple[int, int, int]]:
+    """The name as other producers write it, and what a copy's says: direction, memory it comes from and goes to."""
+    told = (ABSENT, ABSENT, ABSENT)
     if kind is Kind.MEMCPY and (found := _COPY.match(name)):
         copy = _COPY_KINDS.get(found[1], CopyKind.UNKNOWN)
-        return copy_name(copy), {"copy_kind": copy, "src_kind": _memory(found[2]), "dst_kind": _memory(found[3])}
+        return copy_name(copy), (copy, _memory(found[2]), _memory(found[3]))
     if kind is Kind.MEMSET and name.startswith("Memset"):
-        return MEMSET_NAME, {}
+        return MEMSET_NAME, told
     if kind is Kind.SYNC:
-        return next((known for known in SYNC_NAMES.values() if name.lower().startswith(known.lower())), name), {}
-    return name, {}
+        return next((known for known in SYNC_NAMES.values() if name.lower().startswith(known.lower())), name), told
+    return name, told
 
 
 def _memory(name: str | None) -> int:

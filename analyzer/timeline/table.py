@@ -176,13 +176,13 @@ class Events:
 DTYPES: dict[str, npt.DTypeLike] = {
     **{each.name: np.int64 for each in fields(Events)},
     **dict.fromkeys(("kind", "copy_kind", "src_kind", "dst_kind"), np.int8),
-    **dict.fromkeys(("device", "thread_count"), np.int16),
+    "thread_count": np.int16,
     **dict.fromkeys(
-        ("name_id", "model_id", "process", "thread", "end_thread", "stream", "instance", "parent"), np.int32
+        ("name_id", "model_id", "process", "thread", "end_thread", "device", "stream", "instance", "parent"), np.int32
     ),
     **dict.fromkeys(("size", "block_count"), np.int32),
 }
-"""Type of each column: 100 bytes an event in all."""
+"""Type of each column: 102 bytes an event in all."""
 
 
 @dataclass(frozen=True, slots=True)
