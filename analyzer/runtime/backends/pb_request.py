@@ -1,8 +1,7 @@
 """Requests and responses of ``triton_python_backend_utils``, those that a model gets and those that it sends."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analyzer.runtime.backends.pb_server import Arriving, server
@@ -166,7 +165,7 @@ class InferenceRequest:
         arriving = self._call(decoupled)
         if decoupled:
             return ResponseIterator(arriving)
-        given, _ = await asyncio.wrap_future(arriving.next())
+        given, _ = await _soon(arriving)
         return _response(given)
 
     def _call(self, decoupled: bool) -> Arriving:
@@ -197,7 +196,7 @@ class ResponseIterator:
 
     async def __anext__(self) -> InferenceResponse:
         while not self._is_over:
-            response = self._taken(*await asyncio.wrap_future(self._arriving.next()))
+            response = self._taken(*await _soon(self._arriving))
             if response is not None:
                 return response
         raise StopAsyncIteration
@@ -237,6 +236,13 @@ class InferenceResponseSender:
 
     def is_cancelled(self) -> bool:
         return self._asks is not None and self._asks()
+
+
+def _soon(arriving: Arriving) -> Awaitable[tuple[Any, bool]]:
+    """The next answer, for code on an event loop. Imported here: most models have none, and it is slow to import."""
+    import asyncio
+
+    return asyncio.wrap_future(arriving.next())
 
 
 def _response(given: Any) -> InferenceResponse:

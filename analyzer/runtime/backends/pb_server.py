@@ -86,10 +86,11 @@ def ask(purpose: str, operation: str, *arguments: Any) -> Any:
 
 
 def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
-    """Returns when the model is loaded."""
-    if files:
-        raise TritonModelException("load_model can't take files; put them into the model repository")
-    ask("load_model", "load", model_name, config)
+    """Returns when the model is loaded. ``files`` are contents by path, as ``file:1/model.py``, and need a config."""
+    if files and not config:
+        raise TritonModelException("load_model with files needs a config too")
+    contents = {path.removeprefix("file:"): bytes(content) for path, content in (files or {}).items()}
+    ask("load_model", "load", model_name, config, contents)
 
 
 def unload_model(model_name: str, unload_dependents: bool = False) -> None:

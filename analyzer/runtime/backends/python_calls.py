@@ -111,13 +111,13 @@ class Calls:
         except InferError:
             return False
 
-    async def _change(self, caller: Caller, asker: Asker, call: int, operation: str, model: str, *config: str) -> None:
+    async def _change(self, caller: Caller, asker: Asker, call: int, operation: str, model: str, *rest: Any) -> None:
         try:
             if not caller.is_executing and operation == "load":
                 # Whoever loads the caller waits for it, and holds up all other loads.
                 raise _invalid("load_model can only be called while a request is executed, not in initialize")
             if operation == "load":
-                failures = await self._models.load([model], Override(next(filter(None, config), None)))
+                failures = await self._models.load([model], Override(rest[0] or None, rest[1]))
                 if model in failures:
                     raise _invalid(f"failed to load '{model}', {failures[model]}")
             else:

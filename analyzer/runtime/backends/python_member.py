@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from analyzer.runtime.backends.base import Answers, Execution, ModelError, ModelFiles, Stream
+from analyzer.runtime.backends.base import Answers, Execution, ModelError, ModelFiles
+from analyzer.runtime.backends.python_answers import OpenStreams
 from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.backends.python_frames import CALL, DONE, EXECUTE, FAILED, READY, SENT, START, Frame
+from analyzer.runtime.backends.python_lives import Lives
 from analyzer.runtime.backends.python_model import Task
 from analyzer.runtime.backends.python_process import ModelProcess
 from analyzer.runtime.backends.python_requests import packed_request, unpacked_answer
 from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.instance import OnDone
-from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError
 from analyzer.runtime.warmup import check_answers, warm_up_executions
 
 log = logging.getLogger(__name__)
@@ -25,13 +27,7 @@ _AHEAD_NS = 200_000
 _MOST_AHEAD = 16
 """A process finds its next executions waiting, so many that they last for ``_AHEAD_NS``: who executes longer than that
 gets one at a time, since another instance may be free before it."""
-_CALM_NS = 10_000_000_000
-"""A process that lived longer than this did not die of how it was started."""
-_DEATHS = 5
-_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0)
-_LAST_DELAY_S = 30.0
 _FINISH_TIMEOUT_S = 30.0
-_HELD_POLL_S = 0.005
 _SMOOTHING = 4
 _UNKNOWN_NS = 1e9
 
@@ -86,11 +82,10 @@ class Member:
         self._restart: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._number = 0
-        self._streams: dict[tuple[int, int], tuple[Stream, InferRequest]] = {}
+        self._streams = OpenStreams(loop)
         self._alarm: asyncio.TimerHandle | None = None
         self._mean_ns = _UNKNOWN_NS
-        self._ready_ns = 0
-        self._deaths = 0
+        self._lives = Lives()
 
     @property
     def name(self) -> str:
@@ -135,7 +130,7 @@ class Member:
             raise
         self.is_ready = True
         self.failure = ""
-        self._ready_ns = monotonic_ns()
+        self._lives.begin(monotonic_ns())
         self._team.give_work()
 
     async def stop(self) -> None:
@@ -179,8 +174,8 @@ class Member:
             wrong = InferError(ErrorKind.INTERNAL, f"the inputs could not be handed over: {error}")
             self._loop.call_soon(self._answer, item, _all(wrong, execution))
             return
-        for index, stream in enumerate(execution.streams):
-            self._streams[item.number, index] = stream, execution.requests[index]
+        if execution.streams:
+            self._streams.open(item.number, execution)
         self.given.append(item)
         if len(self.given) == 1:
             self._watch()
@@ -194,7 +189,7 @@ class Member:
         if kind == DONE:
             self._on_done(process, rest)
         elif kind == SENT:
-            self._on_sent(process, rest)
+            self._streams.pass_on(process, rest)
         elif kind == CALL:
             call, operation, arguments, freed = rest
             process.arena.give_back(freed)
@@ -215,8 +210,6 @@ class Member:
         if was_ready:
             text += "; it is started again"
             log.error("%s", text)
-            if monotonic_ns() - self._ready_ns > _CALM_NS:
-                self._deaths = 0
             self._restart = self._loop.create_task(self._live_again(how))
         # A process executes in order, so it had begun the first. What comes after it can be executed by others.
         kept = 1 if was_ready and not self._task.is_decoupled else len(self.given)
@@ -224,9 +217,7 @@ class Member:
         self.given.clear()
         self._watch()
         lost = InferError(ErrorKind.UNAVAILABLE if self._is_stopping else ErrorKind.INTERNAL, text)
-        streams, self._streams = self._streams, {}
-        for stream, _ in streams.values():
-            stream.send(lost, final=True)
+        self._streams.fail(lost)
         for item in begun:
             self._answer(item, [None if item.execution.streams else lost for _ in item.execution.requests])
         self._team.take_back(waiting)
@@ -244,11 +235,11 @@ class Member:
     async def _live_again(self, how: str) -> None:
         """Starts the process until it lives. Waits longer each time, so that one that always dies costs little."""
         while True:
-            self._deaths += 1
-            if self._deaths >= _DEATHS:
-                self.failure = f"the process of instance '{self.name}' ended {self._deaths} times in a row: it {how}"
+            delay_s, deaths = self._lives.end(monotonic_ns()), self._lives.quick_deaths
+            if deaths:
+                self.failure = f"the process of instance '{self.name}' ended {deaths} times in a row: it {how}"
                 self._team.give_work()
-            await asyncio.sleep(_DELAYS_S[self._deaths - 1] if self._deaths <= len(_DELAYS_S) else _LAST_DELAY_S)
+            await asyncio.sleep(delay_s)
             try:
                 await self.start()
                 return
@@ -291,32 +282,10 @@ class Member:
         execution.infer_end_ns = execution.infer_end_ns or execution.end_ns
         item.on_done(execution, answers)
 
-    def _on_sent(self, process: ModelProcess, frame: Sequence[Any]) -> None:
-        number, index, packed, final, call, freed = frame
-        process.arena.give_back(freed)
-        answer = unpacked_answer(packed, process.window)
-        entry = self._streams.get((number, index))
-        if entry is None:
-            process.reply(call, True, False)
-            return
-        stream, request = entry
-        stream.send(answer, final=final)
-        if final:
-            del self._streams[number, index]
-        if call:
-            self._acknowledge(process, call, request)
-
-    def _acknowledge(self, process: ModelProcess, call: int, request: InferRequest) -> None:
-        """Lets the model send on as soon as the client takes more."""
-        if request.is_held and not request.is_cancelled:
-            self._loop.call_later(_HELD_POLL_S, self._acknowledge, process, call, request)
-        else:
-            process.reply(call, True, True)
-
     def _is_cancelled(self, number: int, index: int) -> bool:
-        entry = self._streams.get((number, index))
-        if entry is not None:
-            return entry[1].is_cancelled
+        request = self._streams.request(number, index)
+        if request is not None:
+            return request.is_cancelled
         return any(item.number == number and item.execution.requests[index].is_cancelled for item in self.given)
 
     def _watch(self) -> None:

@@ -13,6 +13,7 @@ from analyzer.runtime import dtypes
 from analyzer.runtime.backends.python_arena import Arena, Places, Window, make_memory
 from analyzer.runtime.backends.python_calls import would_hang
 from analyzer.runtime.backends.python_frames import INLINE_BYTES, FrameReader, encode, pack, unpack
+from analyzer.runtime.backends.python_lives import Lives
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=60))
@@ -110,6 +111,20 @@ def test_type_numbers_are_those_of_the_model_configuration():
     for wrong in (0, -1, 99):
         with pytest.raises(ValueError, match="data_type"):
             dtypes.datatype_of(wrong)
+
+
+def test_a_process_that_keeps_ending_is_left_alone_longer_each_time():
+    lives, second_ns = Lives(), 10**9
+    delays = []
+    for number in range(7):
+        lives.begin(number * second_ns)
+        delays.append(lives.end((number + 1) * second_ns))
+        assert lives.quick_deaths == (number + 1 if number >= 4 else 0)
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (0.0, 30.0)
+    lives.begin(0)
+    assert (lives.end(11 * second_ns), lives.quick_deaths) == (0.0, 0)
+    assert lives.end(11 * second_ns) > 0  # it could not be started
 
 
 @dataclass

@@ -220,7 +220,16 @@ def test_a_model_loads_and_unloads_others(tmp_path: Path):
         assert await evaluate(store, "call('double')") == str([2.0] * 4)
         assert "there is no such folder" in await evaluate(store, "attempt(pb_utils.load_model, 'nobody')")
         assert "can't unload itself" in await evaluate(store, "attempt(pb_utils.unload_model, 'caller')")
-        assert "can't take files" in await evaluate(store, "attempt(pb_utils.load_model, 'double', '', {'a': b''})")
+        assert "needs a config" in await evaluate(store, "attempt(pb_utils.load_model, 'double', '', {'a': b''})")
+        (tmp_path / "double" / "code.txt").write_text(DOUBLE.replace("* 2", "* 5"))
+        files = f"{{'file:1/model.py': open('{tmp_path}/double/code.txt', 'rb').read()}}"
+        config = (
+            '{"name": "double", "backend": "python", '
+            '"input": [{"name": "INPUT0", "data_type": "TYPE_FP32", "dims": [-1]}],'
+            ' "output": [{"name": "OUTPUT0", "data_type": "TYPE_FP32", "dims": [-1]}]}'
+        )
+        assert await evaluate(store, f"pb_utils.load_model('double', '{config}', {files})") == "None"
+        assert await evaluate(store, "call('double')") == str([5.0] * 4)
 
     serve(tmp_path, use)
 
