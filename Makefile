@@ -39,7 +39,7 @@ wheel: .venv/test
 	touch $@
 
 .venv/test: pyproject.toml .venv/python
-	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,dev]' $(TORCH)
+	$(BIN)/python -m pip install -q -e '.[$(ORT),pdf,zoo,openvino,dev]' $(TORCH)
 	.ci/pango $(BIN)/python
 	touch $@
 
