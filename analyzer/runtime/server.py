@@ -2,15 +2,13 @@
 
 import asyncio
 import errno
-import gc
 import logging
 import os
 import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +23,7 @@ from analyzer.runtime.intake import Intake
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.own_process import end_with_parent, own_stdout, settle_memory
 from analyzer.runtime.patrol import Patrol
 from analyzer.runtime.polling import RepositoryPoller, look
 from analyzer.runtime.rate_limiter import RateLimiter
@@ -37,7 +36,6 @@ BAD_USAGE = 2
 BAD_REPOSITORY = 3
 _BACKLOG = 1024
 _DRAIN_POLL_S = 0.01
-_PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +56,9 @@ def run(options: ServerOptions) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     if options.exit_with_parent:
-        _end_with_parent()
+        end_with_parent()
     try:
-        with _own_stdout() as stdout:
+        with own_stdout() as stdout:
             uvloop.run(_serve(options, stdout))
     except StartError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -84,7 +82,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
             return
         host = _host_sampler(options)
         front = await _listen(store, options, host)
-        _settle_memory()
+        settle_memory()
         background.append(loop.create_task(host.run(options.metrics_interval_s)))
         if poller is not None:
             background.append(loop.create_task(poller.run(options.repository_poll_s)))
@@ -126,20 +124,6 @@ async def _poller(store: ModelStore, options: ServerOptions) -> RepositoryPoller
         return RepositoryPoller(store, await asyncio.to_thread(look, store.repository))
     except OSError as error:
         raise StartError(BAD_REPOSITORY, f"model repository '{store.repository}' can't be read: {error}") from None
-
-
-@contextmanager
-def _own_stdout() -> Iterator[TextIO]:
-    """Stdout for the ready line alone: what models and libraries print there goes to stderr meanwhile."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with os.fdopen(os.dup(kept), "w") as stdout:
-            yield stdout
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _repository(options: ServerOptions) -> Path:
@@ -290,19 +274,3 @@ async def _first_of(work: Awaitable[None], stop: asyncio.Event) -> None:
         task.result()
     else:
         task.cancel()
-
-
-def _settle_memory() -> None:
-    """What was made at the start stays: the collector need not look at it again for the life of the server."""
-    gc.collect()
-    gc.freeze()
-
-
-def _end_with_parent() -> None:
-    """Has the kernel send SIGTERM when the thread that started this process ends."""
-    import ctypes
-
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the request was in place
-        os.kill(os.getpid(), signal.SIGTERM)
