@@ -65,6 +65,8 @@ def served_versions(model_dir: Path, config: model_config_pb2.ModelConfig) -> di
             chosen = sorted(found)
         case "specific":
             chosen = sorted(set(policy.specific.versions))
+            if not chosen:
+                raise ModelError(f"model '{config.name}' has a version_policy of specific versions that names none")
             missing = [version for version in chosen if version not in found]
             chosen = [version for version in chosen if version in found]
             text = (

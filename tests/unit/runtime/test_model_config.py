@@ -93,6 +93,12 @@ def test_a_version_asked_for_must_be_there(tmp_path: Path):
         served_versions(tmp_path, parse(IO + "version_policy { specific { versions: [ 4 ] } }"))
 
 
+def test_a_policy_of_specific_versions_must_name_one(tmp_path: Path):
+    folder = folder_with(tmp_path, "version_policy { specific { } }", "model.onnx")
+    with pytest.raises(ModelError, match="names none"):
+        served_versions(folder, read_config(folder))
+
+
 def test_a_model_with_files_needs_a_version_folder(tmp_path: Path):
     with pytest.raises(ModelError, match="add one such as 'm/1'"):
         served_versions(tmp_path, parse('name: "m" backend: "python"'))
