@@ -6,6 +6,7 @@ from analyzer.runtime.backends.base import Answers, Execution
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
+from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
@@ -14,13 +15,18 @@ _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
 class Answering:
     """The answers of one model version: in the shapes its clients see, in its statistics, out of its flight."""
 
-    def __init__(self, signature: Signature, statistics: Statistics, in_flight: Drained) -> None:
+    def __init__(
+        self, signature: Signature, statistics: Statistics, in_flight: Drained, spans: ModelSpans | None = None
+    ) -> None:
         self._signature = signature
+        self._spans = spans
         self._statistics = statistics
         self._in_flight = in_flight
 
     def answer(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         """Counts and replies to every job of an execution."""
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.executed(jobs, execution, answers)
         if len(jobs) == 1 and type(answers[0]) is dict and not self._signature.reshapes_outputs:
             self._answer_alone(jobs[0], execution, answers[0])
         else:
@@ -51,7 +57,7 @@ class Answering:
         for job, given in zip(jobs, answers):
             answer = self._shaped(given, job.rows) if reshapes else given
             if answer is None or isinstance(answer, InferError):
-                self.fail(job, answer or _NO_ANSWER, now_ns, FailureReason.BACKEND)
+                self._fail(job, answer or _NO_ANSWER, now_ns, FailureReason.BACKEND)
                 continue
             request = job.request
             succeeded += 1
@@ -86,6 +92,12 @@ class Answering:
             )
 
     def fail(self, job: Job, error: InferError, now_ns: int, reason: FailureReason = FailureReason.OTHER) -> None:
+        """Counts and replies to a job that was not executed."""
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.refused(job)
+        self._fail(job, error, now_ns, reason)
+
+    def _fail(self, job: Job, error: InferError, now_ns: int, reason: FailureReason) -> None:
         if error is CANCELLED:
             reason = FailureReason.CANCELED
         self._statistics.record_failure(now_ns - job.request.arrival_ns, reason)

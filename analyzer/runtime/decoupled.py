@@ -12,6 +12,7 @@ from analyzer.runtime.instance import UNLOADED, Completions
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
+from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import FailureReason, Statistics
 
 Answer = Tensors | InferError | None
@@ -96,9 +97,15 @@ class Streams:
     """The open streams of a decoupled model. A request ends with its last answer, its execution maybe long before."""
 
     def __init__(
-        self, signature: Signature, statistics: Statistics, in_flight: Drained, loop: asyncio.AbstractEventLoop
+        self,
+        signature: Signature,
+        statistics: Statistics,
+        in_flight: Drained,
+        loop: asyncio.AbstractEventLoop,
+        spans: ModelSpans | None = None,
     ) -> None:
         self._signature = signature
+        self._spans = spans
         self._statistics = statistics
         self._in_flight = in_flight
         self._completions = Completions(loop)
@@ -121,6 +128,8 @@ class Streams:
     def executed(self, execution: Execution, answers: Answers) -> None:
         """What an execution gave itself: an answer is the only one, None leaves it to the stream."""
         times = times_of(execution)
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.batch(execution, sum(isinstance(answer, InferError) for answer in answers))
         self._statistics.record_execution(len(answers), sum(execution.rows), times, monotonic_ns())
         for stream, answer in zip(execution.streams, answers):
             if answer is not None:
@@ -154,6 +163,8 @@ class Streams:
 
     def _count(self, job: Job, execution: Execution, response: InferResponse | InferError, now_ns: int) -> None:
         total_ns = now_ns - job.request.arrival_ns
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.streamed(job, execution, isinstance(response, InferError))
         if isinstance(response, InferError):
             reason = FailureReason.CANCELED if response is CANCELLED else FailureReason.BACKEND
             self._statistics.record_failure(total_ns, reason)

@@ -13,6 +13,7 @@ from analyzer.runtime.ensemble_steps import Lookup, Step
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
 from analyzer.runtime.signature import Signature
+from analyzer.runtime.spans import ModelSpans, RunSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 
@@ -26,8 +27,11 @@ class Ensemble:
         steps: tuple[Step, ...],
         lookup: Lookup,
         loop: asyncio.AbstractEventLoop,
+        *,
+        spans: ModelSpans | None = None,
     ) -> None:
         self.signature = signature
+        self.spans = spans
         self.statistics = statistics
         self.steps = steps
         self.lookup = lookup
@@ -94,6 +98,8 @@ class _Run:
         self, ensemble: Ensemble, request: InferRequest, reply: Reply, rows: int, spent: Durations | None
     ) -> None:
         self._ensemble = ensemble
+        spans = ensemble.spans
+        self._trace = RunSpans(spans, request, rows) if spans is not None and spans.ring.is_on else None
         self._request = request
         self._reply = reply
         self._rows = rows
@@ -129,6 +135,8 @@ class _Run:
         try:
             model = self._ensemble.lookup(step.model, step.version)
             request = self._request_to(step, model)
+            if self._trace is not None:
+                self._trace.begin(step.model, model.statistics.version, request)
             model.submit(request, partial(self._on_reply, step, request), self._spent)
             self._running.append(request)
         except InferError as error:
@@ -152,6 +160,8 @@ class _Run:
 
     def _on_reply(self, step: Step, request: InferRequest, answer: InferResponse | InferError) -> None:
         self._running.remove(request)
+        if self._trace is not None:
+            self._trace.end(request, isinstance(answer, InferError))
         if isinstance(answer, InferError):
             self._error = self._error or answer
         else:
@@ -178,6 +188,8 @@ class _Run:
                 ErrorKind.INVALID_ARGUMENT,
                 f"in ensemble '{ensemble.signature.model}', the inputs given are not enough for all of its steps",
             )
+        if self._trace is not None:
+            self._trace.close(self._error is not None)
         if self._error is not None:
             is_cancelled = self._error.kind is ErrorKind.CANCELLED
             statistics.record_failure(total_ns, FailureReason.CANCELED if is_cancelled else FailureReason.OTHER)

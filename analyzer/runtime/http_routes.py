@@ -10,8 +10,10 @@ from urllib.parse import unquote
 import msgspec
 from google.protobuf.message import Message
 
+from analyzer.runtime.capture import Capture
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.host_metrics import HostSampler
+from analyzer.runtime.http_capture import CaptureRoutes
 from analyzer.runtime.http_exchange import Action, Exchange
 from analyzer.runtime.http_extensions import Route, SettingRoutes, SharedMemoryRoutes, parse_body
 from analyzer.runtime.http_generate import GenerateRoutes
@@ -50,6 +52,7 @@ class Routes:
         log: LogSettings | None = None,
         host: HostSampler | None = None,
         intake: Intake | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self._host = host or HostSampler(())
         self._store = store
@@ -81,6 +84,7 @@ class Routes:
             *SharedMemoryRoutes(self._memory).table(),
             *SettingRoutes(log or LogSettings()).table(),
             *LegacyRoutes(store).table(),
+            *CaptureRoutes(capture or Capture(None, ())).table(),
         ]
         self._table = [(re.compile(pattern), method, action) for pattern, method, action in table]
 

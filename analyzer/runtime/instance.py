@@ -192,12 +192,17 @@ class _Runner:
 
     def __init__(self, name: str, instance: Instance) -> None:
         self._name = name
+        self._worker = name, threading.get_native_id()  # it is made in the thread that it executes in
         self._instance = instance
         self._has_failed = False
         self.takes_device_tensors = takes_device_tensors(instance)
 
     def execute(self, execution: Execution) -> Answers:
         execution.start_ns = monotonic_ns()
+        execution.worker = self._worker
+        watch = execution.watch
+        if watch is not None:
+            watch.begin()
         try:
             if execution.requests[0].is_cancelled and all(request.may_be_skipped for request in execution.requests):
                 raise CANCELLED
@@ -214,6 +219,8 @@ class _Runner:
             self._log(error)
             message = f"model instance '{self._name}' failed: {type(error).__name__}: {error}"
             answers = [InferError(ErrorKind.INTERNAL, message) for _ in execution.requests]
+        if watch is not None:
+            watch.end()
         execution.end_ns = monotonic_ns()
         execution.input_end_ns = execution.input_end_ns or execution.start_ns
         execution.infer_end_ns = execution.infer_end_ns or execution.end_ns

@@ -27,6 +27,7 @@ from analyzer.runtime.sequence_tensors import read_sequence_tensors
 from analyzer.runtime.sequences import SequenceModel, SequencePolicy
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import make_signature
+from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import FIRST_RESPONSE_BOUNDS_NS, Histogram, Statistics
 
 _SEQUENCE_IDLE_US = 1_000_000
@@ -101,12 +102,13 @@ async def build(
     limiter: RateLimiter | None = None,
     *,
     calls: Calls | None = None,
+    spans: Spans | None = None,
 ) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
     loaded = LoadedModel(prepared.config, overlay=prepared.overlay)
     try:
         for files in prepared.versions:
-            servable = await _build_version(prepared, files, lookup, loop, limiter=limiter, calls=calls)
+            servable = await _build_version(prepared, files, lookup, loop, limiter=limiter, calls=calls, spans=spans)
             if prepared.config.response_cache.enable and cache is not None:
                 servable = CachedModel(servable, cache, loop)
             loaded.versions[files.version] = servable
@@ -124,22 +126,26 @@ async def _build_version(
     *,
     limiter: RateLimiter | None,
     calls: Calls | None,
+    spans: Spans | None,
 ) -> Servable:
     signature = make_signature(files.config, await asyncio.to_thread(read_labels, files.model_dir, files.config))
     statistics = make_statistics(files)
+    own_spans = None if spans is None else spans.model(files.name, str(files.version))
     if prepared.backend is None:
         steps = read_steps(files.config)
         check_steps(files.name, signature, steps, lookup)
-        return Ensemble(signature, statistics, steps, lookup, loop)
+        return Ensemble(signature, statistics, steps, lookup, loop, spans=own_spans)
     if files.config.HasField("sequence_batching"):
         tensors = await asyncio.to_thread(read_sequence_tensors, files.config, files.model_dir)
         crews = await start_crews(prepared.backend, files, loop, limiter, calls)
         sequence_policy = make_sequence_policy(files.config)
-        return SequenceModel(signature, statistics, sequence_policy, tensors, crews=crews, loop=loop)
+        return SequenceModel(signature, statistics, sequence_policy, tensors, crews=crews, loop=loop, spans=own_spans)
     crew = await start_crew(prepared.backend, files, loop, limiter, calls)
     decoupled = files.config.model_transaction_policy.decoupled
     policy, queueing = make_policy(files.config), make_queueing(files.config)
-    return ScheduledModel(signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing)
+    return ScheduledModel(
+        signature, statistics, policy, crew, loop, decoupled=decoupled, queueing=queueing, spans=own_spans
+    )
 
 
 def make_statistics(files: ModelFiles) -> Statistics:

@@ -15,6 +15,7 @@ from analyzer.runtime.residents import Residents
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
+from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import Statistics
 
 
@@ -31,9 +32,10 @@ class ModelStore:
         loop: asyncio.AbstractEventLoop,
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.repository = repository
-        self._residents = Residents(repository, loop, cache, limiter)
+        self._residents = Residents(repository, loop, cache, limiter, spans)
         self._routes = self._residents.routes
         self._is_open = False
         self._is_closed = False

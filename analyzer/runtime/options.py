@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+_SPAN_ROWS = 2**17
+
 Port = int | None
 """None: that front end is off. 0: the system picks a free one."""
 
@@ -36,6 +38,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
+    span_rows: int = 0
+    capture_dir: str = ""
     exit_with_parent: bool = False
     log_verbose: bool = False
 
@@ -148,6 +152,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--tls-key", default="", metavar="FILE", help="the key of --tls-certificate (PEM)")
     add("--tls-client-ca", default="", metavar="FILE", help="let in only clients with a certificate of this authority")
+    add(
+        "--spans",
+        dest="span_rows",
+        type=_span_rows,
+        default=0,
+        metavar="on|off|ROWS",
+        help="keep where each request's time went in a ring of so many rows (on: 131072), and emit it as NVTX ranges "
+        "while a tool listens (default: off)",
+    )
+    add(
+        "--capture-dir",
+        default="",
+        metavar="DIR",
+        help="folder that captures are written to when a client asks for them (default: no captures)",
+    )
     add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
     add("--log-verbose", action="store_true", help="log more to stderr")
 
@@ -226,6 +245,12 @@ def _cache_bytes(text: str) -> int:
     if name != "local" or not size.startswith("size="):
         raise argparse.ArgumentTypeError(f"'{text}' is not a cache; give local,size=BYTES")
     return _positive(size.removeprefix("size="))
+
+
+def _span_rows(text: str) -> int:
+    if text == "off":
+        return 0
+    return _SPAN_ROWS if text == "on" else _positive(text)
 
 
 def _resource(text: str) -> tuple[str, int, int | None]:

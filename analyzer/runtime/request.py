@@ -61,6 +61,7 @@ class InferRequest(msgspec.Struct, eq=False):
     ``on_device`` is true where an input is a DeviceTensor; the outputs in ``keep_on_device`` may come back as such.
     ``is_cancelled``: nobody waits for the answer any more. ``is_held``: the client does not take the answers it gets.
     ``watcher`` is called, on the loop's thread, when one of these two has changed; who serves the request sets it.
+    ``step`` is the number of the ensemble's step that it is made for, where spans are kept; 0: none.
     ``callers`` are the models that wait for the answer, each in an instance of its own that called the next.
     """
 
@@ -80,6 +81,7 @@ class InferRequest(msgspec.Struct, eq=False):
     is_held: bool = False
     watcher: Callable[[], None] | None = None
     callers: tuple[str, ...] = ()
+    step: int = 0
 
     @property
     def may_be_skipped(self) -> bool:

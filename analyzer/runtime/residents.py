@@ -16,6 +16,7 @@ from analyzer.runtime.repository_diff import callers
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
+from analyzer.runtime.spans import Spans
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,10 @@ class Residents:
         loop: asyncio.AbstractEventLoop,
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._cache = cache
+        self._spans = spans
         self._limiter = limiter
         self.script_calls = Calls(self, loop)
         self.models: dict[str, LoadedModel] = {}
@@ -184,7 +187,9 @@ class Residents:
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
         name = prepared.config.name
         try:
-            loaded = await build(prepared, self.find, self._loop, self._cache, self._limiter, calls=self.script_calls)
+            loaded = await build(
+                prepared, self.find, self._loop, self._cache, self._limiter, calls=self.script_calls, spans=self._spans
+            )
         except ModelError as error:
             failures[name] = str(error)
             return

@@ -18,6 +18,7 @@ from analyzer.runtime.policy_queue import PolicyQueue, QueueFull, QueuePolicies,
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import Signature
+from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class ScheduledModel:
         *,
         decoupled: bool = False,
         queueing: Queueing = Queueing(),
+        spans: ModelSpans | None = None,
     ) -> None:
         self.signature = signature
         self.statistics = statistics
@@ -77,8 +79,9 @@ class ScheduledModel:
         self._wait: Wait | None = None
         self._is_dispatching = False  # or about to
         self._in_flight = Drained(loop)
-        self._answering = Answering(signature, statistics, self._in_flight)
-        self._streams = Streams(signature, statistics, self._in_flight, loop) if decoupled else None
+        self._spans = spans
+        self._answering = Answering(signature, statistics, self._in_flight, spans)
+        self._streams = Streams(signature, statistics, self._in_flight, loop, spans) if decoupled else None
         self._queueing_is_plain = policies is None and self._in_order is None
         self._alarm = Alarm(loop, self._dispatch) if policy.dynamic and policy.max_delay_ns else None
 
@@ -100,10 +103,13 @@ class ScheduledModel:
         if self._streams is not None and not request.accepts_stream:
             raise refuse_unary(self.signature.model)
         rows, shape_key = self.signature.check(request)
+        job = Job(request, reply, rows, shape_key, monotonic_ns(), spent)
         if self._queueing_is_plain:
-            self._queue.append(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+            self._queue.append(job)
         else:
-            self._enqueue(Job(request, reply, rows, shape_key, monotonic_ns(), spent))
+            self._enqueue(job)
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.queued(job)
         request.watcher = self._watch
         self._queued_rows += rows
         self._in_flight.count += 1
@@ -216,6 +222,8 @@ class ScheduledModel:
             self._queued_rows -= sum(rows)
         self._free -= 1
         execution = Execution(requests, rows)
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.sent(jobs, execution)
         if self._streams is not None:
             execution.streams = self._streams.open(jobs, execution)
         if self._ahead:

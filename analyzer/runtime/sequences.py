@@ -16,6 +16,7 @@ from analyzer.runtime.seats import CorrelationId, DirectPolicy, Seats, Sequence,
 from analyzer.runtime.sequence_tensors import Flags, SequenceTensors
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import ShapeKey, Signature
+from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import Durations, Statistics
 from analyzer.runtime.wire import invalid
 
@@ -66,6 +67,7 @@ class SequenceModel:
         *,
         crews: Listed[Crew],
         loop: asyncio.AbstractEventLoop,
+        spans: ModelSpans | None = None,
     ) -> None:
         self.signature = signature
         self.statistics = statistics
@@ -77,7 +79,8 @@ class SequenceModel:
         self._seats: Seats[_Turn] = Seats(signature.model, len(crews), policy.seats, policy.idle_ns)
         self._states: dict[Sequence[_Turn], Tensors] = {}
         self._in_flight = Drained(loop)
-        self._answering = Answering(signature, statistics, self._in_flight)
+        self._spans = spans
+        self._answering = Answering(signature, statistics, self._in_flight, spans)
         self._alarm = Alarm(loop, self._dispatch)
         self._is_dispatching = False
         self._executing_count = 0
@@ -108,6 +111,8 @@ class SequenceModel:
             self._seats.arrive(flags.identity, turn, now_ns, start=flags.start, end=flags.end)
         except SequenceFault as fault:
             raise invalid(str(fault)) from None
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.queued(turn.job)
         self._in_flight.count += 1
         if not self._is_dispatching:
             self._is_dispatching = True
@@ -176,6 +181,8 @@ class SequenceModel:
         self._is_busy[instance] = True
         self._executing_count += sum(row is not None for row in rows)
         execution = Execution(requests, [1 for _ in rows])
+        if self._spans is not None and self._spans.ring.is_on:
+            self._spans.sent([turn.job for _, turn in filter(None, rows)], execution)
         self._crews[instance].start(execution, partial(self._on_done, instance, rows))
 
     def _prepared(self, sequence: Sequence[_Turn], turn: _Turn) -> InferRequest:

@@ -52,6 +52,8 @@ class Job(msgspec.Struct, eq=False):
     shape_key: ShapeKey
     queued_ns: int
     spent: Durations | None
+    ranges: tuple[int, int] | None = None
+    """Open while a tool listens: of the request, and of its stay in the queue."""
 
     @property
     def parameters(self) -> Parameters:

@@ -15,6 +15,7 @@ from typing import TextIO
 
 import uvloop
 
+from analyzer.runtime.capture import Capture, SpanTracer
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
 from analyzer.runtime.http import HttpSite
@@ -30,6 +31,7 @@ from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.rate_policy import RatePolicy
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.shared_memory import SharedMemory
+from analyzer.runtime.spans import Spans
 from analyzer.runtime.tls import TlsError, TlsOptions, make_context
 
 BAD_USAGE = 2
@@ -73,7 +75,9 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         loop.add_signal_handler(number, stop.set)
     cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
     limiter = RateLimiter(RatePolicy(options.resource_limits)) if options.rate_limit == "execution_count" else None
-    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter)
+    spans = Spans(options.span_rows) if options.span_rows else None
+    capture = _capture(options, spans)
+    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter, spans=spans)
     background: list[asyncio.Task[None]] = []
     try:
         poller = await _poller(store, options)
@@ -81,7 +85,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         if stop.is_set():
             return
         host = _host_sampler(options)
-        front = await _listen(store, options, host)
+        front = await _listen(store, options, host, capture)
         settle_memory()
         background.append(loop.create_task(host.run(options.metrics_interval_s)))
         if poller is not None:
@@ -103,6 +107,15 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
 def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
+
+
+def _capture(options: ServerOptions, spans: Spans | None) -> Capture:
+    folder = Path(options.capture_dir) if options.capture_dir else None
+    if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(BAD_USAGE, f"--capture-dir '{folder}' is no folder that can be written to; make it first")
+    if spans is not None:
+        spans.start()
+    return Capture(folder, [SpanTracer(spans, asyncio.get_running_loop())])
 
 
 def _host_sampler(options: ServerOptions) -> HostSampler:
@@ -200,14 +213,15 @@ class _Front:
             site.abort()
 
 
-async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler) -> _Front:
+async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler, capture: Capture) -> _Front:
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
     memory, settings = SharedMemory(), LogSettings()
     intake, most = Intake(store, options.max_requests_in_flight), options.max_connections
     routes = Routes(
-        store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host, intake=intake
-    )
+        store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host, intake=intake,
+        capture=capture,
+    )  # fmt: skip
     http = HttpSite(routes.resolve, limit, connection_limit=most)
     metrics = HttpSite(routes.resolve_metrics, limit, connection_limit=most)
     grpc = GrpcSite(

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from time import monotonic_ns
 from typing import Protocol
 
 import msgspec
@@ -78,10 +79,32 @@ class Stream(Protocol):
         ...
 
 
-class Execution(msgspec.Struct, eq=False):
-    """Requests to be answered together. The backend stamps the ends of two stages with CLOCK_MONOTONIC, in ns.
+Worker = tuple[str, int]
+"""An instance's name and the id of its thread, 0 where it has none of its own."""
 
-    ``streams`` has one for each request where the model is decoupled, and is empty otherwise.
+
+class Watch(Protocol):
+    """Told, on the thread that executes, how far an execution is."""
+
+    def begin(self) -> None: ...
+
+    def next_stage(self) -> None:
+        """The inputs are there; then: it is computed."""
+        ...
+
+    def end(self) -> None: ...
+
+    def close(self) -> None:
+        """Called at the end, on the loop's thread, even where the others were not."""
+        ...
+
+
+class Execution(msgspec.Struct, eq=False):
+    """Requests to be answered together. The backend tells the ends of two stages, or stamps them itself with
+    CLOCK_MONOTONIC, in ns.
+
+    ``streams`` has one for each request where the model is decoupled, and is empty otherwise. ``number`` tells it from
+    all others where spans are kept; ``watch`` is there while a tool listens.
     """
 
     requests: Sequence[InferRequest]
@@ -91,6 +114,21 @@ class Execution(msgspec.Struct, eq=False):
     infer_end_ns: int = 0
     end_ns: int = 0
     streams: Sequence[Stream] = ()
+    number: int = 0
+    worker: Worker = ("", 0)
+    watch: Watch | None = None
+
+    def input_ended(self) -> None:
+        """The inputs are where they are computed on."""
+        self.input_end_ns = monotonic_ns()
+        if self.watch is not None:
+            self.watch.next_stage()
+
+    def infer_ended(self) -> None:
+        """The outputs are computed."""
+        self.infer_end_ns = monotonic_ns()
+        if self.watch is not None:
+            self.watch.next_stage()
 
 
 Answers = list[Tensors | InferError | None]

@@ -1,7 +1,6 @@
 """An ONNX Runtime instance with IO binding: inputs and outputs lie in the memory of the device that computes."""
 
 from collections.abc import Mapping, Sequence
-from time import monotonic_ns
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +53,7 @@ class BoundInstance:
         binding = session.io_binding()
         for name in requests[0].inputs:
             self._bind_input(binding, name, [request.inputs[name] for request in requests], size - rows)
-        execution.input_end_ns = monotonic_ns()
+        execution.input_ended()
         kept = self._kept(requests)
         for name in self._check.dtypes:
             place = (self._device.kind, self._device.number) if name in kept else ("cpu", 0)
@@ -64,7 +63,7 @@ class BoundInstance:
             binding.synchronize_outputs()
         values = zip(self._check.dtypes, binding.get_outputs())
         outputs = {name: self._output(name, value, name in kept) for name, value in values}
-        execution.infer_end_ns = monotonic_ns()
+        execution.infer_ended()
         return self._scatter(self._check.select(outputs), execution.rows, size)
 
     def close(self) -> None:

@@ -73,6 +73,7 @@ class Member:
         self.given: deque[Item] = deque()
         self._files = files
         self._task = task
+        self._worker = task.instance, 0  # its thread is in another process
         self._team = team
         self._calls = calls
         self._loop = loop
@@ -277,6 +278,7 @@ class Member:
         """Stamps what has no stamps, and hands the answers on."""
         execution = item.execution
         execution.end_ns = monotonic_ns()
+        execution.worker = self._worker
         execution.start_ns = execution.start_ns or execution.end_ns
         execution.input_end_ns = execution.input_end_ns or execution.start_ns
         execution.infer_end_ns = execution.infer_end_ns or execution.end_ns

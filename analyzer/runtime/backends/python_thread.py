@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from time import monotonic_ns
 from typing import Any
 
 from analyzer.runtime.backends.base import Answers, Execution, Stream
@@ -29,9 +28,9 @@ class ThreadInstance:
                 if self._script.is_decoupled
                 else partial(gathering.sender, index, lambda request=request: request.is_cancelled)  # type: ignore[misc]  # mypy can't type a lambda's default
             )
-        execution.input_end_ns = monotonic_ns()
+        execution.input_ended()
         returned = self._script.execute(requests)
-        execution.infer_end_ns = monotonic_ns()
+        execution.infer_ended()
         if hasattr(returned, "__await__"):
             raise TypeError("async def execute needs a process of the model's own; leave out 'execution: thread'")
         if self._script.is_decoupled:

@@ -87,11 +87,11 @@ class _SimulatedInstance:
         self._outputs = [_Output(files, position) for position in range(len(files.config.output))]
 
     def execute(self, execution: Execution) -> Answers:
-        execution.input_end_ns = time.monotonic_ns()
+        execution.input_ended()
         if not self._is_instant:
             with self._device:
                 self._spend(self._service.draw_ns(sum(execution.rows), self._rng))
-        execution.infer_end_ns = time.monotonic_ns()
+        execution.infer_ended()
         self._executions += 1
         if self._fail_every and self._executions % self._fail_every == 0:
             raise InferError(ErrorKind.INTERNAL, f"simulated failure of model '{self._name}'")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from time import monotonic_ns
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,9 @@ class TensorBatch:
 
     def execute(self, execution: Execution) -> Answers:
         inputs = gather(execution.requests)
-        execution.input_end_ns = monotonic_ns()
+        execution.input_ended()
         outputs = self._instance.execute(inputs)
-        execution.infer_end_ns = monotonic_ns()
+        execution.infer_ended()
         return scatter(self._outputs.select(outputs), execution.rows)
 
     def close(self) -> None:
