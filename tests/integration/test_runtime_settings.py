@@ -1,23 +1,45 @@
-"""Log and trace settings with unmodified tritonclient, and the probes of the first generation."""
+"""Log and trace settings and request parameters with unmodified tritonclient, and the first generation's probes."""
 
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from tests.fakes.repositories import write_simulated
+from tests.fakes.repositories import write_python, write_simulated
 from tests.fakes.running_server import RunningServer, running_server
+
+# Answers with what it was told of its request besides the tensor.
+TELLS = """\
+import json
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            told = {"timeout": request.timeout(), "own": json.loads(request.parameters()), "id": request.request_id()}
+            array = np.array([[json.dumps(told).encode()]], np.object_)
+            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)]))
+        return answers
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     repository = tmp_path_factory.mktemp("models")
     write_simulated(repository, "one")
+    queue = """dynamic_batching {
+      priority_levels: 2 default_priority_level: 2 default_queue_policy { allow_timeout_override: true }
+    }"""
+    write_python(repository, "tells", TELLS, type_name="TYPE_STRING", dims=(1,), max_batch_size=1, extra=queue)
     with running_server(repository) as running:
         yield running
 
@@ -88,3 +110,14 @@ def test_first_generation_probes(server):
     assert entry["version_status"] == {"1": {"ready_state": "MODEL_READY"}}
     assert entry["config"]["name"] == "one"
     assert get(server, "/api/status/nowhere")[0] == 404
+
+
+def test_priority_timeout_and_parameters_reach_the_server(client):
+    module = triton_http if isinstance(client, triton_http.InferenceServerClient) else triton_grpc
+    tensor = module.InferInput("INPUT0", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[b"x"]], np.object_))
+    own = {"flag": True, "count": 7, "word": "x"}
+    answer = client.infer("tells", [tensor], request_id="r", priority=1, timeout=30_000_000, parameters=own)
+    assert json.loads(answer.as_numpy("OUTPUT0").item()) == {"timeout": 30_000_000, "own": own, "id": "r"}
+    with pytest.raises(InferenceServerException, match="whole number"):
+        client.infer("tells", [tensor], timeout=-1)
