@@ -5,6 +5,7 @@ RUN/environment.json     the machine and the versions of everything
 RUN/measurements.jsonl   a line an outcome, in the order measured; a torn last line is forgiven and overwritten
 RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start; KEY.1.npz and so on are
                          those of the other models that were driven at the same time
+RUN/timelines/KEY.timeline  what was watched while it was measured (see timeline.archive)
 RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in server configuration KEY
 """
 
@@ -26,6 +27,7 @@ from analyzer.domain.record import Record
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.domain.space import SearchSpace
 from analyzer.errors import InputError, UsageError
+from analyzer.timeline.archive import SUFFIX as TIMELINE_SUFFIX
 
 FORMAT_VERSION = 2
 """1: first. 2: a space holds several models."""
@@ -138,6 +140,10 @@ class RunFolder:
         folder = self.path / "latencies"
         folder.mkdir(exist_ok=True)
         return folder / (f"{config.key}.{place}.npz" if place else f"{config.key}.npz")
+
+    def timeline_path(self, config: RunConfig) -> Path:
+        """Where the timeline of a measurement lies, if it has one."""
+        return self.path / "timelines" / f"{config.key}{TIMELINE_SUFFIX}"
 
     def config_text(self, server: ServerConfig, model: str) -> str:
         """The model's ``config.pbtxt`` as served in this configuration; empty where it never got so far."""

@@ -42,7 +42,7 @@ class SpanFile:
 def read_spans(path: Path) -> SpanFile:
     """Raises ChildError where the file is not what the runtime writes."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             header: dict[str, Any] = json.loads(file["header"].tobytes())
             table = file["rows"]
         if header["format_version"] != FORMAT_VERSION:
@@ -56,7 +56,7 @@ def read_spans(path: Path) -> SpanFile:
             utc_offset_ns=offsets[0],
             utc_drift_ns=abs(offsets[-1] - offsets[0]),
         )
-    except (OSError, KeyError, ValueError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, IndexError, TypeError, zipfile.BadZipFile) as error:
         raise ChildError(f"the spans of the runtime can't be read: {error}") from error
 
 

@@ -33,12 +33,27 @@ class GpuUsage(Record, frozen=True):
     energy_j: float | None
 
 
+class Collected(Record, frozen=True):
+    """What one collector of timelines did while a point was measured. ``state`` is absent, busy or on.
+
+    ``overhead_ratio`` is how much longer the median response took with it than without, where that was measured.
+    """
+
+    collector: str
+    state: str
+    reason: str = ""
+    records: int = 0
+    dropped: int = 0
+    overhead_ratio: float | None = None
+
+
 class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):
     """One point, measured. ``gpus_unmeasured`` says why there are no GPU figures, where there are none.
 
     ``measured_at`` is wall time (ISO 8601, UTC), ``overhead_s`` what this point cost beyond its load (launch apart).
     ``beside`` are the results of the other driven models, in the order of ``config.beside``. ``price_per_hour`` is that
     of one device in whatever currency; it is put in when a run is read, so that another price needs no measuring.
+    ``collected`` says which collectors watched; what they saw is in the run folder.
     """
 
     config: RunConfig
@@ -51,6 +66,7 @@ class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):
     warnings: tuple[str, ...] = ()
     beside: tuple[LoadResult, ...] = ()
     price_per_hour: float | None = None
+    collected: tuple[Collected, ...] = ()
 
     @property
     def loads(self) -> tuple[LoadResult, ...]:

@@ -1,0 +1,135 @@
+"""Watches a server while it is measured: what is to be collected, how the server is started for it, what is kept."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyzer.collect.collector import ServerCapture
+from analyzer.collect.nsight import Nsight
+from analyzer.collect.spans import Sent
+from analyzer.collect.window import timeline_of
+from analyzer.domain.measurement import Collected
+from analyzer.errors import AnalyzerError, ChildError
+from analyzer.runtime.capture import Availability, CaptureStats
+from analyzer.timeline import archive
+from perf_client.profile import LoadResult
+from perf_client.record import Columns
+
+SPAN_ROWS = 2**15
+"""The last so many requests, batches and steps of a point: enough for every analysis, a file of about a megabyte."""
+IN_SERVER = ("spans", "cupti", "torch")
+NAMES = (*IN_SERVER, "nsys")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is collected of each measured point; nothing where it is empty. ``nsys`` is Nsight Systems' command."""
+
+    collect: tuple[str, ...] = ()
+    nsys: str = "nsys"
+
+    @contextmanager
+    def of_server(self) -> Iterator["Watch"]:
+        """For the life of one server."""
+        folder = Path(tempfile.mkdtemp(prefix="captures-"))
+        try:
+            yield Watch(self, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+SPANS_ONLY = Watching(("spans",))
+
+
+class Watch:
+    """One server: ``flags`` and ``prefix`` start it, ``attach`` tells where it is, then any number of windows."""
+
+    def __init__(self, watching: Watching, folder: Path) -> None:
+        self._wanted = watching.collect
+        self._folder = folder
+        self._nsight = Nsight(watching.nsys, folder) if "nsys" in watching.collect else None
+        self._capture: ServerCapture | None = None
+        self._pid = 0
+        self._states: dict[str, Availability] = {}
+        self._stats: dict[str, CaptureStats] = {}
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--spans", str(SPAN_ROWS), "--capture-dir", str(self._folder)] if self._wanted else []
+
+    @property
+    def prefix(self) -> list[str]:
+        return [] if self._nsight is None else self._nsight.prefix()
+
+    def attach(self, http_url: str, pid: int) -> None:
+        if self._wanted:
+            self._capture = ServerCapture(http_url, self._folder)
+        self._pid = pid
+
+    def start(self) -> None:
+        """Begins a window. A collector that can't be had is no reason not to measure."""
+        self._states, self._stats = {}, {}
+        if self._capture is None:
+            return
+        names = [name for name in self._wanted if name in IN_SERVER]
+        try:
+            if self._nsight is not None:
+                self._states["nsys"] = self._nsight.probe()
+                names += ["cuda_range"] if self._states["nsys"].state == "on" else []
+            self._states |= self._capture.start(names)
+        except ChildError as error:
+            self._states |= dict.fromkeys(names, Availability("absent", str(error)))
+
+    def stop(self) -> None:
+        """Ends the window. A server that died meanwhile is told of by who looks after it."""
+        if self._capture is None:
+            return
+        try:
+            self._stats = self._capture.stop()
+        except ChildError as error:
+            log.warning("%s", error)
+
+    def keep(self, path: Path, driven: Sequence[tuple[LoadResult, Path]]) -> None:
+        """Writes the window's timeline, if there is one."""
+        if "spans" not in self._stats:
+            return
+        try:
+            sent = [_sent(load, columns) for load, columns in driven]
+            others = [
+                self._folder / name for each, stats in self._stats.items() if each == "torch" for name in stats.files
+            ]
+            others += self._nsight.reports() if self._nsight is not None else []
+            timeline = timeline_of(self._folder, self._pid, sent, others)
+            path.parent.mkdir(exist_ok=True)
+            archive.save(timeline, path)
+        except (AnalyzerError, OSError) as error:
+            log.warning("the timeline of this point is not kept: %s", error)
+            self._states["spans"] = Availability("absent", str(error))
+
+    @property
+    def collected(self) -> tuple[Collected, ...]:
+        """What became of each collector in the last window."""
+        return tuple(
+            Collected(
+                collector=name,
+                state=availability.state,
+                reason=availability.reason,
+                records=self._stats[name].records if name in self._stats else 0,
+                dropped=self._stats[name].dropped if name in self._stats else 0,
+            )
+            for name, availability in self._states.items()
+        )
+
+
+def _sent(load: LoadResult, columns: Path) -> Sent:
+    times = Columns.load(columns)
+    answered = times.failure == 0
+    return Sent(
+        load.profile.model, times.sent_ns[answered] + load.start_ns, times.last_byte_ns[answered] + load.start_ns
+    )
