@@ -16,6 +16,7 @@ from analyzer.domain.measurement import Collected
 from analyzer.errors import AnalyzerError, ChildError
 from analyzer.runtime.capture import Availability, CaptureStats
 from analyzer.timeline import archive
+from analyzer.timeline.table import ABSENT
 from perf_client.profile import LoadResult
 from perf_client.record import Columns
 
@@ -35,8 +36,8 @@ class Watching:
     nsys: str = "nsys"
 
     @contextmanager
-    def of_server(self) -> Iterator["Watch"]:
-        """For the life of one server."""
+    def opened(self) -> Iterator["Watch"]:
+        """For one server after the other."""
         folder = Path(tempfile.mkdtemp(prefix="captures-"))
         try:
             yield Watch(self, folder)
@@ -44,11 +45,8 @@ class Watching:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-SPANS_ONLY = Watching(("spans",))
-
-
 class Watch:
-    """One server: ``flags`` and ``prefix`` start it, ``attach`` tells where it is, then any number of windows."""
+    """``flags`` and ``prefix`` start a server, ``attach`` tells where it is; then any number of windows."""
 
     def __init__(self, watching: Watching, folder: Path) -> None:
         self._wanted = watching.collect
@@ -67,10 +65,10 @@ class Watch:
     def prefix(self) -> list[str]:
         return [] if self._nsight is None else self._nsight.prefix()
 
-    def attach(self, http_url: str, pid: int) -> None:
+    def attach(self, http_url: str, pid: int | None) -> None:
         if self._wanted:
             self._capture = ServerCapture(http_url, self._folder)
-        self._pid = pid
+        self._pid = pid or ABSENT
 
     def start(self) -> None:
         """Begins a window. A collector that can't be had is no reason not to measure."""
