@@ -15,7 +15,10 @@ from analyzer.timeline.summary import summarize
 from analyzer.timeline.table import Timeline
 from analyzer.timeline.text import diff_lines, summary_lines
 
-WRITERS: dict[str, tuple[str, str]] = {}
+_DEFAULT_FORMAT = "perfetto"
+WRITERS: dict[str, tuple[str, str]] = {
+    _DEFAULT_FORMAT: ("analyzer.timeline.export_perfetto", "write"),
+}
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 
 _CAPTURE = click.Path(path_type=Path)
@@ -110,7 +113,13 @@ def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
 
 @timeline.command()
 @click.argument("capture", type=_CAPTURE)
-@click.option("--format", "name", type=click.Choice(list(WRITERS)), required=True, help="Which format to write.")
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(list(WRITERS)),
+    default=_DEFAULT_FORMAT,
+    help=f"Which format to write.  [{_DEFAULT_FORMAT}]",
+)
 @click.option("-o", "--output", type=_CAPTURE, required=True, metavar="FILE", help="Where to write it.")
 def export(capture: Path, name: str, output: Path) -> None:
     """Write a timeline in a format that other tools open."""
