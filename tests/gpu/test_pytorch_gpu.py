@@ -39,9 +39,12 @@ def batches(*rows: int) -> list[np.ndarray]:
     return [np.random.default_rng(seed).standard_normal((count, 4), np.float32) for seed, count in enumerate(rows)]
 
 
+BARE = Affine().eval()
+
+
 def expected(array: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return Affine().eval()(torch.from_numpy(array))[0].numpy()
+        return BARE(torch.from_numpy(array))[0].numpy()
 
 
 @pytest.mark.parametrize("sizes", ["", "4", "1,2,8"])
@@ -163,5 +166,5 @@ def test_a_closed_instance_leaves_no_memory_behind(tmp_path: Path):
         del instance
         gc.collect()
         left.append(torch.cuda.memory_allocated())
-    # cuBLAS keeps up to 32 MiB for each stream it was used on; the 64 MiB of weights of each round must be gone.
-    assert left[-1] < 128 * 2**20
+    # cuBLAS keeps up to 32 MiB for each stream it was used on, which the next instance gets; weights must be gone.
+    assert left[-1] - left[0] < 8 * 2**20

@@ -21,7 +21,7 @@ from analyzer.runtime.backends.base import (
 from analyzer.runtime.backends.pytorch_call import CallPlan, plan_call, plan_outputs
 from analyzer.runtime.backends.pytorch_config import check_exported, check_types, complete_config
 from analyzer.runtime.backends.pytorch_library import DTYPES, first_sentence, torch
-from analyzer.runtime.backends.pytorch_memory import CudaMemory, HostMemory, Memory
+from analyzer.runtime.backends.pytorch_memory import STREAMS, CudaMemory, HostMemory, Memory
 from analyzer.runtime.backends.pytorch_parameters import TorchParameters, read_parameters
 from analyzer.runtime.backends.pytorch_program import Program, open_program
 from analyzer.runtime.backends.pytorch_run import EagerRunner, Form, PaddedRunner, Runner, Scope, capture_sizes
@@ -99,6 +99,8 @@ class TorchInstance:
         return scatter(self._check.select(arrays), execution.rows)
 
     def close(self) -> None:
+        if self._parts is not None and isinstance(self._parts[2], CudaMemory):
+            STREAMS.give_back(self._parts[2].stream)
         self._parts = None
         # Modules and captured graphs hold themselves in circles.
         gc.collect()
@@ -156,7 +158,9 @@ def _set_tf32(files: ModelFiles, parameters: TorchParameters) -> None:
         return
     matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):
-        matmul.fp32_precision = convolution.conv.fp32_precision = "tf32" if parameters.tf32 else "ieee"
+        # All of cuDNN: PyTorch refuses to tell the older flags where its convolutions and its recurrent layers differ.
+        wanted = "tf32" if parameters.tf32 else "ieee"
+        matmul.fp32_precision = convolution.conv.fp32_precision = convolution.rnn.fp32_precision = wanted
     else:
         matmul.allow_tf32 = convolution.allow_tf32 = parameters.tf32
     log.info("model '%s' sets allow_tf32 to %s for all PyTorch models", files.name, parameters.tf32)
@@ -195,7 +199,7 @@ def _make_instance(files: ModelFiles, parameters: TorchParameters, program: Prog
         host_memory = HostMemory(inputs, program.kept_storages)
         return TorchInstance(program, runner, host_memory, Scope(parameters, "cpu"), check)
     torch.cuda.set_device(device)
-    stream = torch.cuda.Stream(device)
+    stream = STREAMS.take(device)
     scope = Scope(parameters, "cuda", stream)
     if parameters.graph_sizes:
         runner = _captured(files, parameters, runner, scope, stream)
