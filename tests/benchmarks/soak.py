@@ -80,7 +80,7 @@ def look(pid: int, start_s: float) -> Look:
             words = dict(
                 line.split(":", 1) for line in Path(f"/proc/{member}/status").read_text().splitlines() if ":" in line
             )
-            resident += int(words["RssAnon"].split()[0]) * 1024
+            resident += int(words.get("RssAnon", "0").split()[0]) * 1024  # a child that has ended has none
             threads += int(words["Threads"])
             descriptors += len(list(Path(f"/proc/{member}/fd").iterdir()))
     entries = len(list(Path("/dev/shm").iterdir()))
@@ -268,15 +268,17 @@ def soak(server: RunningServer, minutes: float) -> list[str]:
     for thread in load.threads:
         thread.start()
     next_line_s = 60.0
-    while looks[-1].at_s < minutes * 60 and server.process.poll() is None:
-        time.sleep(_LOOK_S)
-        looks.append(look(server.process.pid, start_s))
-        if looks[-1].at_s >= next_line_s:
-            next_line_s += 60
-            print(looks[-1].line(), dict(load.done), flush=True)
-    load.stop.set()
-    for thread in load.threads:
-        thread.join(60)
+    try:
+        while looks[-1].at_s < minutes * 60 and server.process.poll() is None:
+            time.sleep(_LOOK_S)
+            looks.append(look(server.process.pid, start_s))
+            if looks[-1].at_s >= next_line_s:
+                next_line_s += 60
+                print(looks[-1].line(), dict(load.done), flush=True)
+    finally:
+        load.stop.set()
+        for thread in load.threads:
+            thread.join(60)
     for text, count in load.failed.most_common(10):
         print(f"failed {count} times: {text}")
     if server.process.poll() is not None:
