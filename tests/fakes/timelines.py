@@ -50,3 +50,43 @@ class Scene:
 
     def timeline(self) -> Timeline:
         return self.build.build(Meta(producer="test"), nesting=[Kind.RANGE])
+
+
+def ensemble_scene(gap_ns: int, *, requests: int = 40, step_ns: int = 1_000_000, wait_ns: int = 50_000) -> Scene:
+    """Requests of an ensemble of two models, one after another, with so long a gap between its steps."""
+    scene = Scene()
+    whole = 2 * (wait_ns + step_ns) + gap_ns
+    for number in range(requests):
+        begin, request = number * (whole + 100_000), 10 * number + 1
+        scene.request(request, begin, begin + whole, "pipeline")
+        for place, model in enumerate(("first", "second")):
+            start = begin + place * (wait_ns + step_ns + gap_ns)
+            end, child = start + wait_ns + step_ns, request + 1 + place
+            scene.add(Kind.STEP, model, start, end, model, request=request, step=child)
+            scene.request(child, start, end, model).queue(child, start, start + wait_ns, model)
+            scene.batch(child, [child], start + wait_ns, end, model)
+            scene.build.link(Relation.REQUEST_CHILD, request, child)
+            scene.build.link(Relation.BATCH_STEP, child, child)
+    return scene
+
+
+def instances_scene(slowdown: float, *, requests: int = 120, alone_ns: int = 1_000_000, kernels: bool = False) -> Scene:
+    """Two instances of one model. Requests come alone, then in pairs, when each takes ``slowdown`` times as long.
+
+    With ``kernels`` each execution has one: those of a pair at the same time where there is no slowdown, else in turns.
+    """
+    scene = Scene()
+    at, number = 0, 0
+    while number < requests:
+        pair = 2 if number >= requests // 3 else 1
+        took = round(alone_ns * (slowdown if pair == 2 else 1))
+        for lane in range(pair):
+            number += 1
+            scene.request(number, at, at + took + 20_000).queue(number, at, at + 10_000)
+            scene.batch(number, [number], at + 10_000, at + 10_000 + took, instance=lane)
+            if kernels:
+                begin = at + 10_000 + round(lane * (slowdown - 1) * alone_ns)
+                own = {"batch": number, "instance": lane, "model_id": scene.build.name_id("m"), "stream": 7 + lane}
+                scene.work(begin, begin + alone_ns, called=begin - 5_000, **own)
+        at += took + 200_000
+    return scene
