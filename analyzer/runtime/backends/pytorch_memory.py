@@ -62,7 +62,7 @@ class HostMemory:
 
 
 class Streams:
-    """Streams of a device that no instance has any more go to the next one: cuBLAS keeps 32 MiB for each it has seen."""
+    """Streams that no instance has any more go to the next one on the device: cuBLAS keeps 32 MiB for each it saw."""
 
     def __init__(self) -> None:
         self._free: dict[str, list[Any]] = {}
