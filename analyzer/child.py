@@ -1,26 +1,36 @@
 """Child processes: how they are started, how they end, and what they said last."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LOG_TAIL_LINES = 15
 
 
-def start(module: str, arguments: Sequence[str], log_path: Path) -> "subprocess.Popen[str]":
+def start(
+    module: str,
+    arguments: Sequence[str],
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    prefix: Sequence[str] = (),
+) -> "subprocess.Popen[str]":
     """Run ``python -m module`` with pipes on stdin and stdout and its stderr in ``log_path``.
 
+    ``environment`` is added to our own; ``prefix`` is a command that runs it, such as a profiler.
     It gets a process group of its own, so that Ctrl-C reaches only the analyzer, which then ends its children in order.
     """
     with log_path.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*prefix, sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             process_group=0,
+            env={**os.environ, **(environment or {})},
         )
 
 

@@ -55,15 +55,25 @@ class Server:
 
 
 @contextmanager
-def launch(repository: Path, models: Sequence[str], log_path: Path, start_timeout_s: float = 120.0) -> Iterator[Server]:
+def launch(
+    repository: Path,
+    models: Sequence[str],
+    log_path: Path,
+    start_timeout_s: float = 120.0,
+    *,
+    flags: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+) -> Iterator[Server]:
     """Serve these models of a repository on free loopback ports for as long as the context lasts.
+
+    ``flags`` are given to the runtime; ``prefix`` is a command that runs it, such as a profiler.
 
     Raises:
         ChildError: it did not come up; its last words are in the message.
     """
     arguments = ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "off"]
-    arguments += ["--exit-with-parent", *(word for model in models for word in ("--load-model", model))]
-    process = child.start("analyzer.runtime", arguments, log_path)
+    arguments += ["--exit-with-parent", *(word for model in models for word in ("--load-model", model)), *flags]
+    process = child.start("analyzer.runtime", arguments, log_path, prefix=prefix)
     try:
         ready = _ready_line(process, start_timeout_s)
         if ready is None:

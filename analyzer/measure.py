@@ -16,6 +16,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from analyzer.collect.host import HostProbe, HostReading, host_usage
 from analyzer.collect.nvml import GpuReading, Nvml, gpu_usage
 from analyzer.collect.sampler import Samples, sampling
+from analyzer.collect.watch import Watch
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.drive import Drivers, LoadRefusedError
@@ -43,13 +44,21 @@ class Bench:
     """
 
     def __init__(
-        self, repository: Path, configs: Mapping[str, ModelConfig], nvml: Nvml, times: BenchTimes, run: RunFolder
+        self,
+        repository: Path,
+        configs: Mapping[str, ModelConfig],
+        nvml: Nvml,
+        times: BenchTimes,
+        run: RunFolder,
+        *,
+        watch: Watch | None = None,
     ) -> None:
         self._repository = repository
         self._configs = configs
         self._nvml = nvml
         self._times = times
         self._run = run
+        self._watch = watch
         self._whole = ExitStack()
         self._serving = ExitStack()
         self._server: Server | None = None
@@ -99,7 +108,13 @@ class Bench:
         if not folder.exists():
             for model, text in write_variants(self._repository, self._configs, wanted, folder).items():
                 self._run.keep_config_text(wanted, model, text)
-        self._server = self._serving.enter_context(launch(folder, list(self._configs), self._scratch / "server.log"))
+        log_path, watch = self._scratch / "server.log", self._watch
+        flags, prefix = (watch.flags, watch.prefix) if watch is not None else ([], [])
+        self._server = self._serving.enter_context(
+            launch(folder, list(self._configs), log_path, flags=flags, prefix=prefix)
+        )
+        if watch is not None:
+            watch.attach(self._server.url("http"), self._server.pid)
         self._served = wanted
         self._is_warm = False
         return self._server
@@ -120,7 +135,13 @@ class Bench:
         jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(config.loads)]
         probe = HostProbe(server.pid)
         with sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples:
+            if self._watch is not None:
+                self._watch.start()
             loads = self._drivers.run(jobs, server.url)
+            if self._watch is not None:
+                self._watch.stop()
+        if self._watch is not None:
+            self._watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
         return loads, samples
 
     def _measurement(
@@ -137,6 +158,7 @@ class Bench:
             gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], frozenset({server_pid})),
             gpus_unmeasured=self._nvml.absent,
             measured_at=_now(),
+            collected=() if self._watch is None else self._watch.collected,
             overhead_s=round(max(0.0, spent_s - max(load.counted_to_ns for load in loads) / 1e9), 4),
         )
 
