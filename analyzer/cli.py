@@ -23,6 +23,10 @@ Exit codes: 0 done, 2 wrong usage, 3 unusable file or folder,
 _SECTIONS = ("What is profiled", "What is wanted", "What is tried", "How it is measured", "What is written", "Other")
 
 
+_NOT_BUDGETS = {"objectives", "output", "formats", "price_per_hour", "rules"}
+"""Options of ``report`` that leave the run's limits as they are."""
+
+
 class SettingsCommand(click.Command):
     """A command whose options are those of a settings class, shown in their sections."""
 
@@ -134,7 +138,7 @@ def report(run: Path, **flags: object) -> None:
 
     given = _given(flags)
     objectives = settings.objectives if "objectives" in given else None
-    budgets = settings.budgets if given.keys() - {"objectives", "output", "formats", "price_per_hour"} else None
+    budgets = settings.budgets if given.keys() - _NOT_BUDGETS else None
     output = Path(settings.output) if settings.output else None
     if checkpoint_report.takes(run):
         formats = settings.formats if "formats" in given else checkpoint_report.FORMATS

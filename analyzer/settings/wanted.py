@@ -2,8 +2,11 @@
 
 from typing import Annotated
 
+from msgspec import field
+
 from analyzer.domain.budget import Budget, Objective
 from analyzer.settings.options import Settings, option
+from analyzer.settings.rule_limits import rule_limits
 from analyzer.settings.values import (
     at_least,
     budget_list,
@@ -63,6 +66,17 @@ class WantedSettings(Settings, frozen=True):
         float | None,
         option(at_least(0, number), "Price of a device (GPU, or machine without one); gives cost_per_million.", "N"),
     ] = None
+
+    rules: Annotated[
+        dict[str, float],
+        option(
+            rule_limits,
+            "A limit at which a rule of the report fires, such as R1.gap_us=200. May be repeated.",
+            "RULE.LIMIT=N",
+            key="rule",
+            repeated=True,
+        ),
+    ] = field(default_factory=dict)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -7,10 +7,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from analyzer.domain.thresholds import thresholds
 from analyzer.errors import InputError
+from analyzer.settings.rule_limits import rule_limits
 from analyzer.settings.values import milliseconds
 from analyzer.timeline import archive, import_any, window
 from analyzer.timeline.analyses.diff import diff
+from analyzer.timeline.findings_text import diagnosis_lines
+from analyzer.timeline.rules.case import Case
+from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.summary import summarize
 from analyzer.timeline.table import Timeline
 from analyzer.timeline.text import diff_lines, summary_lines
@@ -18,6 +23,7 @@ from analyzer.timeline.text import diff_lines, summary_lines
 _DEFAULT_FORMAT = "perfetto"
 WRITERS: dict[str, tuple[str, str]] = {
     _DEFAULT_FORMAT: ("analyzer.timeline.export_perfetto", "write"),
+    "chrome": ("analyzer.timeline.export_chrome", "write"),
 }
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 
@@ -29,6 +35,13 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print everything a
 def _duration_ns(context: click.Context, option: click.Parameter, text: str) -> int:
     try:
         return round(milliseconds(text) * 1e6)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+def _limits(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return rule_limits(texts)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None
 
@@ -76,22 +89,38 @@ def import_capture(capture: Path, output: Path | None) -> None:
 )
 @click.option("--within", metavar="NAME", help="Only from the first event of this name to the end of the last.")
 @click.option("--request", "requests", type=int, multiple=True, metavar="ID", help="Show the critical path of it.")
+@click.option(
+    "--rule",
+    "limits",
+    callback=_limits,
+    multiple=True,
+    metavar="RULE.LIMIT=N",
+    help="Limit at which a rule fires, such as R1.gap_us=200.",
+)
 @_COUNT
 @_JSON
 def analyze(  # noqa: PLR0917  # one parameter an option
-    capture: Path, gap_floor_ns: int, within: str | None, requests: tuple[int, ...], top: int, as_json: bool
+    capture: Path,
+    gap_floor_ns: int,
+    within: str | None,
+    requests: tuple[int, ...],
+    limits: dict[str, float],
+    top: int,
+    as_json: bool,
 ) -> None:
-    """Say where the time went.
+    """Say where the time went, and what holds it back.
 
-    Busy and idle by cause, gaps, kernels, copies, ranges, stages, batches, and one request piece by piece.
+    Busy and idle by cause, gaps, kernels, copies, ranges, stages, batches, one request piece by piece; then the rules.
     """
     read = _read(capture)
     read = read if within is None else window.within(read, *window.extent(read, within))
     found = summarize(read, str(capture), gap_floor_ns, max(top, 50), requests)
+    told = diagnose(Case(timeline=read), thresholds(limits))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1))
+        whole = msgspec.to_builtins(found) | {"rules": told}
+        click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=1))
     else:
-        click.echo("\n".join(summary_lines(found, top)))
+        click.echo("\n".join([*summary_lines(found, top), *diagnosis_lines(told)]))
 
 
 @timeline.command("diff")

@@ -106,3 +106,21 @@ def test_a_capture_without_gpu_work_never_says_zero_percent(tmp_path):
     assert "! no GPU activity in the capture" in done.stdout.splitlines()
     assert "%" not in done.stdout
     assert "GPU 0" not in done.stdout
+
+
+def test_what_holds_a_capture_back_is_told_and_what_cannot_be_judged():
+    found = json.loads(timeline("analyze", CAPTURE, "--json").stdout)["rules"]
+    assert [each["id"] for each in found["findings"]] == ["R7", "R5"]
+    assert {each["id"] for each in found["abstained"]} == {"R2", "R3", "R6", "R9", "R12"}
+    lines = timeline("analyze", CAPTURE).stdout.splitlines()
+    assert "What holds it back" in lines
+    assert any(line.startswith("  ?  R12") for line in lines)
+
+
+def test_a_limit_of_a_rule_is_set_by_a_flag():
+    rule = "R5.share_ratio=0.5"
+    found = json.loads(timeline("analyze", CAPTURE, "--json", "--rule", rule).stdout)["rules"]
+    assert [each["id"] for each in found["findings"]] == ["R7"]
+    refused = timeline("analyze", CAPTURE, "--rule", "R5.share=1")
+    assert refused.returncode == 2
+    assert "names no limit of a rule: R5.share; known are R5.total_kib, R5.share_ratio" in refused.stderr

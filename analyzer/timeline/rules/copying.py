@@ -86,7 +86,7 @@ def pageable(case: Case, limits: Thresholds) -> Ruling:
         "time and make the host wait. Half of what no kernel hides is taken as recoverable.",
         {"pageable_share_ratio": share, "pageable_mib": size / 2**20, "copy_count": len(rows)},
         action="Keep inputs and outputs in pinned memory: the server's pinned pool, or shared memory of the client.",
-        change="perf-client --shared-memory cuda (or system), and bound inputs on the server",
+        change="perf-client --shared-memory cuda",
         check="The copy table shows pinned instead of pageable, and more bytes a second.",
         rows=rows,
     )
