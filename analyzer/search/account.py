@@ -115,7 +115,7 @@ def _skipped_rule(look: Outlook, prospect: Prospect) -> str:
 def _figures(look: Outlook, level: Level) -> str:
     parts = []
     for objective in look.problem.objectives:
-        figure, metric = level.figures.get(objective.metric), METRICS[objective.metric]
+        figure, metric = level.figures.get(objective.figure), METRICS[objective.metric]
         if figure is not None:
             parts.append(f"{metric.title.lower()} {figure.value:.4g} {metric.unit}")
     return ", ".join(parts)

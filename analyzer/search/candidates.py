@@ -18,6 +18,7 @@ class Slots:
     """What a candidate comes to on a server: every field has a value.
 
     ``batch_limit`` is the largest number of requests that one execution can take: 1 without dynamic batching.
+    ``extra`` has a number for each other field in which candidates differ: equal distances, about equal differences.
     """
 
     instances: int
@@ -26,6 +27,7 @@ class Slots:
     client_batch: int
     delay_us: int
     batching: bool
+    extra: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,13 @@ def roster(space: SearchSpace, bases: Sequence[ModelVariant]) -> Roster:
     return Roster(tuple(kept.values()), tuple(skipped))
 
 
-def slots_of(candidate: Candidate, bases: Sequence[ModelVariant]) -> Slots:
-    """Unset fields fall back to the model's own of ``bases``, and to Triton's own defaults where that has none."""
-    variant = candidate.server.variants[0]
+def slots_of(candidate: Candidate, bases: Sequence[ModelVariant], model: str = "") -> Slots:
+    """Of the first model, or of the one that is named.
+
+    Unset fields fall back to the model's own of ``bases``, and to Triton's own defaults where that has none.
+    """
+    variants = candidate.server.variants
+    variant = next((v for v in variants if v.model == model), variants[0])
     base = next((b for b in bases if b.model == variant.model), ModelVariant(model=variant.model))
     instances = _first(variant.instance_count, base.instance_count, 1)
     max_batch = _first(variant.max_batch_size, base.max_batch_size, 1)

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from analyzer.domain.ledger import Candidate, LedgerEntry
+from analyzer.domain.ledger import LedgerEntry, candidate_of
 from analyzer.domain.measurement import Outcome
-from analyzer.domain.run import RunConfig
+from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.search import account, settle
-from analyzer.search.candidates import highest, lowest, roster, run_config, slots_of, template_for
-from analyzer.search.evidence import Level, clearly_breaks, gather
+from analyzer.search.candidates import highest, lowest, roster, run_config, template_for
+from analyzer.search.encoding import encoded
+from analyzer.search.evidence import Level, Told, clearly_breaks
 from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, WORTH_RATIO, Outlook, Problem
 from analyzer.search.task import SearchTask
 
@@ -27,6 +28,9 @@ _USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
 
 _EAGER_POINTS = 30
 """After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
+
+_AS_GOOD = 0.5
+"""The server that runs is kept where the gain expected from it is this part of the largest: a start costs a point."""
 
 _RAISED = 1.25
 
@@ -45,15 +49,22 @@ class CapacityPlanner:
     def __init__(self, task: SearchTask) -> None:
         bases = task.options.bases
         self._roster = roster(task.space, bases)
-        slots = tuple(slots_of(candidate, bases) for candidate in self._roster.kept)
-        self._problem = Problem(task.objectives, task.budgets, task.space.load, self._roster.kept, slots)
+        slots = encoded(self._roster.kept, bases, task.space.model)
+        objectives = tuple(msgspec.structs.replace(objective, model="") for objective in task.objectives)
+        budgets = tuple(msgspec.structs.replace(budget, model="") for budget in task.budgets)
+        self._problem = Problem(objectives, budgets, task.space.load, self._roster.kept, slots)
+        self._rows = {candidate: row for row, candidate in enumerate(self._roster.kept)}
         self._template = template_for(task.space.load, task.load_template)
         self._content = task.content
         self._options = task.options
         self._outcomes: dict[str, Outcome] = {}
+        self._corners = account.corners(slots)
+        self._told = Told(self._problem.metrics)
         self._asked: set[str] = set()
         self._reused: set[str] = set()
         self._outlook: Outlook | None = None
+        self._earlier: Outlook | None = None
+        self._running: ServerConfig | None = None
 
     def ask(self) -> RunConfig | None:
         if (
@@ -64,21 +75,23 @@ class CapacityPlanner:
         config = next((c for c in self._proposals() if c.key not in self._asked | self._outcomes.keys()), None)
         if config is not None:
             self._asked.add(config.key)
+            self._running = config.server
         return config
 
     def tell(self, outcome: Outcome) -> None:
         """Outcomes of other models, contents or kinds of load teach nothing here and are passed over."""
         config = outcome.config
-        candidate = Candidate(server=config.server, batch_size=config.load.batch_size)
         if (
             config.content != self._content
             or type(config.load.load) is not type(self._template.load)
-            or candidate not in self._problem.candidates
+            or candidate_of(config) not in self._rows
         ):
             return
         if config.key not in self._asked:
             self._reused.add(config.key)
         self._outcomes[config.key] = outcome
+        self._told.add(outcome)
+        self._running = config.server
         self._outlook = None
 
     def expected_remaining(self) -> int:
@@ -98,8 +111,7 @@ class CapacityPlanner:
 
     def _look(self) -> Outlook:
         if self._outlook is None:
-            evidence = gather(self._outcomes.values(), self._problem.metrics)
-            self._outlook = Outlook(self._problem, evidence)
+            self._outlook = self._earlier = Outlook(self._problem, self._told.evidence(), self._earlier)
         return self._outlook
 
     def _proposals(self) -> Iterator[RunConfig]:
@@ -117,7 +129,7 @@ class CapacityPlanner:
         prospects = {p.row: p for p in look.prospects}
         if 0 in prospects and len(look.levels[0]) < 2:
             yield self._config(0, prospects[0].load)
-        for row in account.corners(self._problem.slots):
+        for row in self._corners:
             if row in prospects and not look.levels[row] and prospects[row].p_loads == 1.0:
                 yield self._config(row, prospects[row].load)
 
@@ -127,6 +139,10 @@ class CapacityPlanner:
         worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _EAGER_POINTS * 3)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
+        enough = _AS_GOOD * max((gain for gain, _ in promising), default=0.0)
+        for gain, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):
+            if gain >= enough and p.candidate.server == self._running:
+                yield self._config(p.row, p.load)
         for _, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):
             yield self._config(p.row, p.load)
 
@@ -185,7 +201,7 @@ class CapacityPlanner:
         return next((x for x in higher if x >= load * step), higher[-1] if higher else None)
 
     def _settling(self, look: Outlook) -> Iterator[RunConfig]:
-        for step in settle.steps(look, self._options):
+        for step in settle.steps(look, self._options, self._running):
             if step.again:
                 yield self._repeat(look, step)
             else:

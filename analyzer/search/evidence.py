@@ -1,12 +1,13 @@
 """Told outcomes to what a search knows: per candidate the levels of load that were seen, and what failed."""
 
+import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate, candidate_of
 from analyzer.domain.measurement import Failure, Measurement, Outcome
-from analyzer.domain.metrics import METRICS, Estimate
+from analyzer.domain.metrics import METRICS, Estimate, read_figure
 from analyzer.search.candidates import load_of
 from analyzer.stats import pool
 
@@ -50,34 +51,71 @@ class Evidence:
         return [level for level in self.levels if level.candidate == candidate]
 
 
+class Told:
+    """Outcomes as they are told, put together to Evidence: the same for any order of telling."""
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._metrics = metrics
+        self._outcomes: dict[str, Outcome] = {}
+        self._groups: dict[tuple[Candidate, float], list[str]] = {}
+        self._levels: dict[tuple[Candidate, float], Level] = {}
+        self._broken: dict[Candidate, list[str]] = {}
+        self._counts: dict[Candidate, int] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        key, candidate = outcome.config.key, candidate_of(outcome.config)
+        place = (candidate, load_of(outcome.config.load))
+        if key in self._outcomes:
+            self._forget(key, place)
+        self._outcomes[key] = outcome
+        self._counts[candidate] = self._counts.get(candidate, 0) + 1
+        if isinstance(outcome, Failure):
+            bisect.insort(self._broken.setdefault(candidate, []), key)
+        else:
+            bisect.insort(self._groups.setdefault(place, []), key)
+            self._levels.pop(place, None)
+
+    def _forget(self, key: str, place: tuple[Candidate, float]) -> None:
+        """A point that was measured again stands for itself no more."""
+        self._counts[place[0]] -= 1
+        for keys in (self._broken.get(place[0], []), self._groups.get(place, [])):
+            if key in keys:
+                keys.remove(key)
+        self._levels.pop(place, None)
+
+    def evidence(self) -> Evidence:
+        for place, keys in self._groups.items():
+            if keys and place not in self._levels:
+                seen = [outcome for key in keys if isinstance(outcome := self._outcomes[key], Measurement)]
+                self._levels[place] = _level(*place, seen, self._metrics)
+        levels = sorted(self._levels.values(), key=lambda level: level.measurements[0].config.key)
+        answered = {level.candidate for level in levels if level.usable}
+        broken = {
+            c: [o for key in keys if isinstance(o := self._outcomes[key], Failure)] for c, keys in self._broken.items()
+        }
+        return Evidence(
+            tuple(levels),
+            failed={c: fs[0].reason for c, fs in broken.items() if fs and c not in answered},
+            broken_loads={
+                c: min(load_of(f.config.load) for f in fs) for c, fs in broken.items() if fs and c in answered
+            },
+            keys=frozenset(self._outcomes),
+            point_counts=dict(self._counts),
+        )
+
+
 def gather(outcomes: Iterable[Outcome], metrics: Sequence[str]) -> Evidence:
     """The same for any order of telling."""
-    ordered = sorted({outcome.config.key: outcome for outcome in outcomes}.items())
-    groups: dict[tuple[Candidate, float], list[Measurement]] = {}
-    broken: dict[Candidate, list[Failure]] = {}
-    counts: dict[Candidate, int] = {}
-    for _, outcome in ordered:
-        candidate = candidate_of(outcome.config)
-        counts[candidate] = counts.get(candidate, 0) + 1
-        if isinstance(outcome, Failure):
-            broken.setdefault(candidate, []).append(outcome)
-        else:
-            groups.setdefault((candidate, load_of(outcome.config.load)), []).append(outcome)
-    levels = tuple(_level(candidate, load, seen, metrics) for (candidate, load), seen in groups.items())
-    answered = {level.candidate for level in levels if level.usable}
-    return Evidence(
-        levels,
-        failed={c: failures[0].reason for c, failures in broken.items() if c not in answered},
-        broken_loads={c: min(load_of(f.config.load) for f in fs) for c, fs in broken.items() if c in answered},
-        keys=frozenset(key for key, _ in ordered),
-        point_counts=counts,
-    )
+    told = Told(metrics)
+    for outcome in outcomes:
+        told.add(outcome)
+    return told.evidence()
 
 
 def _level(candidate: Candidate, load: float, seen: list[Measurement], metrics: Sequence[str]) -> Level:
     figures = {}
     for name in metrics:
-        read = [estimate for m in seen if (estimate := METRICS[name].read(m)) is not None]
+        read = [estimate for m in seen if (estimate := read_named(name, m)) is not None]
         if read:
             figures[name] = pool(read)
     requests = pool([_throughput(m) for m in seen]).value / candidate.batch_size
@@ -87,6 +125,12 @@ def _level(candidate: Candidate, load: float, seen: list[Measurement], metrics: 
     in_flight = requests * sum(means) / len(means) / 1000 if open_loop and means else load
     eligible = usable and not any(_spoiled(m) for m in seen)
     return Level(candidate, load, tuple(seen), figures, requests, in_flight, usable, eligible)
+
+
+def read_named(figure: str, measurement: Measurement) -> Estimate | None:
+    """A figure by its name, which says the model where it is of one."""
+    model, _, metric = figure.rpartition(":")
+    return read_figure(metric, measurement, model)
 
 
 def _throughput(measurement: Measurement) -> Estimate:
@@ -101,12 +145,12 @@ def _spoiled(measurement: Measurement) -> bool:
 
 def keeps(level: Level, budgets: Sequence[Budget]) -> bool:
     """By the pooled figures. A limit on something that was not measured can't steer a search."""
-    return level.eligible and all(_over(level.figures.get(b.metric), b, "value") <= 0 for b in budgets)
+    return level.eligible and all(_over(level.figures.get(b.figure), b, "value") <= 0 for b in budgets)
 
 
 def secures(level: Level, budgets: Sequence[Budget]) -> bool:
     """By the bound of each interval that lies on the limit's far side."""
-    return level.eligible and all(_over(level.figures.get(b.metric), b, "far") <= 0 for b in budgets)
+    return level.eligible and all(_over(level.figures.get(b.figure), b, "far") <= 0 for b in budgets)
 
 
 def clearly_breaks(level: Level, budgets: Sequence[Budget]) -> bool:
@@ -114,7 +158,7 @@ def clearly_breaks(level: Level, budgets: Sequence[Budget]) -> bool:
     if not level.eligible:
         return True
     rising = [b for b in budgets if b.at_most and METRICS[b.metric].higher_is_better is not True]
-    return any(_over(level.figures.get(b.metric), b, "near") > 0 for b in rising)
+    return any(_over(level.figures.get(b.figure), b, "near") > 0 for b in rising)
 
 
 def _over(estimate: Estimate | None, budget: Budget, side: str) -> float:

@@ -34,7 +34,7 @@ _LOADS_AFTER_A_SMALLER_FAILED = 0.15
 _LOADS_BESIDE_A_FAILED = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """What is searched. ``candidates`` start with the default; ``slots`` stand beside them."""
 
@@ -46,20 +46,20 @@ class Problem:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        names = ["throughput", *(o.metric for o in self.objectives), *(b.metric for b in self.budgets)]
+        names = ["throughput", *(o.figure for o in self.objectives), *(b.figure for b in self.budgets)]
         return tuple(dict.fromkeys(names))
 
     def score(self, level: Level) -> float | None:
         """Weighted logarithms, each in its better direction; None where an objective was not measured."""
         total = 0.0
         for objective in self.objectives:
-            figure = level.figures.get(objective.metric)
+            figure = level.figures.get(objective.figure)
             if figure is None:
                 return None
             total += objective.weight * _direction(objective) * math.log(max(figure.value, 1e-12))
         return total / self.total_weight
 
-    @property
+    @cached_property
     def total_weight(self) -> float:
         return sum(o.weight for o in self.objectives) or 1.0
 
@@ -94,10 +94,23 @@ class Prospect:
         return odds * sd * (z * _below(z) + density)
 
 
-class Outlook:
-    """One look at everything told so far; made anew when something is told."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """On one level, which is held so that its id stays its own."""
 
-    def __init__(self, problem: Problem, evidence: Evidence) -> None:
+    level: Level
+    kept: bool
+    broken: bool
+
+
+def _judge(level: Level, budgets: Sequence[Budget]) -> Verdict:
+    return Verdict(level, keeps(level, budgets), clearly_breaks(level, budgets))
+
+
+class Outlook:
+    """One look at everything told so far; made anew when something is told. ``earlier`` saves judging levels again."""
+
+    def __init__(self, problem: Problem, evidence: Evidence, earlier: "Outlook | None" = None) -> None:
         self.problem = problem
         self.evidence = evidence
         self.loads = _grid(problem.load, [level.load for level in evidence.levels])
@@ -107,6 +120,10 @@ class Outlook:
             if level.candidate in rows:
                 self.levels[rows[level.candidate]].append(level)
         known = [level for levels in self.levels for level in levels]
+        judged: dict[int, Verdict] = earlier._verdicts if earlier else {}
+        self._verdicts: dict[int, Verdict] = {
+            id(level): judged.get(id(level)) or _judge(level, problem.budgets) for level in known
+        }
         slots = [problem.slots[rows[level.candidate]] for level in known]
         open_loop = problem.load.kind == "request_rate"
         fitted = surrogate.fit(known, slots, problem.metrics, open_loop)
@@ -117,7 +134,7 @@ class Outlook:
     def _scores(self) -> tuple[Array, Array]:
         total, variance = np.zeros(self.kept_shape), np.zeros(self.kept_shape)
         for objective in self.problem.objectives:
-            figure = self.figures.get(objective.metric)
+            figure = self.figures.get(objective.figure)
             if figure is not None:
                 share = objective.weight / self.problem.total_weight
                 total = total + share * _direction(objective) * figure.mean
@@ -132,7 +149,7 @@ class Outlook:
         """Standard deviations to the nearest limit, negative beyond it."""
         margin = np.full(self.kept_shape, 10.0)
         for budget in self.problem.budgets:
-            figure = self.figures.get(budget.metric)
+            figure = self.figures.get(budget.figure)
             if figure is not None and budget.limit > 0:
                 margin = np.minimum(margin, _margin(figure, budget))
         return margin
@@ -140,39 +157,46 @@ class Outlook:
     @cached_property
     def prospects(self) -> list[Prospect]:
         """Of every candidate that has not failed."""
+        below: Array = np.array([self._next_below(row) for row in range(len(self.levels))])
+        allowed: NDArray[np.bool_] = self.loads[None, :] < below[:, None]
+        kept: NDArray[np.bool_] = np.logical_and(allowed, self.kept_z >= 0)
+        scores = np.where(kept, self.score, -np.inf)
+        any_kept: list[bool] = kept.any(axis=1).tolist()
+        any_allowed: list[bool] = allowed.any(axis=1).tolist()
+        knee = np.argmax(scores >= scores.max(axis=1, keepdims=True) - FLAT_RATIO, axis=1)
+        nearest = np.argmax(np.where(allowed, self.kept_z, -np.inf), axis=1)
+        columns = np.where(kept.any(axis=1), knee, nearest)
         failed = self.evidence.failed
-        return [self._prospect(row) for row, c in enumerate(self.problem.candidates) if c not in failed]
+        return [
+            self._prospect(row, int(columns[row]), any_kept[row], any_allowed[row])
+            for row, candidate in enumerate(self.problem.candidates)
+            if candidate not in failed
+        ]
 
-    def _prospect(self, row: int) -> Prospect:
+    def _prospect(self, row: int, column: int, any_kept: bool, any_allowed: bool) -> Prospect:
         levels = self.levels[row]
-        allowed = self.loads < self._next_below(row)
-        kept = allowed & (self.kept_z[row] >= 0)
-        p_kept = 1.0
-        if kept.any():
-            scores = np.where(kept, self.score[row], -np.inf)
-            column = int(np.argmax(scores >= scores.max() - FLAT_RATIO))
-        else:
-            column = int(np.argmax(np.where(allowed, self.kept_z[row], -np.inf)))
-            p_kept = _below(float(self.kept_z[row, column])) if allowed.any() else 0.0
-            if any(keeps(level, self.problem.budgets) for level in levels):
-                p_kept = 1.0
         load = float(self.loads[column])
-        fresh = bool(allowed.any()) and len(levels) < MOST_LEVELS and not self._known(levels, load)
         return Prospect(
             row,
             self.problem.candidates[row],
             load,
             float(self.score[row, column]),
             float(self.score_sd[row, column]) + 0.5 * self._limit_sd(row, column),
-            p_kept,
+            1.0 if any_kept else self._p_kept(row, column, any_allowed),
             1.0 if levels else self._p_loads(row),
-            fresh,
+            any_allowed and len(levels) < MOST_LEVELS and not self._known(levels, load),
         )
+
+    def _p_kept(self, row: int, column: int, any_allowed: bool) -> float:
+        """The chance that a candidate keeps the limits which no forecast load of it does."""
+        if any(self.keeps(level) for level in self.levels[row]):
+            return 1.0
+        return _below(float(self.kept_z[row, column])) if any_allowed else 0.0
 
     def ceiling(self, row: int) -> float:
         """The lowest load known to be too high: clearly over a limit, with no kept load above it."""
-        kept = [level.load for level in self.levels[row] if keeps(level, self.problem.budgets)]
-        broken = [level.load for level in self.levels[row] if clearly_breaks(level, self.problem.budgets)]
+        kept = [level.load for level in self.levels[row] if self.keeps(level)]
+        broken = [level.load for level in self.levels[row] if self._verdicts[id(level)].broken]
         broke = self.evidence.broken_loads.get(self.problem.candidates[row], math.inf)
         return min((load for load in broken if load > max(kept, default=0.0)), default=broke)
 
@@ -188,13 +212,13 @@ class Outlook:
     def _known(self, levels: Sequence[Level], load: float) -> bool:
         for level in levels:
             near = abs(math.log(load / level.load)) < NEAR_RATIO
-            if level.load == load or (near and keeps(level, self.problem.budgets)):
+            if level.load == load or (near and self.keeps(level)):
                 return True
         return False
 
     def _limit_sd(self, row: int, column: int) -> float:
         """How far the load at the limit is uncertain: the objective moves by about half of that."""
-        binding = [self.figures[b.metric] for b in self.problem.budgets if b.metric in self.figures]
+        binding = [self.figures[b.figure] for b in self.problem.budgets if b.figure in self.figures]
         return max((float(figure.sd[row, column]) for figure in binding), default=0.0)
 
     def _p_loads(self, row: int) -> float:
@@ -236,21 +260,21 @@ class Outlook:
         return [level for _, level in sorted(found, key=lambda item: -item[0])]
 
     def keeps(self, level: Level) -> bool:
-        return keeps(level, self.problem.budgets)
+        return self._verdicts[id(level)].kept
 
     @cached_property
     def incumbent(self) -> float | None:
         """The best score within the limits, smoothed by the forecast: the luckiest of noisy points is not the best."""
-        scores = [
-            self.at(row, level.load)
-            for row, levels in enumerate(self.levels)
-            for level in levels
-            if self.keeps(level) and level.usable
-        ]
-        return max(scores, default=None)
+        kept = [(row, x.load) for row, levels in enumerate(self.levels) for x in levels if x.usable and self.keeps(x)]
+        if not kept:
+            return None
+        rows, loads = zip(*kept)
+        return float(self.score[list(rows), np.searchsorted(self.loads, loads)].max())
 
     def at(self, row: int, load: float) -> float:
-        return float(self.score[row, int(np.argmin(np.abs(self.loads - load)))])
+        right = min(int(np.searchsorted(self.loads, load)), len(self.loads) - 1)
+        nearer = right - (right > 0 and load - self.loads[right - 1] < self.loads[right] - load)
+        return float(self.score[row, nearer])
 
     def row(self, candidate: Candidate) -> int:
         return self._rows[candidate]

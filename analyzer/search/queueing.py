@@ -58,46 +58,45 @@ def fit(points: Points, measured_ms: Array) -> ServiceModel:
     """Robust least squares on relative errors, with a weak prior that decides where nothing was measured."""
     if measured_ms.size == 0:
         return ServiceModel(1.0, 1.0, _CONTENTION_PRIOR[0])
-    coarse = [(_solve(points, measured_ms, a), a) for a in _CONTENTIONS]
-    best = min(coarse, key=lambda item: item[0][2])[1]
-    for step in (0.01, 0.002):
-        fine = [(_solve(points, measured_ms, a), a) for a in best + step * np.arange(-5, 6)]
-        best = min(fine, key=lambda item: item[0][2])[1]
-    t0, t1, _ = _solve(points, measured_ms, best)
-    return ServiceModel(t0, t1, float(best))
+    tried = _CONTENTIONS
+    for step in (0.01, 0.002, 0.0):
+        t0, t1, loss = _solve(points, measured_ms, tried)
+        best = int(np.argmin(loss))
+        if step:
+            tried = tried[best] + step * np.arange(-5, 6)
+    return ServiceModel(float(t0[best]), float(t1[best]), float(tried[best]))
 
 
-def _solve(points: Points, measured_ms: Array, contention: float) -> tuple[float, float, float]:
-    """t0, t1 and the loss for one contention: linear in both, so two unknowns and Huber weights are all there is."""
-    shared = np.maximum(1 + contention * (points.instances - 1), 0.05)
+def _solve(points: Points, measured_ms: Array, contentions: Array) -> tuple[Array, Array, Array]:
+    """t0, t1 and the loss for each contention: linear in both, so two unknowns and Huber weights are all there is."""
+    shared = np.maximum(1 + contentions[:, None] * (points.instances - 1), 0.05)
     items = points.batch() * points.client_batch
-    typical = float(np.median(measured_ms / shared / (1 + items)))
-    rows = np.stack([shared / measured_ms, shared * items / measured_ms], axis=1) / _MISFIT
-    target = np.full(measured_ms.size, 1 / _MISFIT)
-    prior = np.eye(2) / typical
-    weights = np.ones(measured_ms.size)
+    typical = np.median(measured_ms / shared / (1 + items), axis=1)
+    fixed, per_item = shared / measured_ms / _MISFIT, shared * items / measured_ms / _MISFIT
+    target, prior = 1 / _MISFIT, 1 / typical
+    weights = np.ones_like(shared)
     for _ in range(3):
-        a = np.concatenate([rows * weights[:, None], prior])
-        b = np.concatenate([target * weights, np.ones(2)])
-        t0, t1 = _nonnegative(a, b)
-        errors = np.abs(rows @ np.array([t0, t1]) - target)
+        t0, t1 = _nonnegative(fixed * weights, per_item * weights, target * weights, prior)
+        errors = np.abs(fixed * t0[:, None] + per_item * t1[:, None] - target)
         weights = np.sqrt(np.minimum(1.0, _HUBER / np.maximum(errors, 1e-12)))
     huber = np.where(errors < _HUBER, errors**2 / 2, _HUBER * (errors - _HUBER / 2))
-    pull = ((contention - _CONTENTION_PRIOR[0]) / _CONTENTION_PRIOR[1]) ** 2 / 2
-    prior_loss = float(np.sum((prior @ np.array([t0, t1]) - 1) ** 2)) / 2
-    return t0, t1, float(np.sum(huber)) + pull + prior_loss
+    pull = ((contentions - _CONTENTION_PRIOR[0]) / _CONTENTION_PRIOR[1]) ** 2 / 2
+    prior_loss = ((prior * t0 - 1) ** 2 + (prior * t1 - 1) ** 2) / 2
+    return t0, t1, huber.sum(axis=1) + pull + prior_loss
 
 
-def _nonnegative(a: Array, b: Array) -> tuple[float, float]:
-    """Least squares for two unknowns, neither below zero."""
-    gram, right = a.T @ a, a.T @ b
-    determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2
-    if determinant > 1e-9 * gram[0, 0] * gram[1, 1]:
-        t0 = (gram[1, 1] * right[0] - gram[0, 1] * right[1]) / determinant
-        t1 = (gram[0, 0] * right[1] - gram[0, 1] * right[0]) / determinant
-        if t0 >= 0 and t1 >= 0:
-            return float(t0), float(t1)
-    only_fixed, only_items = right[0] / gram[0, 0], right[1] / gram[1, 1]
-    if right[0] * only_fixed >= right[1] * only_items:
-        return float(only_fixed), 0.0
-    return 0.0, float(only_items)
+def _nonnegative(x: Array, y: Array, target: Array, prior: Array) -> tuple[Array, Array]:
+    """Least squares for two unknowns, neither below zero, one problem a row; ``prior`` draws both to its inverse."""
+    xx, yy, xy = (x * x).sum(axis=1) + prior**2, (y * y).sum(axis=1) + prior**2, (x * y).sum(axis=1)
+    right_x, right_y = (x * target).sum(axis=1) + prior, (y * target).sum(axis=1) + prior
+    determinant = xx * yy - xy**2
+    sound = determinant > 1e-9 * xx * yy
+    safe = np.where(sound, determinant, 1.0)
+    both_x, both_y = (yy * right_x - xy * right_y) / safe, (xx * right_y - xy * right_x) / safe
+    inside = sound & (both_x >= 0) & (both_y >= 0)
+    only_x, only_y = right_x / xx, right_y / yy
+    x_alone = right_x * only_x >= right_y * only_y
+    return (
+        np.where(inside, both_x, np.where(x_alone, only_x, 0.0)),
+        np.where(inside, both_y, np.where(x_alone, 0.0, only_y)),
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzer.domain.metrics import METRICS
+from analyzer.domain.run import ServerConfig
 from analyzer.search.evidence import Level, clearly_breaks, secures
 from analyzer.search.options import SearchOptions
 from analyzer.search.outlook import Outlook, Problem
@@ -30,11 +31,14 @@ class Step:
     again: bool
 
 
-def steps(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
-    """The most useful first. None: the answer stands, or repeating has reached its bound."""
-    yield from _confirm(outlook, options)
-    yield from _secure(outlook, options)
-    yield from _separate(outlook, options)
+def steps(outlook: Outlook, options: SearchOptions, running: ServerConfig | None = None) -> Iterator[Step]:
+    """The most useful first, of equally useful ones those of the server that runs.
+
+    None: the answer stands, or repeating has reached its bound.
+    """
+    for found in (_confirm(outlook, options), _secure(outlook, options)):
+        yield from sorted(found, key=lambda step: outlook.problem.candidates[step.row].server != running)
+    yield from _separate(outlook, options, running)
 
 
 def _confirm(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
@@ -52,7 +56,12 @@ def _secure(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
     problem = outlook.problem
     if not problem.budgets:
         return
-    safe = [level for levels in outlook.levels for level in levels if secures(level, problem.budgets)]
+    safe = [
+        level
+        for levels in outlook.levels
+        for level in levels
+        if outlook.keeps(level) and secures(level, problem.budgets)
+    ]
     best_safe = max((outlook.at(outlook.row(level.candidate), level.load) for level in safe), default=-math.inf)
     for row, leader in _contenders(outlook):
         if outlook.at(row, leader.load) < best_safe + _WORTH_RATIO:
@@ -92,7 +101,7 @@ def _is_doubtful(level: Level, problem: Problem) -> bool:
     if secures(level, problem.budgets):
         return False
     for budget in problem.budgets:
-        figure = level.figures.get(budget.metric)
+        figure = level.figures.get(budget.figure)
         half = None if figure is None else half_width(figure)
         if figure is None or half is None or budget.violation(level.measurements[0]) is None:
             continue
@@ -106,7 +115,7 @@ def _safe_load(outlook: Outlook, row: int, level: Level) -> float | None:
     """The highest load whose forecast keeps every limit with room for the interval that two measurements would have."""
     room = np.ones(len(outlook.loads), dtype=bool)
     for budget in outlook.problem.budgets:
-        figure, seen = outlook.figures.get(budget.metric), level.figures.get(budget.metric)
+        figure, seen = outlook.figures.get(budget.figure), level.figures.get(budget.figure)
         if figure is None or seen is None or budget.limit <= 0 or not seen.value:
             continue
         half = (half_width(seen) or 0.0) * math.sqrt(len(level.measurements)) / abs(seen.value)
@@ -118,29 +127,29 @@ def _safe_load(outlook: Outlook, row: int, level: Level) -> float | None:
     return float(outlook.loads[np.flatnonzero(allowed)[-1]]) if allowed.any() else None
 
 
-def _separate(outlook: Outlook, options: SearchOptions) -> Iterator[Step]:
-    """Leaders that can't be told apart take turns, the least measured first."""
+def _separate(outlook: Outlook, options: SearchOptions, running: ServerConfig | None) -> Iterator[Step]:
+    """Leaders that can't be told apart take turns, the least measured first: A B, B A, so that both get a drift."""
     safe = [level for level in outlook.best_kept if secures(level, outlook.problem.budgets)]
     leaders = _leaders(outlook.problem, safe)
     if len(leaders) < 2 or all(_is_precise(level, outlook.problem) for level in leaders):
         return
-    for level in sorted(leaders, key=lambda level: len(level.measurements)):
+    for level in sorted(leaders, key=lambda level: (len(level.measurements), level.candidate.server != running)):
         if len(level.measurements) < 1 + options.max_repeats:
             yield _repeat(outlook, level)
 
 
 def _leaders(problem: Problem, levels: list[Level]) -> list[Level]:
     """The first of ``levels`` and those whose main objective can't be told apart from it."""
-    metric = max(problem.objectives, key=lambda o: o.weight).metric
-    if not levels or METRICS[metric].higher_is_better is None:
+    main = max(problem.objectives, key=lambda o: o.weight)
+    if not levels or METRICS[main.metric].higher_is_better is None:
         return levels[:1]
-    first = levels[0].figures[metric]
-    return [level for level in levels if not separated(first, level.figures[metric])][:MOST_LEADERS]
+    first = levels[0].figures[main.figure]
+    return [level for level in levels if not separated(first, level.figures[main.figure])][:MOST_LEADERS]
 
 
 def _is_precise(level: Level, problem: Problem) -> bool:
     for objective in problem.objectives:
-        figure = level.figures[objective.metric]
+        figure = level.figures[objective.figure]
         half = half_width(figure)
         if half is not None and half > _PRECISE_RATIO * abs(figure.value):
             return False

@@ -26,6 +26,7 @@ _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
 _UNSUPPORTED_NOISE = 0.1
 _TINY = 1e-9
+_SHARED_OUT = ("cost_per_million", "energy_per_inference_j")
 _LATENCY_SPREAD, _OTHER_SPREAD = gaussian.TYPICAL_SPREAD, 0.3
 
 
@@ -96,7 +97,11 @@ class Surrogate:
         for name, process in self.processes.items():
             offset, spread = coarse.predict(process)
             line = self.lines.get(name)
-            middle = np.log(_line(line, mean_ms)) if line else np.full(mean_ms.shape, self.others[name])
+            middle = (
+                np.log(_line(line, mean_ms))
+                if line
+                else self.others[name] - _paid_by(name) * figures["throughput"].mean
+            )
             figures[name] = Figure(middle + offset, np.hypot(spread, sd) if line else spread)
         return figures
 
@@ -120,7 +125,7 @@ class Surrogate:
         columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
         repeated = [slot for slot in slots for _ in columns]
         features = _features(repeated, _points(repeated, in_flight[:, columns].ravel()))
-        cross = gaussian.kernel(features, self.seen)
+        cross = gaussian.kernel(features, self.seen) if len(self.seen) else np.empty((len(features), 0))
         return Coarse(cross, gaussian.prior_variance(features), columns, (len(slots), len(row)))
 
 
@@ -150,13 +155,19 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
             lines[name] = _fit_line(mean_ms[rows], values)
             expected, explained, typical = np.log(_line(lines[name], mean_ms[rows])), 2, _LATENCY_SPREAD
         else:
-            others[name] = float(np.median(np.log(values)))
-            expected, explained, typical = np.full(len(rows), others[name]), 0, _OTHER_SPREAD
+            shared = _paid_by(name) * np.log(np.array([seen[i].figures["throughput"].value for i in rows]))
+            others[name] = float(np.median(np.log(values) + shared))
+            expected, explained, typical = others[name] - shared, 0, _OTHER_SPREAD
         sd = np.array([_noise(seen[i].figures[name]) for i in rows])
         process = gaussian.fit(features[rows], np.log(values) - expected, sd, explained, typical)
         processes[name] = Process(process, rows)
     everything = Process(residual, np.arange(len(seen)))
     return Surrogate(open_loop, service, features, everything, lines, others, processes)
+
+
+def _paid_by(name: str) -> float:
+    """1 for a figure of each inference whose sum a device spends in any case: it is shared out by the throughput."""
+    return 1.0 if name in _SHARED_OUT else 0.0
 
 
 def _telling(seen: Sequence[Level], name: str) -> NDArray[np.intp]:
@@ -235,6 +246,7 @@ def _features(slots: Sequence[Slots], points: Points) -> Array:
             np.log2(1 + delay_us / 200) / 3,
             batching / 4,
             np.log2(points.client_batch) / 3,
+            *np.array([s.extra for s in slots]).T,
         ],
         axis=1,
     )
