@@ -123,7 +123,7 @@ class _KinetoImport:
         if kind in DEVICE_KINDS:
             device = args.device if args.device >= 0 else small_id(event.pid)
             stream = args.stream if args.stream >= 0 else small_id(event.tid)
-            return ABSENT, ABSENT, device, stream, correlation
+            return args.process, ABSENT, device, stream, correlation
         process, thread = small_id(event.pid), self._thread(event.tid)
         self.hosts[process] += 1
         if kind is Kind.API:
@@ -132,6 +132,8 @@ class _KinetoImport:
 
     def _thread(self, tid: object) -> int:
         """Ids that are no thread ids of the system, such as names, get numbers of their own above those."""
+        if tid is None:
+            return ABSENT
         number = small_id(tid)
         if 0 <= number < 1 << 24:
             return number
@@ -169,10 +171,10 @@ class _KinetoImport:
         )
 
     def _processes(self, columns: dict[str, Any]) -> Any:
-        """Device work carries no process: it gets that of its launch, or else that of most host events."""
+        """Kineto's device work has no process: it gets that of its launch, or else that of most host events."""
         process = columns["process"].copy()
         usual = self.hosts.most_common(1)[0][0] if self.hosts else ABSENT
-        work = np.flatnonzero(np.isin(columns["kind"], list(DEVICE_KINDS)))
+        work = np.flatnonzero(np.isin(columns["kind"], list(DEVICE_KINDS)) & (process < 0))
         process[work] = [self.process_by_call.get(call, usual) for call in columns["correlation"][work].tolist()]
         return process
 

@@ -26,9 +26,22 @@ KINDS = {
     "cpu_op": Kind.OPERATOR,
     "python_function": Kind.OPERATOR,
     "overhead": Kind.OVERHEAD,
-    **{kind.name.lower(): kind for kind in (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE)},
+    **{
+        kind.name.lower(): kind
+        for kind in (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE, Kind.OS_CALL, Kind.GRAPH)
+    },
 }
 """Categories that say what an event is. Any other complete event is a range."""
+CATEGORIES = {
+    **{int(kind): kind.name.lower() for kind in Kind},
+    Kind.RANGE: "user_annotation",
+    Kind.API: "cuda_runtime",
+    Kind.SYNC: "cuda_sync",
+    Kind.MEMCPY: "gpu_memcpy",
+    Kind.MEMSET: "gpu_memset",
+    Kind.OPERATOR: "cpu_op",
+}
+"""The category of each kind as we write it."""
 SKIPPED = {"gpu_user_annotation", "Trace", "fwdbwd", "async_cpu_to_gpu"}
 """What the profiler derived from other events."""
 DEVICE_KINDS = frozenset((*GPU_KINDS, Kind.SYNC))
@@ -45,15 +58,20 @@ _COPY_KINDS = {
     "AtoD": CopyKind.ARRAY_TO_DEVICE,
     "DtoA": CopyKind.DEVICE_TO_ARRAY,
 }
+_COPY_WORDS = {int(kind): word for word, kind in _COPY_KINDS.items()}
 Number = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**62)]
 SmallNumber = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**31 - 1)]
 """What a column of 32 bits can hold."""
 
 
 class EventArgs(msgspec.Struct, gc=False):
-    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid."""
+    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid.
+
+    ``process`` of device work is of our own traces.
+    """
 
     correlation: Number = ABSENT
+    process: SmallNumber = ABSENT
     device: SmallNumber = ABSENT
     stream: SmallNumber = ABSENT
     bytes: Number = ABSENT
@@ -102,3 +120,17 @@ def event_name(name: str, kind: Kind) -> tuple[str, tuple[int, int, int]]:
 def _memory(name: str | None) -> int:
     key = (name or "unknown").upper().replace(" ", "_")
     return MemoryKind[key] if key in MemoryKind.__members__ else MemoryKind.UNKNOWN
+
+
+def trace_name(name: str, kind: Kind, copy_kind: int, src_kind: int, dst_kind: int) -> str:
+    """The name that ``event_name`` reads as this one. Copies that Kineto has no word for keep theirs."""
+    if kind is Kind.MEMSET and name == MEMSET_NAME:
+        return f"Memset ({_memory_name(dst_kind)})"
+    word = _COPY_WORDS.get(copy_kind)
+    if kind is not Kind.MEMCPY or word is None:
+        return name
+    return f"Memcpy {word} ({_memory_name(src_kind)} -> {_memory_name(dst_kind)})"
+
+
+def _memory_name(kind: int) -> str:
+    return MemoryKind(kind if kind >= 0 else MemoryKind.UNKNOWN).name.replace("_", " ").title()

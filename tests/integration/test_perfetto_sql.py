@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.timeline import export_perfetto, import_any
+from analyzer.timeline import export_chrome, export_perfetto, import_any
+from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.export_flows import flows
 from analyzer.timeline.export_tracks import layout
-from analyzer.timeline.table import Kind, Series, Timeline
+from analyzer.timeline.kineto_names import CATEGORIES
+from analyzer.timeline.table import GPU_KINDS, Kind, Series, Timeline
 from tests.fakes.timelines import Scene
 from tests.fakes.trace_processor import query, why_absent
 
@@ -62,6 +64,22 @@ def test_a_perfetto_trace_holds_every_event_to_the_nanosecond(timeline, tmp_path
     assert Counter(arrows) == Counter(
         tuple(Kind(events.kind[row]).name.lower() for row in pair) for pair in zip(*flows(timeline))
     )
+
+
+@pytest.mark.parametrize("timeline", [import_any.read(CAPTURE), serving()], ids=["nsight", "serving"])
+def test_a_chrome_trace_loses_no_event(timeline, tmp_path):
+    export_chrome.write(timeline, tmp_path / "trace")
+    faults, by_category, arrows = query(tmp_path / "trace", [FAULTS, BY_KIND, ARROWS], tmp_path)
+    events = timeline.events
+    assert faults == []
+    assert {category: (count, total) for category, count, total in by_category} == {
+        CATEGORIES[kind]: (len(mine), events.duration_ns[mine].sum())
+        for kind in Kind
+        if len(mine := timeline.rows(kind))
+    }
+    work = timeline.rows(*GPU_KINDS)
+    launched = events.kind[work[launch_rows(timeline, work) >= 0]].tolist()
+    assert Counter(arrows) == Counter(("cuda_runtime", CATEGORIES[kind]) for kind in launched)
 
 
 def test_tracks_arguments_counters_and_the_wall_clock_are_there(tmp_path):
