@@ -64,6 +64,7 @@ class ModelConfig:
     comment: str = ""
     steps: tuple[EnsembleStep, ...] = ()
     sequence: SequenceConfig | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
 
 
 ONNX = 'backend: "onnxruntime"'
@@ -83,6 +84,8 @@ def to_pbtxt(config: ModelConfig) -> str:
         lines += ["}"]
     if config.sequence is not None:
         lines += ["sequence_batching {", *_indented(_sequence(config.sequence)), "}"]
+    for key, value in config.parameters:
+        lines += [f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"]
     return "\n".join(lines) + "\n"
 
 

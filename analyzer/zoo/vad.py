@@ -43,9 +43,10 @@ TORCH_CONFIG = ModelConfig(
     inputs=(TensorConfig("x", "FP32", (-1, CHUNK)), TensorConfig("sr", "INT64", (1,))),
     outputs=(TensorConfig("OUTPUT__0", "FP32", (-1, 1)),),
     sequence=SequenceConfig(),
+    parameters=(("reset_method", "reset_states"),),
     comment=(
         "Probability of speech in a chunk of sound. The module keeps context and state itself, so an instance serves\n"
-        "one stream (a sequence) at a time, and the next stream begins with the state that the last one left.\n"
+        "one stream (a sequence) at a time; its method reset_states is called where a stream starts.\n"
         "Its second argument is a number, not a tensor: x, sr: int.\n"
         f"{WEIGHTS}"
     ),

@@ -4,7 +4,7 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -78,11 +78,22 @@ class PytorchBackend:
 
 
 class TorchInstance:
-    def __init__(self, program: Program, runner: Runner, memory: Memory, scope: Scope, check: OutputCheck) -> None:
+    """``reset`` is for a module that keeps state: called before the first request of a sequence."""
+
+    def __init__(
+        self,
+        program: Program,
+        runner: Runner,
+        memory: Memory,
+        scope: Scope,
+        check: OutputCheck,
+        reset: Callable[[], object] | None = None,
+    ) -> None:
         self.takes_device_tensors = isinstance(memory, CudaMemory)
         self._parts: tuple[Program, Runner, Memory] | None = program, runner, memory
         self._scope = scope
         self._check = check
+        self._reset = reset
 
     def execute(self, execution: Execution) -> Answers:
         assert self._parts is not None
@@ -90,6 +101,8 @@ class TorchInstance:
         kept = _kept(execution.requests) if self.takes_device_tensors else frozenset()
         try:
             with self._scope():
+                if self._reset is not None and _starts(execution.requests):
+                    self._reset()
                 inputs = memory.gather(execution.requests)
                 arrays = memory.fetch(runner.run(inputs), kept)
         except RuntimeError as error:
@@ -101,7 +114,7 @@ class TorchInstance:
     def close(self) -> None:
         if self._parts is not None and isinstance(self._parts[2], CudaMemory):
             STREAMS.give_back(self._parts[2].stream)
-        self._parts = None
+        self._parts = self._reset = None
         # Modules and captured graphs hold themselves in circles.
         gc.collect()
         if self.takes_device_tensors:
@@ -190,21 +203,38 @@ def _make_instance(files: ModelFiles, parameters: TorchParameters, program: Prog
         {name: DTYPES[datatype] for name, datatype in outputs.items()} if converts else None,
         parameters.channels_last,
     )
-    call = program.module
+    call, reset = program.module, _reset_method(files, parameters, program)
     if parameters.compile_options is not None:
         call = torch.compile(call, **parameters.compile_options)
     runner: Runner = EagerRunner(call, plan, plan_outputs(files.name, list(outputs)), form)
     check = OutputCheck(files.name, {name: NUMPY_DTYPES[datatype] for name, datatype in outputs.items()})
     if device == "cpu":
         host_memory = HostMemory(inputs, program.kept_storages)
-        return TorchInstance(program, runner, host_memory, Scope(parameters, "cpu"), check)
+        return TorchInstance(program, runner, host_memory, Scope(parameters, "cpu"), check, reset)
     torch.cuda.set_device(device)
     stream = STREAMS.take(device)
     scope = Scope(parameters, "cuda", stream)
     if parameters.graph_sizes:
         runner = _captured(files, parameters, runner, scope, stream)
     memory = CudaMemory(inputs, stream, parameters.cache_cleaning)
-    return TorchInstance(program, runner, memory, scope, check)
+    return TorchInstance(program, runner, memory, scope, check, reset)
+
+
+def _reset_method(files: ModelFiles, parameters: TorchParameters, program: Program) -> Callable[[], object] | None:
+    if parameters.reset_method is None:
+        return None
+    method = getattr(program.module, parameters.reset_method, None)
+    if not callable(method):
+        raise ModelError(
+            f"model '{files.name}' sets reset_method '{parameters.reset_method}', which its module does not have; export "
+            "the method with @torch.jit.export, or leave the parameter out"
+        )
+    found: Callable[[], object] = method
+    return found
+
+
+def _starts(requests: Sequence[InferRequest]) -> bool:
+    return any(request.parameters.get("sequence_start") is True for request in requests)
 
 
 def _check_scalars(files: ModelFiles, plan: CallPlan) -> None:

@@ -29,7 +29,8 @@ _Value = TypeVar("_Value")
 class TorchParameters:
     """``precision`` and ``autocast`` are KServe types of floats; ``compile_options`` are those of ``torch.compile``.
 
-    ``graph_sizes`` are the batch sizes captured as CUDA graphs, ascending. None is what the configuration leaves to us.
+    ``graph_sizes`` are the batch sizes captured as CUDA graphs, ascending. ``reset_method`` is called when a sequence
+    starts. None is what the configuration leaves to us.
     """
 
     optimized_execution: bool = True
@@ -44,6 +45,7 @@ class TorchParameters:
     compile_options: Mapping[str, Any] | None = None
     graph_sizes: tuple[int, ...] = ()
     tf32: bool | None = None
+    reset_method: str | None = None
 
 
 def read_parameters(files: ModelFiles) -> TorchParameters:
@@ -65,6 +67,7 @@ def read_parameters(files: ModelFiles) -> TorchParameters:
         compile_options=_compile_options(reader),
         graph_sizes=reader.get("cuda_graph_batch_sizes", _sizes) or (),
         tf32=reader.get("allow_tf32", _boolean),
+        reset_method=reader.get("reset_method", _method),
     )
     reader.warn_of_others()
     _check(files, found)
@@ -84,6 +87,8 @@ def _check(files: ModelFiles, found: TorchParameters) -> None:
     name, rows = files.name, files.config.max_batch_size
     if found.autocast and found.precision not in (None, "FP32"):
         raise ModelError(f"model '{name}' sets precision and autocast; set the one of both that it was made for")
+    if found.reset_method is not None:
+        _check_reset(files, found)
     if not found.graph_sizes:
         return
     if rows == 0:
@@ -97,6 +102,22 @@ def _check(files: ModelFiles, found: TorchParameters) -> None:
         raise ModelError(
             f"model '{name}' sets cuda_graph_batch_sizes and torch_compile; only one can capture its graphs"
         )
+
+
+def _check_reset(files: ModelFiles, found: TorchParameters) -> None:
+    """What a module keeps it keeps for all rows and sequences alike, so an instance may serve only one at a time."""
+    batching = files.config.sequence_batching
+    if not files.config.HasField("sequence_batching"):
+        why = "which needs sequence_batching"
+    elif files.config.max_batch_size > 1:
+        why = "which needs a max_batch_size of 0 or 1, as a module is reset for all rows of a batch"
+    elif batching.oldest.max_candidate_sequences > 1:
+        why = "which needs an instance for each sequence; use direct, or max_candidate_sequences: 1"
+    elif found.weight_sharing:
+        why = "which ENABLE_WEIGHT_SHARING can't go with, as instances would share their state, too"
+    else:
+        return
+    raise ModelError(f"model '{files.name}' sets reset_method, {why}")
 
 
 class _Reader:
@@ -144,6 +165,12 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdigit() and int(word) for word in words):
         raise ValueError("batch sizes with commas between them, such as 1,8,32")
     return tuple(sorted({int(word) for word in words}))
+
+
+def _method(text: str) -> str:
+    if not text.isidentifier():
+        raise ValueError("the name of a method of the module, such as reset_states")
+    return text
 
 
 def _precision(text: str) -> str:
