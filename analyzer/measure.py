@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from analyzer.collect.host import HostProbe, HostReading, host_usage
 from analyzer.collect.nvml import GpuReading, Nvml, gpu_usage
 from analyzer.collect.sampler import Samples, sampling
 from analyzer.collect.watch import Watch
+from analyzer.cores import CoreSplit, on_cores
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.drive import Drivers, LoadRefusedError
@@ -24,7 +25,7 @@ from analyzer.errors import ChildError
 from analyzer.launch import Server, launch
 from analyzer.repository import write_variants
 from analyzer.store import RunFolder
-from perf_client.profile import LoadResult
+from perf_client.profile import LoadProfile, LoadResult
 
 Reading = tuple[HostReading, tuple[GpuReading, ...]]
 
@@ -35,6 +36,14 @@ class BenchTimes:
 
     sample_interval_s: float
     server_warmup_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is particular to a machine that is one of many: its cores, and where input data lies that profiles name."""
+
+    cores: CoreSplit = field(default_factory=CoreSplit)
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bench:
@@ -51,6 +60,7 @@ class Bench:
         times: BenchTimes,
         run: RunFolder,
         *,
+        site: Site | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._repository = repository
@@ -58,6 +68,7 @@ class Bench:
         self._nvml = nvml
         self._times = times
         self._run = run
+        self._site = site or Site()
         self._watch = watch
         self._whole = ExitStack()
         self._serving = ExitStack()
@@ -110,9 +121,10 @@ class Bench:
                 self._run.keep_config_text(wanted, model, text)
         log_path, watch = self._scratch / "server.log", self._watch
         flags, prefix = (watch.flags, watch.prefix) if watch is not None else ([], [])
-        self._server = self._serving.enter_context(
-            launch(folder, list(self._configs), log_path, flags=flags, prefix=prefix)
-        )
+        with on_cores(self._site.cores.server):
+            self._server = self._serving.enter_context(
+                launch(folder, list(self._configs), log_path, flags=flags, prefix=prefix)
+            )
         if watch is not None:
             watch.attach(self._server.url("http"), self._server.pid)
         self._served = wanted
@@ -128,13 +140,18 @@ class Bench:
         if self._is_warm or self._times.server_warmup_s == 0:
             return
         short: dict[str, Any] = {"warmup_s": 0.0, "duration_s": self._times.server_warmup_s, "request_count": None}
-        self._drivers.run([(msgspec.structs.replace(load, **short), None) for load in config.loads], server.url)
+        loads = [(msgspec.structs.replace(load, **short), None) for load in self._found(config)]
+        with on_cores(self._site.cores.client):
+            self._drivers.run(loads, server.url)
         self._is_warm = True
 
     def _drive(self, config: RunConfig, server: Server) -> tuple[list[LoadResult], Samples[Reading]]:
-        jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(config.loads)]
+        jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(self._found(config))]
         probe = HostProbe(server.pid)
-        with sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples:
+        with (
+            on_cores(self._site.cores.client),
+            sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples,
+        ):
             if self._watch is not None:
                 self._watch.start()
             loads = self._drivers.run(jobs, server.url)
@@ -142,7 +159,15 @@ class Bench:
                 self._watch.stop()
         if self._watch is not None:
             self._watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
-        return loads, samples
+        return [_as_asked(load, asked) for load, asked in zip(loads, config.loads)], samples
+
+    def _found(self, config: RunConfig) -> list[LoadProfile]:
+        """The loads, with input data named by where it lies on this machine."""
+        moved = self._site.moved
+        return [
+            msgspec.structs.replace(load, input_data=moved.get(load.input_data, load.input_data))
+            for load in config.loads
+        ]
 
     def _measurement(
         self, config: RunConfig, loads: list[LoadResult], samples: Samples[Reading], server_pid: int, spent_s: float
@@ -161,6 +186,14 @@ class Bench:
             collected=() if self._watch is None else self._watch.collected,
             overhead_s=round(max(0.0, spent_s - max(load.counted_to_ns for load in loads) / 1e9), 4),
         )
+
+
+def _as_asked(load: LoadResult, asked: LoadProfile) -> LoadResult:
+    """With input data named as the point names it, wherever it lay."""
+    if load.profile.input_data == asked.input_data:
+        return load
+    profile = msgspec.structs.replace(load.profile, input_data=asked.input_data)
+    return msgspec.structs.replace(load, profile=profile)
 
 
 def _failure(config: RunConfig, stage: str, reason: str, log_tail: str = "") -> Failure:

@@ -1,8 +1,7 @@
 """Settings and a model repository to what a run needs: the models' specs, the space, the header and the planner."""
 
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -13,7 +12,6 @@ from typing import Any
 import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from analyzer.collect.nvml import Nvml
 from analyzer.domain.effort import Effort
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.record import content_key
@@ -46,13 +44,13 @@ class Inspection:
     server_start_s: float
 
 
-def check_measurable(settings: WantedSettings, gpus: Nvml) -> None:
+def check_measurable(settings: WantedSettings, machine: Mapping[str, Any]) -> None:
     """Refuses what could not be told of any point, before an hour is spent on measuring."""
     named = {budget.metric: str(budget) for budget in settings.budgets}
     named |= {objective.metric: objective.figure for objective in settings.objectives}
     for metric, name in named.items():
-        if metric.startswith(("gpu_", "energy_")) and gpus.absent:
-            raise UsageError(f"{name} can't be checked here: {gpus.absent}; leave it out, or run where the GPU is")
+        if metric.startswith(("gpu_", "energy_")) and (absent := machine["gpus_unmeasured"]):
+            raise UsageError(f"{name} can't be checked here: {absent}; leave it out, or run where the GPU is")
     check_price(settings.objectives, settings.budgets, settings.price_per_hour)
 
 
@@ -70,13 +68,13 @@ def inspect(repository: Path, names: Sequence[str]) -> Inspection:
         return Inspection(configs, start_s)
 
 
-def header_of(settings: ProfileSettings, command: str, models: Inspection, gpus: Nvml) -> RunHeader:
-    """What the run is asked for, with everything that was left open filled in."""
+def header_of(settings: ProfileSettings, command: str, models: Inspection, machine: Mapping[str, Any]) -> RunHeader:
+    """What the run is asked for, with everything that was left open filled in. ``machine`` is what it runs on."""
     repository = Path(settings.model_repository)
     specs = tuple(model_spec(repository / name, config) for name, config in models.configs.items())
     driven = specs[: len(settings.profile_models)]
-    cores = len(os.sched_getaffinity(0))
-    space = search_space(settings, driven, specs[len(driven) :], has_gpu=bool(gpus.devices), cores=cores)
+    has_gpu = bool(machine["gpus"])
+    space = search_space(settings, driven, specs[len(driven) :], has_gpu=has_gpu, cores=machine["cores"])
     check_models(settings.objectives, settings.budgets, settings.profile_models)
     _check_shapes(settings, driven)
     data = {spec.name: _input_data(settings, repository / spec.name) for spec in driven}

@@ -9,13 +9,12 @@ from typing import Protocol
 
 import msgspec
 
-from analyzer.collect.environment import environment
-from analyzer.collect.nvml import nvml
 from analyzer.domain.effort import Effort
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
-from analyzer.measure import Bench, BenchTimes
-from analyzer.prepare import Inspection, check_measurable, effort_of, header_of, inspect, open_run, planner_of
+from analyzer.executor.executor import Executor
+from analyzer.executor.make import make_executor
+from analyzer.prepare import Inspection, check_measurable, effort_of, header_of, open_run, planner_of
 from analyzer.search.planner import Planner
 from analyzer.settings.declared import ProfileSettings
 from analyzer.store import RunFolder, RunHeader, locked, priced
@@ -58,15 +57,11 @@ def runs_of(settings: ProfileSettings) -> list[ProfileSettings]:
     ]
 
 
-def plan(settings: ProfileSettings, command: str) -> Plan:
+def plan(settings: ProfileSettings, command: str, executor: Executor) -> Plan:
     """What a run would do, from the models and from what an earlier run of the folder has measured."""
-    with ExitStack() as stack:
-        gpus = nvml()
-        stack.callback(gpus.close)
-        check_measurable(settings, gpus)
-        called = settings.bls_composing_models
-        models = inspect(Path(settings.model_repository), [*settings.profile_models, *called])
-        header = header_of(settings, command, models, gpus)
+    check_measurable(settings, executor.machine)
+    models = executor.inspect()
+    header = header_of(settings, command, models, executor.machine)
     planner = planner_of(settings, header)
     path = _folder(settings)
     earlier = RunFolder.open(path).outcomes(settings.price_per_hour) if RunFolder.exists(path) else []
@@ -78,41 +73,43 @@ def plan(settings: ProfileSettings, command: str) -> Plan:
 
 
 def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolder:
-    """Measure over a space into a run folder. Every outcome is on disk before the next point begins."""
+    """Measure over a space into a run folder. Every outcome is on disk before the planner hears of it."""
     began_s = time.monotonic()
     path = _folder(settings)
-    planned = plan(settings, command)
     with ExitStack() as stack:
+        executor = stack.enter_context(make_executor(settings))
+        planned = plan(settings, command, executor)
         stack.enter_context(locked(path))
-        gpus = nvml()
-        stack.callback(gpus.close)
-        folder = open_run(path, planned.header, environment(gpus))
+        folder = open_run(path, planned.header, executor.machine)
         stack.callback(lambda: folder.keep_ledger(planned.planner.ledger()))
         assert planned.header.effort is not None
         progress.started(planned.reused, planned.header.effort)
         stack.callback(progress.closed)
-        times = BenchTimes(settings.sample_interval_s, settings.server_warmup_s)
-        repository = Path(settings.model_repository)
-        bench = stack.enter_context(Bench(repository, planned.models.configs, gpus, times, folder))
         deadline_s = float("inf") if settings.time_limit_s is None else began_s + settings.time_limit_s
-        progress.finished(_measure_all(planned.planner, bench, folder, progress, deadline_s))
+        progress.finished(_measure_all(planned, executor, folder, progress, deadline_s))
         return folder
 
 
-def _measure_all(planner: Planner, bench: Bench, folder: RunFolder, progress: Progress, deadline_s: float) -> str:
-    """Until there is nothing to ask, or no time; says which."""
+def _measure_all(planned: Plan, executor: Executor, folder: RunFolder, progress: Progress, deadline_s: float) -> str:
+    """Until there is nothing to ask, or no time; says which. As many points are in hand as there is room for."""
+    planner, room = planned.planner, executor.begin(planned.models, folder)
+    began_s: dict[str, float] = {}
     longest_s = 0.0
-    while (config := planner.ask()) is not None:
-        point_began_s = time.monotonic()
-        if point_began_s + longest_s > deadline_s:
-            return "the time limit is reached"
-        progress.measuring(config, planner.expected_remaining())
-        outcome = priced(bench.measure(config), folder.price_per_hour)
+    while True:
+        is_late = False
+        while len(began_s) < room and not is_late and (config := planner.ask()) is not None:
+            is_late = time.monotonic() + longest_s > deadline_s
+            if not is_late:
+                began_s[config.key] = time.monotonic()
+                progress.measuring(config, planner.expected_remaining())
+                executor.submit(config)
+        if not began_s:
+            return "the time limit is reached" if is_late else "nothing more is worth measuring"
+        outcome = priced(executor.next_outcome(), folder.price_per_hour)
         folder.append(outcome)
         planner.tell(outcome)
         progress.measured(outcome)
-        longest_s = max(longest_s, time.monotonic() - point_began_s)
-    return "nothing more is worth measuring"
+        longest_s = max(longest_s, time.monotonic() - began_s.pop(outcome.config.key))
 
 
 def _folder(settings: ProfileSettings) -> Path:

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from analyzer import profile, report
 from analyzer.errors import NothingMeetsBudgetError
+from analyzer.executor.make import make_executor
 from analyzer.prepare import bases_of
 from analyzer.render.plan import print_plan
 from analyzer.render.progress import make_progress
@@ -29,7 +30,8 @@ def show_plans(settings: ProfileSettings, command: str) -> None:
     """Print what each run would do. Nothing is measured and nothing is written."""
     console = Console(highlight=False)
     for each in profile.runs_of(settings):
-        planned = profile.plan(each, command)
+        with make_executor(each) as executor:
+            planned = profile.plan(each, command, executor)
         specs = {spec.name: spec for spec in planned.header.model_specs}
         found = roster(planned.header.space, bases_of(planned.header))
         name = ", ".join(each.profile_models)

@@ -1,0 +1,58 @@
+"""Measures on this machine, one point after another."""
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from analyzer.collect.environment import environment
+from analyzer.collect.nvml import nvml
+from analyzer.cores import CoreSplit
+from analyzer.domain.measurement import Outcome
+from analyzer.domain.run import RunConfig
+from analyzer.measure import Bench, BenchTimes, Site
+from analyzer.prepare import Inspection, inspect
+from analyzer.settings.declared import ProfileSettings
+from analyzer.store import RunFolder
+
+
+class LocalExecutor:
+    """See Executor. ``cores`` and ``moved`` are for a machine that is one of many."""
+
+    def __init__(
+        self, settings: ProfileSettings, cores: CoreSplit | None = None, moved: Mapping[str, str] | None = None
+    ) -> None:
+        self._settings = settings
+        self._site = Site(cores or CoreSplit(), moved or {})
+        self._stack = ExitStack()
+        self._waiting: deque[RunConfig] = deque()
+
+    def __enter__(self) -> "LocalExecutor":
+        self._gpus = nvml()
+        self._stack.callback(self._gpus.close)
+        self.machine: dict[str, Any] = environment(self._gpus)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def inspect(self) -> Inspection:
+        names = [*self._settings.profile_models, *self._settings.bls_composing_models]
+        return inspect(Path(self._settings.model_repository), names)
+
+    def begin(self, models: Inspection, run: RunFolder) -> int:
+        times = BenchTimes(self._settings.sample_interval_s, self._settings.server_warmup_s)
+        repository = Path(self._settings.model_repository)
+        bench = Bench(repository, models.configs, self._gpus, times, run, site=self._site)
+        self._bench = self._stack.enter_context(bench)
+        return 1
+
+    def submit(self, config: RunConfig) -> None:
+        self._waiting.append(config)
+
+    def next_outcome(self) -> Outcome:
+        return self._bench.measure(self._waiting.popleft())
