@@ -63,30 +63,21 @@ def read_spans(path: Path) -> SpanFile:
 def add_spans(build: TimelineBuilder, spans: SpanFile, process: int) -> list[Track]:
     """Adds everything of a window. Gives the names of the instances' threads."""
     models = np.array([build.name_id(name) for name in spans.models] or [ABSENT])
-    workers = _Workers.of(spans)
     _add_requests(build, spans.of(Row.REQUEST), models, process)
-    _add_batches(build, spans.of(Row.BATCH), models, workers, process)
+    _add_batches(build, spans, models, process)
     _add_steps(build, spans, models, process)
     return [Track(name, process=process, thread=thread) for name, thread in spans.workers if thread > 0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Workers:
-    """Of each worker: its place among the instances of its model, and its thread."""
-
-    instance: Rows
-    thread: Rows
-
-    @classmethod
-    def of(cls, spans: SpanFile) -> "_Workers":
-        batches = spans.of(Row.BATCH)
-        instance = np.full(len(spans.workers), ABSENT)
-        for model in np.unique(batches["model"]):
-            mine = np.unique(batches["worker"][batches["model"] == model])
-            ordered = sorted(mine, key=lambda worker: _natural(spans.workers[worker][0]))
-            instance[ordered] = np.arange(len(ordered))
-        threads = [thread or ABSENT for _, thread in spans.workers]
-        return cls(instance, np.array(threads, np.int64))
+def instances_of(spans: SpanFile) -> Rows:
+    """Of each worker its place among the instances of its model, in the order of their names."""
+    batches = spans.of(Row.BATCH)
+    instance = np.full(len(spans.workers), ABSENT)
+    for model in np.unique(batches["model"]):
+        mine = np.unique(batches["worker"][batches["model"] == model])
+        ordered = sorted(mine, key=lambda worker: _natural(spans.workers[worker][0]))
+        instance[ordered] = np.arange(len(ordered))
+    return instance
 
 
 def _natural(name: str) -> tuple[str, int]:
@@ -112,14 +103,16 @@ def _add_requests(build: TimelineBuilder, rows: dict[str, Rows], models: Rows, p
     build.link(Relation.BATCH_STEP, rows["link"][stepped], rows["step"][stepped])
 
 
-def _add_batches(build: TimelineBuilder, rows: dict[str, Rows], models: Rows, workers: _Workers, process: int) -> None:
+def _add_batches(build: TimelineBuilder, spans: SpanFile, models: Rows, process: int) -> None:
+    rows = spans.of(Row.BATCH)
     if not len(rows["id"]):
         return
+    threads = np.array([thread or ABSENT for _, thread in spans.workers], np.int64)
     common: dict[str, npt.ArrayLike] = {
         "process": process,
-        "thread": workers.thread[rows["worker"]],
+        "thread": threads[rows["worker"]],
         "model_id": models[rows["model"]],
-        "instance": workers.instance[rows["worker"]],
+        "instance": instances_of(spans)[rows["worker"]],
         "batch": rows["id"],
     }
     build.add(Kind.BATCH, rows["t0_ns"], rows["t3_ns"], build.name_id("batch"), size=rows["rows"], **common)

@@ -103,7 +103,7 @@ class Watch:
                 self._folder / name for each, stats in self._stats.items() if each == "torch" for name in stats.files
             ]
             others += self._nsight.reports() if self._nsight is not None else []
-            timeline = timeline_of(self._folder, self._pid, sent, others)
+            timeline = timeline_of(self._folder, self._pid, sent, others, with_gpu="cupti" in self._stats)
             path.parent.mkdir(exist_ok=True)
             archive.save(timeline, path)
         except (AnalyzerError, OSError) as error:

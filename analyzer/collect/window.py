@@ -6,24 +6,31 @@ from pathlib import Path
 
 import msgspec
 
+from analyzer.collect.cupti import COLLECTED as GPU_KINDS
+from analyzer.collect.cupti import Placed, add_gpu, read_gpu
 from analyzer.collect.merge import merged
-from analyzer.collect.spans import KINDS, Sent, SpanFile, add_sent, add_spans, read_spans
+from analyzer.collect.spans import KINDS, Sent, SpanFile, add_sent, add_spans, instances_of, read_spans
 from analyzer.errors import AnalyzerError
+from analyzer.runtime.spans import Row
 from analyzer.timeline import import_any
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.table import Anchor, Meta, Timeline, Track
 from perf_client.version import __version__
 
 _SPANS = "spans.npz"
+_GPU = "cupti.npz"
 _MATCHED = "client requests are told apart from each other by their times alone"
 
 
-def timeline_of(folder: Path, process: int, sent: Sequence[Sent], captures: Sequence[Path] = ()) -> Timeline:
+def timeline_of(
+    folder: Path, process: int, sent: Sequence[Sent], captures: Sequence[Path] = (), *, with_gpu: bool = False
+) -> Timeline:
     """What the server wrote into ``folder``, and files of other profilers. One that can't be read is a warning.
 
     Raises AnalyzerError where the spans themselves can't be read.
     """
-    whole, warnings = _own(read_spans(folder / _SPANS), process, sent), []
+    gpu_path = folder / _GPU if with_gpu else None
+    whole, warnings = _own(read_spans(folder / _SPANS), process, sent, gpu_path), []
     for path in captures:
         try:
             whole = merged([whole, import_any.read(path)])
@@ -33,18 +40,33 @@ def timeline_of(folder: Path, process: int, sent: Sequence[Sent], captures: Sequ
     return replace(whole, meta=meta)
 
 
-def _own(spans: SpanFile, process: int, sent: Sequence[Sent]) -> Timeline:
+def _own(spans: SpanFile, process: int, sent: Sequence[Sent], gpu_path: Path | None) -> Timeline:
     build = TimelineBuilder()
     tracks = [Track("server", process=process), *add_spans(build, spans, process)]
     for each in sent:
         add_sent(build, spans, each)
+    dropped: dict[str, int] = {"spans": spans.dropped}
+    collected: tuple[str, ...] = KINDS
+    if gpu_path is not None:
+        gpu = read_gpu(gpu_path)
+        add_gpu(build, gpu, _placed(build, spans), process)
+        dropped["cupti"] = gpu.dropped
+        collected += GPU_KINDS
     meta = Meta(
         producer="serving-analyzer",
         producer_version=__version__,
-        collected=KINDS,
-        partial=spans.dropped > 0,
-        dropped={"spans": spans.dropped} if spans.dropped else {},
+        collected=collected,
+        partial=any(dropped.values()),
+        dropped={name: count for name, count in dropped.items() if count},
         warnings=(_MATCHED,) if sent else (),
     )
     anchors = (Anchor("monotonic", 0, 0), Anchor("utc", spans.utc_offset_ns, spans.utc_drift_ns))
     return build.build(meta, tracks, anchors=anchors)
+
+
+def _placed(build: TimelineBuilder, spans: SpanFile) -> dict[int, Placed]:
+    """Where each batch of a window ran."""
+    rows, instances = spans.of(Row.BATCH), instances_of(spans)
+    models = [build.name_id(name) for name in spans.models]
+    columns = (rows[name].tolist() for name in ("id", "model", "worker"))
+    return {number: Placed(models[model], int(instances[worker])) for number, model, worker in zip(*columns)}

@@ -16,11 +16,13 @@ from typing import TextIO
 import uvloop
 
 from analyzer.runtime.capture import Capture, SpanTracer
+from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.intake import Intake
+from analyzer.runtime.library_traces import CudaRange, TorchTracer
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import Port, ServerOptions
@@ -115,7 +117,8 @@ def _capture(options: ServerOptions, spans: Spans | None) -> Capture:
         raise StartError(BAD_USAGE, f"--capture-dir '{folder}' is no folder that can be written to; make it first")
     if spans is not None:
         spans.start()
-    return Capture(folder, [SpanTracer(spans, asyncio.get_running_loop())])
+    tracers = SpanTracer(spans, asyncio.get_running_loop()), CuptiTracer(spans), TorchTracer(), CudaRange()
+    return Capture(folder, tracers)
 
 
 def _host_sampler(options: ServerOptions) -> HostSampler:

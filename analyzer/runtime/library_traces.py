@@ -1,0 +1,107 @@
+"""Windows of profilers that live in other libraries: PyTorch's own, and Nsight Systems around this process."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+from analyzer.runtime.capture import Availability, CaptureStats
+
+
+class TorchTracer:
+    """PyTorch's profiler over the server, where PyTorch models are loaded. A Tracer.
+
+    Everything happens in one thread: the profiler must be stopped in the thread that started it.
+    """
+
+    name = "torch"
+
+    def __init__(self, modules: Callable[[], Any] = lambda: sys.modules) -> None:
+        self._modules = modules
+        self._thread = ThreadPoolExecutor(1, "torch-profiler")
+        self._profile: Any = None
+
+    def probe(self) -> Availability:
+        if "torch" not in self._modules():
+            return Availability("absent", "no PyTorch model is loaded, so there is nothing for its profiler to see")
+        return Availability("on")
+
+    def start(self) -> Availability:
+        found = self.probe()
+        return found if found.state != "on" else self._thread.submit(self._start).result()
+
+    def stop(self, folder: Path) -> CaptureStats:
+        return self._thread.submit(self._stop, folder).result()
+
+    def _start(self) -> Availability:
+        from torch import profiler
+
+        try:
+            config = vars(profiler)["_ExperimentalConfig"](profile_all_threads=True)  # private: not in every release
+        except (KeyError, TypeError):
+            config = None  # then only device work and calls are seen, no operators of other threads
+        try:
+            self._profile = profiler.profile(experimental_config=config)
+            self._profile.start()
+        except RuntimeError as error:
+            return Availability("busy", f"PyTorch's profiler can't be started: {error}")
+        return Availability("on")
+
+    def _stop(self, folder: Path) -> CaptureStats:
+        begun_ns = monotonic_ns()
+        self._profile.stop()
+        path = folder / "torch.json"
+        self._profile.export_chrome_trace(str(path))
+        count = len(self._profile.events() or ())
+        self._profile = None
+        return CaptureStats(count, 0, monotonic_ns() - begun_ns, (path.name,))
+
+
+class CudaRange:
+    """Tells a profiler around this process where its window begins and ends (cudaProfilerStart and Stop). A Tracer."""
+
+    name = "cuda_range"
+
+    def __init__(self, open_library: Callable[[str], Any] = ctypes.CDLL) -> None:
+        self._open = open_library
+        self._begin: Any = None
+        self._end: Any = None
+
+    def probe(self) -> Availability:
+        if self._begin is None:
+            self._find()
+        if self._begin is None:
+            return Availability("absent", "no CUDA runtime is there to tell a profiler where its window begins")
+        return Availability("on")
+
+    def start(self) -> Availability:
+        found = self.probe()
+        if found.state == "on":
+            self._begin()
+        return found
+
+    def stop(self, folder: Path) -> CaptureStats:
+        self._end()
+        return CaptureStats()
+
+    def _find(self) -> None:
+        for path in [*_loaded("libcudart"), "libcudart.so.13", "libcudart.so.12"]:
+            try:
+                library = self._open(path)
+                self._begin, self._end = library.cudaProfilerStart, library.cudaProfilerStop
+                return
+            except (OSError, AttributeError):
+                continue
+
+
+def _loaded(name: str) -> list[str]:
+    """The files of this library that the process has mapped: the one that its models use."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    found = (line.split(maxsplit=5)[-1] for line in lines if f"/{name}" in line)
+    return list(dict.fromkeys(found))

@@ -1,0 +1,183 @@
+"""CUPTI's records to columns in the server, and from its file to events that know their batch."""
+
+from time import monotonic_ns
+
+import numpy as np
+import pytest
+
+from analyzer.collect.cupti import Placed, _on_our_clock, add_gpu, read_gpu
+from analyzer.collect.window import timeline_of
+from analyzer.errors import ChildError
+from analyzer.runtime.gpu_trace import CuptiTracer
+from analyzer.runtime.spans import Row, Spans, save
+from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.table import Kind, MemoryKind, Meta
+from tests.fakes.cupti import FakeCupti, Result, call, kernel, mark, memcpy, sync
+
+AHEAD_NS = 1_000_000_000_000
+"""How far the fake's clock is ahead of ours."""
+
+
+def cupti_clock():
+    return monotonic_ns() + AHEAD_NS
+
+
+def traced(tmp_path, records, **more):
+    fake = FakeCupti(cupti_clock, **more)
+    tracer = CuptiTracer(None, lambda: fake)
+    assert tracer.start().state == "on"
+    fake.records = list(records)
+    stats = tracer.stop(tmp_path)
+    return stats, fake
+
+
+def events(tmp_path, batches=None):
+    build = TimelineBuilder()
+    placed = {number: Placed(build.name_id(model), instance) for number, (model, instance) in (batches or {}).items()}
+    add_gpu(build, read_gpu(tmp_path / "cupti.npz"), placed, process=77)
+    return build.build(Meta(producer="test"))
+
+
+def test_kernels_know_the_batch_that_launched_them_by_their_call(tmp_path):
+    now = cupti_clock()
+    records = [
+        mark(1, 42), call(now, now + 5, 1), kernel(now + 10, now + 30, 1, "conv"),
+        call(now + 50, now + 55, 2), kernel(now + 60, now + 70, 2, "other"),
+    ]  # fmt: skip
+    stats, fake = traced(tmp_path, records)
+    assert (stats.records, stats.dropped, fake.enabled) == (4, 0, [])
+    timeline = events(tmp_path, {42: ("resnet", 1)})
+    table = timeline.events
+    first, second = timeline.rows(Kind.KERNEL)
+    assert (timeline.name(first), timeline.model(first)) == ("conv", "resnet")
+    assert (table.batch[first], table.instance[first]) == (42, 1)
+    assert (table.device[first], table.stream[first]) == (0, 7)
+    assert (table.block_count[first], table.thread_count[first]) == (8, 128)
+    assert (table.batch[second], table.instance[second], timeline.model(second)) == (-1, -1, "")
+    calls = timeline.rows(Kind.API)
+    assert [timeline.name(row) for row in calls] == ["runtime_api_13"] * 2
+    assert table.thread[calls].tolist() == [99, 99]
+    assert table.correlation[calls].tolist() == table.correlation[[first, second]].tolist()
+
+
+def test_times_are_put_on_our_clock(tmp_path):
+    before = monotonic_ns()
+    now = cupti_clock()
+    traced(tmp_path, [kernel(now, now + 1000, 1)])
+    table = events(tmp_path).events
+    residual = read_gpu(tmp_path / "cupti.npz").clock_residual_ns
+    assert before - residual <= table.start_ns[0] <= monotonic_ns() + residual
+    assert abs(int(table.end_ns[0] - table.start_ns[0]) - 1000) <= 1
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "time", "expected"),
+    [((0, 100), (1000, 1100), 500, 600), ((0, 0), (1000, 1010), 500, 505), ((7, 3), (7, 3), 9, 5)],
+)
+def test_a_clock_that_drifts_is_fitted_by_a_line(first, last, time, expected):
+    assert _on_our_clock(np.array([time]), first, last).tolist() == [expected]
+
+
+def test_copies_carry_their_size_and_the_kinds_of_memory_in_the_tables_numbers(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [memcpy(now, now + 5, 3), memcpy(now + 9, now + 12, 4, copy_kind=2, src_kind=3, dst_kind=2)])
+    timeline = events(tmp_path)
+    rows = timeline.rows(Kind.MEMCPY)
+    assert [timeline.name(row) for row in rows] == ["[CUDA memcpy Host-to-Device]", "[CUDA memcpy Device-to-Host]"]
+    assert timeline.events.bytes[rows].tolist() == [4096, 4096]
+    assert timeline.events.src_kind[rows].tolist() == [MemoryKind.PAGEABLE, MemoryKind.DEVICE]
+    assert timeline.events.dst_kind[rows].tolist() == [MemoryKind.DEVICE, MemoryKind.PINNED]
+
+
+def test_a_call_of_the_runtime_is_not_told_again_as_one_of_the_driver(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [call(now, now + 5, 1), call(now + 1, now + 4, 1, kind=4), call(now + 9, now + 11, 2, kind=4)])
+    timeline = events(tmp_path)
+    assert [timeline.name(row) for row in timeline.rows(Kind.API)] == ["runtime_api_13", "driver_api_13"]
+
+
+def test_waits_have_their_names_and_no_stream_where_there_is_none(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [sync(now, now + 5, 1)])
+    timeline = events(tmp_path)
+    (row,) = timeline.rows(Kind.SYNC)
+    assert (timeline.name(row), timeline.events.stream[row]) == ("Stream sync", -1)
+
+
+def test_what_the_library_dropped_is_counted(tmp_path):
+    stats, _ = traced(tmp_path, [], dropped=5)
+    assert stats.dropped == 5
+    assert read_gpu(tmp_path / "cupti.npz").dropped == 5
+    assert len(events(tmp_path)) == 0
+
+
+def test_records_beyond_the_limit_are_counted_not_kept(tmp_path):
+    now = cupti_clock()
+    tracer = CuptiTracer(None, lambda: fake, most_records=1)
+    fake = FakeCupti(cupti_clock, [kernel(now, now + 1, 1), kernel(now, now + 1, 2)])
+    tracer.start()
+    stats = tracer.stop(tmp_path)
+    assert (stats.records, stats.dropped) == (1, 1)
+
+
+def test_a_second_profiler_is_said_to_be_busy():
+    fake = FakeCupti(cupti_clock, refuses=Result.ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
+    found = CuptiTracer(None, lambda: fake).start()
+    assert (found.state, "another profiler" in found.reason) == ("busy", True)
+    assert fake.enabled == []
+
+
+def test_any_other_refusal_and_a_missing_package_are_absent_with_the_reason():
+    refused = CuptiTracer(None, lambda: FakeCupti(cupti_clock, refuses=Result.ERROR_UNKNOWN)).start()
+    assert (refused.state, "ERROR_UNKNOWN" in refused.reason) == ("absent", True)
+
+    def missing():
+        raise ImportError("No module named 'cupti'")
+
+    absent = CuptiTracer(None, missing).probe()
+    assert (absent.state, "serving-analyzer[cupti]" in absent.reason) == ("absent", True)
+
+
+def test_without_a_driver_the_probe_says_so():
+    def broken():
+        raise RuntimeError("libcupti.so.13 not found")
+
+    found = CuptiTracer(None, lambda: FakeCupti(broken)).probe()
+    assert (found.state, "libcupti.so.13" in found.reason) == ("absent", True)
+
+
+def test_batches_are_marked_only_while_it_runs(tmp_path):
+    spans, fake = Spans(4), FakeCupti(cupti_clock)
+    tracer = CuptiTracer(spans, lambda: fake)
+    tracer.start()
+    assert spans.correlator is tracer
+    tracer.push(7)
+    assert fake.marks == [7]
+    tracer.pop()
+    tracer.pop()  # one too many is no fault of the model
+    tracer.stop(tmp_path)
+    assert spans.correlator is None
+
+
+def test_spans_and_device_work_stand_in_one_timeline(tmp_path):
+    ring = Spans(8)
+    ring.model_id("resnet", "1")
+    ring.worker_id(("resnet_0", 5))
+    ring.start()
+    now = monotonic_ns()
+    ring.write(Row.BATCH, 0, 42, 1, 0, 0, now, now + 1, now + 9, now + 10, 1, 0)
+    ring.stop()
+    save(tmp_path / "spans.npz", ring.rows(), ring.header())
+    traced(tmp_path, [mark(1, 42), kernel(now + AHEAD_NS, now + AHEAD_NS + 5, 1)], dropped=2)
+    timeline = timeline_of(tmp_path, 77, [], with_gpu=True)
+    (row,) = timeline.rows(Kind.KERNEL)
+    assert (timeline.model(row), timeline.events.instance[row]) == ("resnet", 0)
+    assert (timeline.meta.partial, timeline.meta.dropped) == (True, {"cupti": 2})
+    assert timeline.collected(Kind.MEMCPY)
+
+
+@pytest.mark.parametrize("content", [b"", b"none"])
+def test_a_torn_file_is_told_in_a_sentence(tmp_path, content):
+    (tmp_path / "cupti.npz").write_bytes(content)
+    with pytest.raises(ChildError, match="can't be read"):
+        read_gpu(tmp_path / "cupti.npz")
