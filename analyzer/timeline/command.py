@@ -24,6 +24,7 @@ _DEFAULT_FORMAT = "perfetto"
 WRITERS: dict[str, tuple[str, str]] = {
     _DEFAULT_FORMAT: ("analyzer.timeline.export_perfetto", "write"),
     "chrome": ("analyzer.timeline.export_chrome", "write"),
+    "nsys-sqlite": ("analyzer.timeline.export_nsight", "write"),
 }
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 

@@ -1,0 +1,333 @@
+"""A timeline as an SQLite file in the shape of an Nsight Systems export, for the tools that read those.
+
+What Nsight has no table for is written twice. Requests, batches, steps, stages and operators are NVTX ranges in a domain
+of their kind, so that every viewer shows them; with all their ids they stand in ``ANALYZER_EVENTS``. Which batch and model
+device work belongs to is in ``ANALYZER_WORK``, edges in ``ANALYZER_EDGES``, counters in ``ANALYZER_COUNTERS``.
+An environment or a command line is never written.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyzer.errors import InputError
+from analyzer.timeline.export_file import replacing
+from analyzer.timeline.export_nsight_schema import SCHEMA_VERSION, columns, definition
+from analyzer.timeline.table import (
+    ABSENT,
+    COPY_NAMES,
+    GPU_KINDS,
+    SYNC_NAMES,
+    Column,
+    Kind,
+    MemoryKind,
+    Relation,
+    Rows,
+    Timeline,
+)
+from perf_client.version import __version__
+
+_CUPTI = "CUPTI_ACTIVITY_KIND_"
+_MACHINE = 1 << 48
+_MARK, _RANGE, _SPAN, _DOMAIN = 34, 59, 60, 75
+_EVENT_TYPES = {_MARK: "NvtxMark", _RANGE: "NvtxPushPopRange", _SPAN: "NvtxStartEndRange", _DOMAIN: "NvtxDomainCreate"}
+_NVTX_KINDS = {Kind.RANGE: _RANGE, Kind.SPAN: _SPAN, Kind.MARK: _MARK}
+_OWN_KINDS = (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE, Kind.OPERATOR)
+_BASE_NAME = re.compile(r"^(?:void )?(?:\(anonymous namespace\)::)?([^<(]+)")
+
+Values = Mapping[str, Any]
+
+
+def write(timeline: Timeline, path: Path) -> None:
+    with replacing(path) as partial:
+        try:
+            with closing(sqlite3.connect(partial)) as db:
+                db.execute("PRAGMA journal_mode = OFF")
+                db.execute("PRAGMA synchronous = OFF")
+                _NsightExport(timeline, db).write()
+                db.commit()
+        except sqlite3.Error as error:
+            raise InputError(f"can't write {path}: {error}; choose another place with --output") from None
+
+
+class _NsightExport:
+    def __init__(self, timeline: Timeline, db: sqlite3.Connection) -> None:
+        self.timeline = timeline
+        self.events = timeline.events
+        self.db = db
+        self.strings = {name: number for number, name in enumerate(timeline.names)}
+
+    def write(self) -> None:
+        self._calls()
+        self._work()
+        self._ranges()
+        self._own()
+        self._facts()
+        self._insert("StringIds", {"id": list(self.strings.values()), "value": list(self.strings)})
+
+    def _insert(self, table: str, values: Values) -> None:
+        """Create a table and fill it with arrays, lists or single values; other columns are NULL, as is -1 where it may."""
+        names = columns(table)
+        count = max((len(each) for each in values.values() if isinstance(each, list | np.ndarray)), default=0)
+        self.db.execute(definition(table)) if not self._has(table) else None
+        given = [name for name in names if name in values]
+        assert values.keys() <= set(names), values.keys() - set(names)
+        cells = [_cells(values[name], count) for name in given]
+        quoted = ", ".join(f'"{name}"' for name in given)
+        statement = f"INSERT INTO {table} ({quoted}) VALUES ({', '.join('?' * len(given))})"
+        self.db.executemany(statement, zip(*cells, strict=True))
+
+    def _has(self, table: str) -> bool:
+        return bool(self.db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+
+    def _string(self, text: str) -> int:
+        return self.strings.setdefault(text, len(self.strings))
+
+    def _thread(self, rows: Rows, thread: Column | None = None) -> Column:
+        process, tid = (
+            self.events.process[rows].astype(np.int64),
+            self.events.thread[rows] if thread is None else thread,
+        )
+        found: Column = np.where(process < 0, ABSENT, _MACHINE | process << 24 | np.maximum(tid, 0) & 0xFFFFFF)
+        return found
+
+    def _span(self, rows: Rows) -> dict[str, Any]:
+        return {"start": self.events.start_ns[rows], "end": self.events.end_ns[rows]}
+
+    def _calls(self) -> None:
+        for table, kind in (
+            (f"{_CUPTI}RUNTIME", Kind.API),
+            ("OSRT_API", Kind.OS_CALL),
+            ("PROFILER_OVERHEAD", Kind.OVERHEAD),
+        ):
+            rows = self.timeline.rows(kind)
+            if not len(rows):
+                continue
+            values = {**self._span(rows), "nameId": self.events.name_id[rows], "returnValue": 0}
+            values |= {"globalTid": _nullable(self._thread(rows))}
+            if kind is not Kind.OVERHEAD:
+                values |= {"eventClass": 0, "correlationId": _nullable(self.events.correlation[rows])}
+            self._insert(table, values)
+
+    def _device(self, rows: Rows) -> dict[str, Any]:
+        events = self.events
+        process = events.process[rows].astype(np.int64)
+        return {
+            **self._span(rows),
+            "deviceId": events.device[rows],
+            "contextId": 1,
+            "streamId": events.stream[rows],
+            "correlationId": _nullable(events.correlation[rows]),
+            "globalPid": _nullable(np.where(process < 0, ABSENT, _MACHINE | process << 24)),
+        }
+
+    def _work(self) -> None:
+        if len(rows := self.timeline.rows(Kind.KERNEL)):
+            self._insert(f"{_CUPTI}KERNEL", {**self._device(rows), **self._kernel(rows)})
+        events = self.events
+        if len(rows := self.timeline.rows(Kind.MEMCPY)):
+            kinds = {"srcKind": _nullable(events.src_kind[rows]), "dstKind": _nullable(events.dst_kind[rows])}
+            values = {"bytes": events.bytes[rows], "copyKind": events.copy_kind[rows].clip(min=0), **kinds}
+            self._insert(f"{_CUPTI}MEMCPY", {**self._device(rows), **values, "copyCount": 1})
+        if len(rows := self.timeline.rows(Kind.MEMSET)):
+            values = {"value": 0, "bytes": events.bytes[rows], "memKind": _nullable(events.dst_kind[rows])}
+            self._insert(f"{_CUPTI}MEMSET", {**self._device(rows), **values})
+        if len(rows := self.timeline.rows(Kind.SYNC)):
+            numbers = {name: number for number, name in SYNC_NAMES.items()}
+            kind = [numbers.get(self.timeline.name(row), 0) for row in rows.tolist()]
+            self._insert(f"{_CUPTI}SYNCHRONIZATION", {**self._device(rows), "syncType": kind, "eventId": 0})
+        if len(rows := self.timeline.rows(Kind.GRAPH)):
+            graph = [_last_number(self.timeline.name(row)) for row in rows.tolist()]
+            self._insert(f"{_CUPTI}GRAPH_TRACE", {**self._device(rows), "graphId": graph})
+
+    def _kernel(self, rows: Rows) -> dict[str, Any]:
+        """Only products of grid and block are known; they stand in the first dimension."""
+        events = self.events
+        names = {
+            key: self._string(_base_name(self.timeline.names[key])) for key in np.unique(events.name_id[rows]).tolist()
+        }
+        ones = dict.fromkeys(("gridY", "gridZ", "blockY", "blockZ"), 1)
+        unknown = ("registersPerThread", "staticSharedMemory", "dynamicSharedMemory", "localMemoryPerThread")
+        return {
+            "demangledName": events.name_id[rows],
+            "shortName": [names[key] for key in events.name_id[rows].tolist()],
+            "gridX": events.block_count[rows],
+            "blockX": events.thread_count[rows],
+            **ones,
+            **dict.fromkeys((*unknown, "localMemoryTotal", "gridId"), 0),
+        }
+
+    def _ranges(self) -> None:
+        rows = self.timeline.rows(*_NVTX_KINDS)
+        if len(rows):
+            kind = [_NVTX_KINDS[Kind(each)] for each in self.events.kind[rows].tolist()]
+            self._nvtx(rows, kind, [self.timeline.name(row) for row in rows.tolist()], 0)
+
+    def _nvtx(self, rows: Rows, event_type: list[int], texts: list[str], domain: int) -> None:
+        """A text is written as it is and as a string's number, since some readers know only the one or the other."""
+        events = self.events
+        end_thread = np.where(events.end_thread[rows] < 0, events.thread[rows], events.end_thread[rows])
+        is_mark = np.array(event_type) == _MARK
+        ends = _nullable(np.where(is_mark, ABSENT, events.end_ns[rows]))
+        end_id = self._thread(rows, end_thread)
+        self._insert(
+            "NVTX_EVENTS",
+            {
+                "start": events.start_ns[rows],
+                "end": ends,
+                "eventType": event_type,
+                "rangeId": rows,
+                "text": texts,
+                "textId": [self._string(text) for text in texts],
+                "globalTid": _nullable(self._thread(rows)),
+                "endGlobalTid": _nullable(np.where(np.array(event_type) == _SPAN, end_id, ABSENT)),
+                "domainId": domain,
+                "int64Value": _nullable(events.size[rows]),
+            },
+        )
+
+    def _own(self) -> None:
+        """What only we know of: shown to others as ranges of a domain of their kind, named with their model."""
+        for domain, kind in enumerate(_OWN_KINDS, 1):
+            if len(rows := self.timeline.rows(kind)):
+                self._domain(domain, kind, rows)
+                texts = [f"{self.timeline.name(row)} {self.timeline.model(row)}".rstrip() for row in rows.tolist()]
+                self._nvtx(rows, [_SPAN] * len(rows), texts, domain)
+        rows = self.timeline.rows(*_OWN_KINDS)
+        names = [self.timeline.name(row) for row in rows.tolist()]
+        thread = {"threadId": _nullable(self.events.thread[rows]), "size": _nullable(self.events.size[rows])}
+        self._insert("ANALYZER_EVENTS", {**self._identity(rows), "name": names, **thread})
+        work = self.timeline.rows(*GPU_KINDS)
+        work = work[
+            (self.events.batch[work] >= 0) | (self.events.model_id[work] >= 0) | (self.events.request[work] >= 0)
+        ]
+        where = ("correlation", "correlationId"), ("device", "deviceId"), ("stream", "streamId")
+        place = {column: _nullable(getattr(self.events, name)[work]) for name, column in where}
+        self._insert("ANALYZER_WORK", {**self._identity(work), **place})
+        edges = self.timeline.edges
+        relations = [Relation(each).name.lower() for each in edges.relation.tolist()]
+        self._insert("ANALYZER_EDGES", {"relation": relations, "source": edges.source, "target": edges.target})
+
+    def _domain(self, domain: int, kind: Kind, rows: Rows) -> None:
+        process = np.unique(self.events.process[rows])
+        text = kind.name.lower()
+        first = int(self.events.start_ns[rows[0]])
+        values = {"globalTid": [_MACHINE | pid << 24 | pid for pid in process[process >= 0].tolist()]}
+        self._insert(
+            "NVTX_EVENTS",
+            {
+                "start": first,
+                "eventType": _DOMAIN,
+                "text": text,
+                "textId": self._string(text),
+                "domainId": domain,
+                **values,
+            },
+        )
+
+    def _identity(self, rows: Rows) -> dict[str, Any]:
+        events = self.events
+        return {
+            "kind": [Kind(each).name.lower() for each in events.kind[rows].tolist()],
+            **self._span(rows),
+            "processId": _nullable(events.process[rows]),
+            "model": [self.timeline.model(row) or None for row in rows.tolist()],
+            **{name: _nullable(getattr(events, name)[rows]) for name in ("instance", "request", "batch", "step")},
+        }
+
+    def _facts(self) -> None:
+        timeline = self.timeline
+        major, minor, micro = SCHEMA_VERSION.split(".")
+        facts = {
+            "EXPORT_PRODUCT_NAME": "serving-analyzer",
+            "EXPORT_PRODUCT_VERSION": __version__,
+            "EXPORT_SCHEMA_VERSION": SCHEMA_VERSION,
+            "EXPORT_SCHEMA_VERSION_MAJOR": major,
+            "EXPORT_SCHEMA_VERSION_MINOR": minor,
+            "EXPORT_SCHEMA_VERSION_MICRO": micro,
+            "ANALYZER_TABLES_VERSION": "1",
+        }
+        self._insert("META_DATA_EXPORT", {"name": list(facts), "value": list(facts.values())})
+        self._labels()
+        utc = [anchor.offset_ns for anchor in timeline.anchors if anchor.clock == "utc"]
+        self._insert("TARGET_INFO_SESSION_START_TIME", {"utcEpochNs": utc[:1]})
+        named = [each for each in timeline.tracks if each.process >= 0 and each.device < 0]
+        processes = [each for each in named if each.thread < 0]
+        pids = [each.process for each in processes]
+        ids = {"globalPid": [_MACHINE | pid << 24 for pid in pids], "pid": pids}
+        self._insert("PROCESSES", {**ids, "name": [each.name for each in processes]})
+        threads = [each for each in named if each.thread >= 0]
+        tids = [_MACHINE | each.process << 24 | each.thread & 0xFFFFFF for each in threads]
+        self._insert("ThreadNames", {"nameId": [self._string(each.name) for each in threads], "globalTid": tids})
+        self._devices()
+        self._counters()
+
+    def _devices(self) -> None:
+        found = self.timeline.devices
+        capability = [each.compute_capability or (None, None) for each in found]
+        values = {
+            "id": [each.id for each in found],
+            "name": [each.name for each in found],
+            "totalMemory": [each.memory_bytes for each in found],
+            "smCount": [each.sm_count for each in found],
+            "uuid": [each.uuid for each in found],
+            "cuDevice": [each.id for each in found],
+            "computeMajor": [major for major, _ in capability],
+            "computeMinor": [minor for _, minor in capability],
+        }
+        self._insert("TARGET_INFO_GPU", {"vmId": _MACHINE, **values})
+        rows = self.timeline.rows(*GPU_KINDS, Kind.SYNC)
+        pairs = np.unique(np.stack([self.events.process[rows], self.events.device[rows]], axis=1), axis=0)
+        pairs = pairs[(pairs >= 0).all(axis=1)]
+        users = {"gpuId": pairs[:, 1], "cudaId": pairs[:, 1], "pid": pairs[:, 0]}
+        self._insert("TARGET_INFO_CUDA_DEVICE", users)
+
+    def _counters(self) -> None:
+        counters = self.timeline.counters
+        series = [counters.series[each] for each in counters.series_id.tolist()]
+        values = {
+            "name": [each.name for each in series],
+            "unit": [each.unit for each in series],
+            "deviceId": [None if each.device < 0 else each.device for each in series],
+            "processId": [None if each.process < 0 else each.process for each in series],
+        }
+        self._insert("ANALYZER_COUNTERS", {**values, "time": counters.time_ns, "value": counters.value})
+
+    def _labels(self) -> None:
+        syncs = {0: "Unknown", **SYNC_NAMES}
+        memories = {int(kind): kind.name.replace("_", " ").title() for kind in MemoryKind}
+        copies = {int(kind): name for kind, name in COPY_NAMES.items()}
+        tables = {
+            "ENUM_NSYS_EVENT_TYPE": _EVENT_TYPES,
+            "ENUM_CUDA_MEMCPY_OPER": copies,
+            "ENUM_CUDA_MEM_KIND": memories,
+            "ENUM_CUPTI_SYNC_TYPE": syncs,
+        }
+        for table, labels in tables.items():
+            texts = list(labels.values())
+            self._insert(table, {"id": list(labels), "name": texts, "label": texts})
+
+
+def _cells(values: Any, count: int) -> Iterable[Any]:
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    return values if isinstance(values, list) else [values] * count
+
+
+def _nullable(values: Column) -> list[int | None]:
+    return [None if value < 0 else value for value in values.tolist()]
+
+
+def _base_name(name: str) -> str:
+    found = _BASE_NAME.match(name)
+    return (found[1] if found else name).split("::")[-1].strip() or name
+
+
+def _last_number(name: str) -> int:
+    digits = re.search(r"(\d+)$", name)
+    return int(digits[1]) if digits else 0
