@@ -9,6 +9,7 @@ from typing import Any
 
 from analyzer.collect.environment import environment
 from analyzer.collect.nvml import nvml
+from analyzer.collect.watch import Watching
 from analyzer.cores import CoreSplit
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
@@ -47,7 +48,9 @@ class LocalExecutor:
     def begin(self, models: Inspection, run: RunFolder) -> int:
         times = BenchTimes(self._settings.sample_interval_s, self._settings.server_warmup_s)
         repository = Path(self._settings.model_repository)
-        bench = Bench(repository, models.configs, self._gpus, times, run, site=self._site)
+        watching = Watching(self._settings.collectors, self._settings.nsys)
+        watch = self._stack.enter_context(watching.opened())
+        bench = Bench(repository, models.configs, self._gpus, times, run, site=self._site, watch=watch)
         self._bench = self._stack.enter_context(bench)
         return 1
 

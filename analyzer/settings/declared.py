@@ -14,6 +14,8 @@ from analyzer.settings.wanted import WantedSettings
 _FORMATS = ("html", "pdf", "csv", "json")
 _ALL_FORMATS = (*_FORMATS, "model-analyzer")
 """``model-analyzer``: the three CSV tables that Triton Model Analyzer writes."""
+COLLECTORS = ("spans", "cupti", "nsys", "torch")
+"""What can watch a server of ours while it is measured; a GPU has one tracer at a time."""
 
 
 class ProfileSettings(TriedSettings, frozen=True, kw_only=True):
@@ -69,6 +71,15 @@ class ProfileSettings(TriedSettings, frozen=True, kw_only=True):
     sample_interval_s: Annotated[
         float, option(positive(seconds), "Between samples of host and GPU.", "100ms", key="sample_interval")
     ] = 0.1
+    collect: Annotated[
+        tuple[str, ...],
+        option(
+            choices("auto", "none", *COLLECTORS),
+            "Timelines to keep of each point: spans,cupti,nsys,torch or none; auto is spans.",
+            "LIST",
+        ),
+    ] = ("auto",)
+    nsys: Annotated[str, option(text, "Nsight Systems' command.", "PATH")] = "nsys"
     seed: Annotated[int, option(at_least(0, whole), "Seed of arrivals and random inputs.", "N")] = 0
     formats: Annotated[
         tuple[str, ...],
@@ -80,10 +91,21 @@ class ProfileSettings(TriedSettings, frozen=True, kw_only=True):
         ),
     ] = _FORMATS
 
+    @property
+    def collectors(self) -> tuple[str, ...]:
+        """Spans come with every other: they say what the GPU's work was for."""
+        if "none" in self.collect:
+            return ()
+        return tuple(name for name in COLLECTORS if name == "spans" or name in self.collect)
+
     def complaints(self) -> Iterator[str]:
         yield from super().complaints()
         if len(set(self.profile_models)) < len(self.profile_models) or not self.profile_models:
             yield "--profile-models takes the name of each model once"
+        if len(set(self.collect) & {"cupti", "nsys", "torch"}) > 1:
+            yield "--collect takes one of cupti, nsys and torch: a process can have one GPU tracer at a time"
+        if len(self.collect) > 1 and "none" in self.collect:
+            yield "--collect none goes alone"
         if self.together and len(self.profile_models) == 1:
             yield "--together takes several models: name them with --profile-models A,B"
         if self.bls_composing_models and len(self.profile_models) > 1:
