@@ -152,6 +152,7 @@ def report(run: Path, **flags: object) -> None:
             formats=settings.formats,
             output=output,
             price_per_hour=settings.price_per_hour,
+            rules=settings.rules if "rules" in given else None,
         )
 
 

@@ -1,13 +1,16 @@
 """From a run folder to an answer: load, rank, view, write. Needs no server and reads nothing but the folder."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from analyzer.diagnosed import diagnoses, timeline_of
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.measurement import Outcome
+from analyzer.domain.measurement import Measurement, Outcome
 from analyzer.domain.ranking import Ranking
+from analyzer.domain.thresholds import thresholds
 from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
 from analyzer.measurable import check_models, check_price
 from analyzer.model_analyzer.from_run import as_checkpoint
@@ -17,7 +20,7 @@ from analyzer.render import html, pdf, tables
 from analyzer.render.charts import draw
 from analyzer.render.console import print_summary
 from analyzer.render.context import RunContext
-from analyzer.render.page import make_view
+from analyzer.render.page import make_view, subject
 from analyzer.render.view import Charts
 from analyzer.store import RunFolder
 
@@ -39,10 +42,11 @@ def run(
     output: Path | None = None,
     console: Console | None = None,
     price_per_hour: float | None = None,
+    rules: Mapping[str, float] | None = None,
 ) -> Ranking:
     """Write the report and print the answer.
 
-    Objectives, budgets and the price of a device are those of the run unless given anew.
+    Objectives, budgets, limits of rules and the price of a device are those of the run unless given anew.
 
     Raises NothingMeetsBudgetError, with everything written and printed, where no measured point can be recommended.
     """
@@ -53,7 +57,8 @@ def run(
     check_models(wanted, allowed, [model.model for model in stored.header.space.driven])
     check_price(wanted, allowed, stored.price_per_hour if price_per_hour is None else price_per_hour)
     ranking = rank(outcomes, wanted, allowed)
-    context = context_of(stored)
+    limits = stored.header.settings.get("rules", {}) if rules is None else rules
+    context = diagnosed(context_of(stored), stored, ranking, limits)
     place = output or folder
     wants_tables = TABLES_FORMAT in formats
     made = csv_tables(*as_checkpoint(outcomes, ranking, context.specs)) if wants_tables else {}
@@ -73,7 +78,7 @@ def publish(
 ) -> Ranking:
     """Write and print one answer. ``also`` are files already written that belong to it."""
     has_page = not {"html", "pdf"}.isdisjoint(formats)
-    view = make_view(ranking, context, draw(ranking, context.specs) if has_page else Charts())
+    view = make_view(ranking, context, draw(ranking, context.specs, context.timeline) if has_page else Charts())
     texts = {
         "html": html.render(view) if has_page else "",
         "csv": tables.csv_text(outcomes, ranking),
@@ -124,6 +129,17 @@ def write_tables(texts: Mapping[str, str], folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"the tables can't be written into {place} ({error.strerror}); name another folder") from error
     return [place / name for name in texts]
+
+
+def diagnosed(context: RunContext, stored: RunFolder, ranking: Ranking, limits: Mapping[str, float]) -> RunContext:
+    """With what the rules say of each point, and the timeline of the one that the page is about."""
+    about = subject(ranking)
+    every: list[Measurement] = [*ranking.points, *(excluded.measurement for excluded in ranking.excluded)]
+    return replace(
+        context,
+        diagnoses=diagnoses(stored, ranking.points, every, thresholds(limits)),
+        timeline=None if about is None else timeline_of(stored, about),
+    )
 
 
 def context_of(stored: RunFolder) -> RunContext:

@@ -64,7 +64,10 @@ class SyncStall(Record, frozen=True):
 
 
 class Serialised(Record, frozen=True):
-    """R9: the part of their time in which instances compute together, and how much slower they are together."""
+    """R9: the part of their time in which instances compute together, and how much slower two are together.
+
+    Of more instances, each one adds as much to the slowdown.
+    """
 
     overlap_ratio: float = 0.05
     slowdown: float = 1.6

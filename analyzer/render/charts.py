@@ -11,8 +11,10 @@ from analyzer.render import words
 from analyzer.render.breakdown import ABOUT, Breakdown, breakdown
 from analyzer.render.drawing import BLUE, GREEN, GREY, INK, ORANGE, error_bars, load_axis, log_ms, plain, svg
 from analyzer.render.page import leaders
+from analyzer.render.timeline import picture
 from analyzer.render.view import Charts
 from analyzer.render.words import Specs
+from analyzer.timeline.table import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +30,13 @@ PART_COLOURS = {
 }
 
 
-def draw(ranking: Ranking, specs: Specs) -> Charts:
-    """All charts for which there is something to draw."""
+def draw(ranking: Ranking, specs: Specs, timeline: Timeline | None = None) -> Charts:
+    """All charts for which there is something to draw. ``timeline`` is that of the point that the page is about."""
     return Charts(
         frontier=frontier(ranking) if ranking.points else "",
         load=against_load(ranking) if ranking.points else "",
         breakdown=where_time_goes(ranking, specs),
+        timeline=picture(timeline),
     )
 
 

@@ -22,6 +22,8 @@ def print_summary(view: ReportView, files: Iterable[Path], console: Console) -> 
     console.print()
     for reason in view.reasons if view.found else ():
         _item(console, "-", reason, "")
+    if view.holds_back:
+        _item(console, "-", view.holds_back, "")
     for doubt in view.doubts:
         _item(console, "!", doubt, "yellow")
     table = view.ordered if view.found else view.misses

@@ -4,13 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analyzer.domain.finding import Diagnosis
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import ServerConfig
+from analyzer.timeline.table import Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """``config_text`` gives a model's ``config.pbtxt`` as served, empty where it is not known."""
+    """``config_text`` gives a model's ``config.pbtxt`` as served, empty where it is not known.
+
+    ``diagnoses`` are by the points' keys; ``timeline`` is that of the point that the page is about.
+    """
 
     name: str
     model: str
@@ -21,6 +26,8 @@ class RunContext:
     config_text: Callable[[ServerConfig, str], str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
+    timeline: Timeline | None = None
 
     @property
     def specs(self) -> dict[str, ModelSpec]:

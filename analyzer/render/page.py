@@ -16,7 +16,7 @@ from analyzer.domain.figures import (
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
-from analyzer.render import gain, listing, words
+from analyzer.render import findings, gain, listing, words
 from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.facts import facts
@@ -33,6 +33,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
     specs = context.specs
     shown = leaders(ranking)
     configs = tuple(_configs(chosen, context)) if chosen else ()
+    diagnosis = context.diagnoses.get(about.config.key) if (about := subject(ranking)) else None
     return ReportView(
         title=f"Serving {context.model}: what to deploy" if chosen else f"Serving {context.model}: nothing fits",
         model=context.model,
@@ -57,6 +58,12 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         composing=listing.composing(chosen),
         by_model=listing.by_model(chosen),
         certainty=listing.certainty(chosen),
+        holds_back=findings.sentence(diagnosis),
+        findings=findings.found(diagnosis),
+        fine=findings.fine(diagnosis),
+        unjudged=findings.unjudged(diagnosis),
+        timeline_sentence=findings.timeline_sentence(context.timeline),
+        path=findings.path(context.timeline),
         objectives=_objectives(ranking),
         budgets=limits(ranking.budgets) or "no budget",
         environment=tuple(facts(context.environment)),
@@ -69,6 +76,11 @@ def leaders(ranking: Ranking) -> tuple[Measurement, ...]:
     first = [m for m in (ranking.recommended, ranking.default) if m is not None]
     rest = list(ranking.ordered) or [miss.measurement for miss in ranking.misses]
     return tuple({m.config.key: m for m in [*first, *rest]}.values())[:LEADERS]
+
+
+def subject(ranking: Ranking) -> Measurement | None:
+    """The point that the page is about: the recommended one, or the nearest miss."""
+    return ranking.recommended or (ranking.misses[0].measurement if ranking.misses else None)
 
 
 def _subtitle(ranking: Ranking, context: RunContext) -> str:

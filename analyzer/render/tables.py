@@ -13,7 +13,7 @@ from analyzer.domain.ranking import Ranking
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
-from analyzer.render.page import make_view
+from analyzer.render.page import make_view, subject
 from analyzer.render.view import Charts
 from perf_client.loads import arrival_of
 from perf_client.profile import Concurrency, LoadResult, RequestRate
@@ -67,6 +67,9 @@ def json_text(outcomes: Iterable[Outcome], ranking: Ranking, context: RunContext
         "recommended_config": {file.name: file.text for file in view.configs},
         "default": row(ranking.default, ranking.budgets) if ranking.default else None,
         "tied": [m.config.key for m in ranking.tied],
+        "holds_back": view.holds_back,
+        "diagnosis": context.diagnoses.get(about.config.key) if (about := subject(ranking)) else None,
+        "findings": {key: each.findings for key, each in context.diagnoses.items() if each.findings},
         "pareto": [m.config.key for m in ranking.pareto],
         "ordered": [m.config.key for m in ranking.ordered],
         "excluded": {e.measurement.config.key: e.reason for e in ranking.excluded},

@@ -50,12 +50,25 @@ class ConfigFile(Record, frozen=True):
     text: str
 
 
+class FindingView(Record, frozen=True):
+    """One thing that costs time, what to do and how to see that it helped. ``change`` is code; it may be empty."""
+
+    title: str
+    severity: str
+    cost: str
+    evidence: str
+    action: str
+    change: str
+    check: str
+
+
 class Charts(Record, frozen=True):
     """SVG documents to be set into the page; empty where there was nothing to draw."""
 
     frontier: str = ""
     load: str = ""
     breakdown: str = ""
+    timeline: str = ""
 
 
 class ReportView(Record, frozen=True):
@@ -84,6 +97,12 @@ class ReportView(Record, frozen=True):
     composing: Table
     by_model: Table
     certainty: Table
+    holds_back: str
+    findings: tuple[FindingView, ...]
+    fine: tuple[Fact, ...]
+    unjudged: tuple[Fact, ...]
+    timeline_sentence: str
+    path: Table
     objectives: str
     budgets: str
     environment: tuple[Fact, ...]

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from analyzer.domain.finding import Abstained, Finding, Quiet, Ruling, severity_of
 from analyzer.domain.measurement import Measurement
+from analyzer.timeline.requests import root_rows
 from analyzer.timeline.rules.loads import ModelLoad, from_statistics, from_timeline
-from analyzer.timeline.table import Kind, Relation, Rows, Timeline
+from analyzer.timeline.table import Rows, Timeline
 
 TITLES = {
     "R1": "Gaps between the steps of the ensemble",
@@ -104,11 +103,7 @@ class Case:
     def request_rows(self) -> Rows:
         """Requests of clients, without those that an ensemble makes."""
         assert self.timeline is not None
-        rows = self.timeline.rows(Kind.REQUEST)
-        rows = rows if len(rows) else self.timeline.rows(Kind.CLIENT_REQUEST)
-        children = self.timeline.edges.of(Relation.REQUEST_CHILD)[1]
-        kept: Rows = rows[~np.isin(self.timeline.events.request[rows], children)]
-        return kept
+        return root_rows(self.timeline)
 
     @cached_property
     def request_ns(self) -> float | None:

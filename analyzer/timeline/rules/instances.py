@@ -47,15 +47,13 @@ def _together(case: Case, load: ModelLoad) -> Together | None:
     overlap = None if case.timeline is None else _kernel_overlap(case.timeline, load.model)
     own = None if case.timeline is None else _own_slowdown(case.timeline, load)
     if own is not None:
-        return Together(load, own, "than one that runs alone in the same measurement", overlap)
+        return Together(load, own, "as one that runs alone in the same measurement", overlap)
     size = load.mean_size or 1.0
     like = [each for each in case.alone.get(load.model, ()) if 0.75 <= each.batch / size <= 1.33]
     if not like:
         return None
     nearest = min(like, key=lambda each: abs(each.batch - size))
-    return Together(
-        load, load.execute_ns / 1e6 / max(nearest.execute_ms, 1e-6), "than with one instance alone", overlap
-    )
+    return Together(load, load.execute_ns / 1e6 / max(nearest.execute_ms, 1e-6), "as with one instance alone", overlap)
 
 
 def _own_slowdown(timeline: Timeline, load: ModelLoad) -> float | None:
@@ -89,7 +87,8 @@ def _ruling(case: Case, seen: Together, limits: Thresholds) -> Ruling:
     load = seen.load
     told = f"an execution of {load.model} takes {seen.slowdown:.2f} times as long {seen.source}"
     runs_together = seen.overlap_ratio is not None and seen.overlap_ratio >= limits.R9.overlap_ratio
-    if seen.slowdown < limits.R9.slowdown or runs_together:
+    wanted = 1 + (limits.R9.slowdown - 1) * (load.instance_count - 1)
+    if seen.slowdown < wanted or runs_together:
         shared = "" if seen.overlap_ratio is None else f"; kernels overlap for {seen.overlap_ratio:.0%}"
         return quiet("R9", f"{told}{shared}")
     lost = case.lost_by_requests(load.execute_ns * (1 - 1 / seen.slowdown) * max(load.request_count, load.batch_count))
