@@ -1,14 +1,13 @@
 """A timeline as an SQLite file in the shape of an Nsight Systems export, for the tools that read those.
 
-What Nsight has no table for is written twice. Requests, batches, steps, stages and operators are NVTX ranges in a domain
-of their kind, so that every viewer shows them; with all their ids they stand in ``ANALYZER_EVENTS``. Which batch and model
-device work belongs to is in ``ANALYZER_WORK``, edges in ``ANALYZER_EDGES``, counters in ``ANALYZER_COUNTERS``.
+What Nsight has no table for is written twice. Requests, batches, steps, stages and operators are NVTX ranges in a
+domain of their kind, so that every viewer shows them; with all their ids they stand in ``ANALYZER_EVENTS``. Which batch
+and model device work belongs to is in ``ANALYZER_WORK``; edges and counters have tables of their own too.
 An environment or a command line is never written.
 """
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.export_file import replacing
-from analyzer.timeline.export_nsight_schema import SCHEMA_VERSION, columns, definition
+from analyzer.timeline.export_nsight_schema import SCHEMA_VERSION, TableWriter, nullable
 from analyzer.timeline.table import (
     ABSENT,
     COPY_NAMES,
@@ -38,9 +37,8 @@ _MARK, _RANGE, _SPAN, _DOMAIN = 34, 59, 60, 75
 _EVENT_TYPES = {_MARK: "NvtxMark", _RANGE: "NvtxPushPopRange", _SPAN: "NvtxStartEndRange", _DOMAIN: "NvtxDomainCreate"}
 _NVTX_KINDS = {Kind.RANGE: _RANGE, Kind.SPAN: _SPAN, Kind.MARK: _MARK}
 _OWN_KINDS = (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE, Kind.OPERATOR)
+_VERSION_PARTS = [f"EXPORT_SCHEMA_VERSION_{part}" for part in ("MAJOR", "MINOR", "MICRO")]
 _BASE_NAME = re.compile(r"^(?:void )?(?:\(anonymous namespace\)::)?([^<(]+)")
-
-Values = Mapping[str, Any]
 
 
 def write(timeline: Timeline, path: Path) -> None:
@@ -59,7 +57,7 @@ class _NsightExport:
     def __init__(self, timeline: Timeline, db: sqlite3.Connection) -> None:
         self.timeline = timeline
         self.events = timeline.events
-        self.db = db
+        self.tables = TableWriter(db)
         self.strings = {name: number for number, name in enumerate(timeline.names)}
 
     def write(self) -> None:
@@ -68,22 +66,7 @@ class _NsightExport:
         self._ranges()
         self._own()
         self._facts()
-        self._insert("StringIds", {"id": list(self.strings.values()), "value": list(self.strings)})
-
-    def _insert(self, table: str, values: Values) -> None:
-        """Create a table and fill it with arrays, lists or single values; other columns are NULL, as is -1 where it may."""
-        names = columns(table)
-        count = max((len(each) for each in values.values() if isinstance(each, list | np.ndarray)), default=0)
-        self.db.execute(definition(table)) if not self._has(table) else None
-        given = [name for name in names if name in values]
-        assert values.keys() <= set(names), values.keys() - set(names)
-        cells = [_cells(values[name], count) for name in given]
-        quoted = ", ".join(f'"{name}"' for name in given)
-        statement = f"INSERT INTO {table} ({quoted}) VALUES ({', '.join('?' * len(given))})"
-        self.db.executemany(statement, zip(*cells, strict=True))
-
-    def _has(self, table: str) -> bool:
-        return bool(self.db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
+        self.tables.insert("StringIds", {"id": list(self.strings.values()), "value": list(self.strings)})
 
     def _string(self, text: str) -> int:
         return self.strings.setdefault(text, len(self.strings))
@@ -109,10 +92,10 @@ class _NsightExport:
             if not len(rows):
                 continue
             values = {**self._span(rows), "nameId": self.events.name_id[rows], "returnValue": 0}
-            values |= {"globalTid": _nullable(self._thread(rows))}
+            values |= {"globalTid": nullable(self._thread(rows))}
             if kind is not Kind.OVERHEAD:
-                values |= {"eventClass": 0, "correlationId": _nullable(self.events.correlation[rows])}
-            self._insert(table, values)
+                values |= {"eventClass": 0, "correlationId": nullable(self.events.correlation[rows])}
+            self.tables.insert(table, values)
 
     def _device(self, rows: Rows) -> dict[str, Any]:
         events = self.events
@@ -122,28 +105,28 @@ class _NsightExport:
             "deviceId": events.device[rows],
             "contextId": 1,
             "streamId": events.stream[rows],
-            "correlationId": _nullable(events.correlation[rows]),
-            "globalPid": _nullable(np.where(process < 0, ABSENT, _MACHINE | process << 24)),
+            "correlationId": nullable(events.correlation[rows]),
+            "globalPid": nullable(np.where(process < 0, ABSENT, _MACHINE | process << 24)),
         }
 
     def _work(self) -> None:
         if len(rows := self.timeline.rows(Kind.KERNEL)):
-            self._insert(f"{_CUPTI}KERNEL", {**self._device(rows), **self._kernel(rows)})
+            self.tables.insert(f"{_CUPTI}KERNEL", {**self._device(rows), **self._kernel(rows)})
         events = self.events
         if len(rows := self.timeline.rows(Kind.MEMCPY)):
-            kinds = {"srcKind": _nullable(events.src_kind[rows]), "dstKind": _nullable(events.dst_kind[rows])}
+            kinds = {"srcKind": nullable(events.src_kind[rows]), "dstKind": nullable(events.dst_kind[rows])}
             values = {"bytes": events.bytes[rows], "copyKind": events.copy_kind[rows].clip(min=0), **kinds}
-            self._insert(f"{_CUPTI}MEMCPY", {**self._device(rows), **values, "copyCount": 1})
+            self.tables.insert(f"{_CUPTI}MEMCPY", {**self._device(rows), **values, "copyCount": 1})
         if len(rows := self.timeline.rows(Kind.MEMSET)):
-            values = {"value": 0, "bytes": events.bytes[rows], "memKind": _nullable(events.dst_kind[rows])}
-            self._insert(f"{_CUPTI}MEMSET", {**self._device(rows), **values})
+            values = {"value": 0, "bytes": events.bytes[rows], "memKind": nullable(events.dst_kind[rows])}
+            self.tables.insert(f"{_CUPTI}MEMSET", {**self._device(rows), **values})
         if len(rows := self.timeline.rows(Kind.SYNC)):
             numbers = {name: number for number, name in SYNC_NAMES.items()}
             kind = [numbers.get(self.timeline.name(row), 0) for row in rows.tolist()]
-            self._insert(f"{_CUPTI}SYNCHRONIZATION", {**self._device(rows), "syncType": kind, "eventId": 0})
+            self.tables.insert(f"{_CUPTI}SYNCHRONIZATION", {**self._device(rows), "syncType": kind, "eventId": 0})
         if len(rows := self.timeline.rows(Kind.GRAPH)):
             graph = [_last_number(self.timeline.name(row)) for row in rows.tolist()]
-            self._insert(f"{_CUPTI}GRAPH_TRACE", {**self._device(rows), "graphId": graph})
+            self.tables.insert(f"{_CUPTI}GRAPH_TRACE", {**self._device(rows), "graphId": graph})
 
     def _kernel(self, rows: Rows) -> dict[str, Any]:
         """Only products of grid and block are known; they stand in the first dimension."""
@@ -173,9 +156,9 @@ class _NsightExport:
         events = self.events
         end_thread = np.where(events.end_thread[rows] < 0, events.thread[rows], events.end_thread[rows])
         is_mark = np.array(event_type) == _MARK
-        ends = _nullable(np.where(is_mark, ABSENT, events.end_ns[rows]))
+        ends = nullable(np.where(is_mark, ABSENT, events.end_ns[rows]))
         end_id = self._thread(rows, end_thread)
-        self._insert(
+        self.tables.insert(
             "NVTX_EVENTS",
             {
                 "start": events.start_ns[rows],
@@ -184,10 +167,10 @@ class _NsightExport:
                 "rangeId": rows,
                 "text": texts,
                 "textId": [self._string(text) for text in texts],
-                "globalTid": _nullable(self._thread(rows)),
-                "endGlobalTid": _nullable(np.where(np.array(event_type) == _SPAN, end_id, ABSENT)),
+                "globalTid": nullable(self._thread(rows)),
+                "endGlobalTid": nullable(np.where(np.array(event_type) == _SPAN, end_id, ABSENT)),
                 "domainId": domain,
-                "int64Value": _nullable(events.size[rows]),
+                "int64Value": nullable(events.size[rows]),
             },
         )
 
@@ -200,25 +183,25 @@ class _NsightExport:
                 self._nvtx(rows, [_SPAN] * len(rows), texts, domain)
         rows = self.timeline.rows(*_OWN_KINDS)
         names = [self.timeline.name(row) for row in rows.tolist()]
-        thread = {"threadId": _nullable(self.events.thread[rows]), "size": _nullable(self.events.size[rows])}
-        self._insert("ANALYZER_EVENTS", {**self._identity(rows), "name": names, **thread})
+        thread = {"threadId": nullable(self.events.thread[rows]), "size": nullable(self.events.size[rows])}
+        self.tables.insert("ANALYZER_EVENTS", {**self._identity(rows), "name": names, **thread})
         work = self.timeline.rows(*GPU_KINDS)
         work = work[
             (self.events.batch[work] >= 0) | (self.events.model_id[work] >= 0) | (self.events.request[work] >= 0)
         ]
         where = ("correlation", "correlationId"), ("device", "deviceId"), ("stream", "streamId")
-        place = {column: _nullable(getattr(self.events, name)[work]) for name, column in where}
-        self._insert("ANALYZER_WORK", {**self._identity(work), **place})
+        place = {column: nullable(getattr(self.events, name)[work]) for name, column in where}
+        self.tables.insert("ANALYZER_WORK", {**self._identity(work), **place})
         edges = self.timeline.edges
         relations = [Relation(each).name.lower() for each in edges.relation.tolist()]
-        self._insert("ANALYZER_EDGES", {"relation": relations, "source": edges.source, "target": edges.target})
+        self.tables.insert("ANALYZER_EDGES", {"relation": relations, "source": edges.source, "target": edges.target})
 
     def _domain(self, domain: int, kind: Kind, rows: Rows) -> None:
         process = np.unique(self.events.process[rows])
         text = kind.name.lower()
         first = int(self.events.start_ns[rows[0]])
         values = {"globalTid": [_MACHINE | pid << 24 | pid for pid in process[process >= 0].tolist()]}
-        self._insert(
+        self.tables.insert(
             "NVTX_EVENTS",
             {
                 "start": first,
@@ -235,35 +218,32 @@ class _NsightExport:
         return {
             "kind": [Kind(each).name.lower() for each in events.kind[rows].tolist()],
             **self._span(rows),
-            "processId": _nullable(events.process[rows]),
+            "processId": nullable(events.process[rows]),
             "model": [self.timeline.model(row) or None for row in rows.tolist()],
-            **{name: _nullable(getattr(events, name)[rows]) for name in ("instance", "request", "batch", "step")},
+            **{name: nullable(getattr(events, name)[rows]) for name in ("instance", "request", "batch", "step")},
         }
 
     def _facts(self) -> None:
         timeline = self.timeline
-        major, minor, micro = SCHEMA_VERSION.split(".")
         facts = {
             "EXPORT_PRODUCT_NAME": "serving-analyzer",
             "EXPORT_PRODUCT_VERSION": __version__,
             "EXPORT_SCHEMA_VERSION": SCHEMA_VERSION,
-            "EXPORT_SCHEMA_VERSION_MAJOR": major,
-            "EXPORT_SCHEMA_VERSION_MINOR": minor,
-            "EXPORT_SCHEMA_VERSION_MICRO": micro,
+            **dict(zip(_VERSION_PARTS, SCHEMA_VERSION.split("."), strict=True)),
             "ANALYZER_TABLES_VERSION": "1",
         }
-        self._insert("META_DATA_EXPORT", {"name": list(facts), "value": list(facts.values())})
+        self.tables.insert("META_DATA_EXPORT", {"name": list(facts), "value": list(facts.values())})
         self._labels()
         utc = [anchor.offset_ns for anchor in timeline.anchors if anchor.clock == "utc"]
-        self._insert("TARGET_INFO_SESSION_START_TIME", {"utcEpochNs": utc[:1]})
+        self.tables.insert("TARGET_INFO_SESSION_START_TIME", {"utcEpochNs": utc[:1]})
         named = [each for each in timeline.tracks if each.process >= 0 and each.device < 0]
         processes = [each for each in named if each.thread < 0]
         pids = [each.process for each in processes]
         ids = {"globalPid": [_MACHINE | pid << 24 for pid in pids], "pid": pids}
-        self._insert("PROCESSES", {**ids, "name": [each.name for each in processes]})
+        self.tables.insert("PROCESSES", {**ids, "name": [each.name for each in processes]})
         threads = [each for each in named if each.thread >= 0]
         tids = [_MACHINE | each.process << 24 | each.thread & 0xFFFFFF for each in threads]
-        self._insert("ThreadNames", {"nameId": [self._string(each.name) for each in threads], "globalTid": tids})
+        self.tables.insert("ThreadNames", {"nameId": [self._string(each.name) for each in threads], "globalTid": tids})
         self._devices()
         self._counters()
 
@@ -280,12 +260,12 @@ class _NsightExport:
             "computeMajor": [major for major, _ in capability],
             "computeMinor": [minor for _, minor in capability],
         }
-        self._insert("TARGET_INFO_GPU", {"vmId": _MACHINE, **values})
+        self.tables.insert("TARGET_INFO_GPU", {"vmId": _MACHINE, **values})
         rows = self.timeline.rows(*GPU_KINDS, Kind.SYNC)
         pairs = np.unique(np.stack([self.events.process[rows], self.events.device[rows]], axis=1), axis=0)
         pairs = pairs[(pairs >= 0).all(axis=1)]
         users = {"gpuId": pairs[:, 1], "cudaId": pairs[:, 1], "pid": pairs[:, 0]}
-        self._insert("TARGET_INFO_CUDA_DEVICE", users)
+        self.tables.insert("TARGET_INFO_CUDA_DEVICE", users)
 
     def _counters(self) -> None:
         counters = self.timeline.counters
@@ -296,31 +276,18 @@ class _NsightExport:
             "deviceId": [None if each.device < 0 else each.device for each in series],
             "processId": [None if each.process < 0 else each.process for each in series],
         }
-        self._insert("ANALYZER_COUNTERS", {**values, "time": counters.time_ns, "value": counters.value})
+        self.tables.insert("ANALYZER_COUNTERS", {**values, "time": counters.time_ns, "value": counters.value})
 
     def _labels(self) -> None:
-        syncs = {0: "Unknown", **SYNC_NAMES}
-        memories = {int(kind): kind.name.replace("_", " ").title() for kind in MemoryKind}
-        copies = {int(kind): name for kind, name in COPY_NAMES.items()}
         tables = {
             "ENUM_NSYS_EVENT_TYPE": _EVENT_TYPES,
-            "ENUM_CUDA_MEMCPY_OPER": copies,
-            "ENUM_CUDA_MEM_KIND": memories,
-            "ENUM_CUPTI_SYNC_TYPE": syncs,
+            "ENUM_CUDA_MEMCPY_OPER": {int(kind): name for kind, name in COPY_NAMES.items()},
+            "ENUM_CUDA_MEM_KIND": {int(kind): kind.name.replace("_", " ").title() for kind in MemoryKind},
+            "ENUM_CUPTI_SYNC_TYPE": {0: "Unknown", **SYNC_NAMES},
         }
         for table, labels in tables.items():
             texts = list(labels.values())
-            self._insert(table, {"id": list(labels), "name": texts, "label": texts})
-
-
-def _cells(values: Any, count: int) -> Iterable[Any]:
-    if isinstance(values, np.ndarray):
-        return values.tolist()
-    return values if isinstance(values, list) else [values] * count
-
-
-def _nullable(values: Column) -> list[int | None]:
-    return [None if value < 0 else value for value in values.tolist()]
+            self.tables.insert(table, {"id": list(labels), "name": texts, "label": texts})
 
 
 def _base_name(name: str) -> str:

@@ -3,6 +3,14 @@
 ``name!`` holds no NULL, ``name:TEXT`` is a text; all else are integers. Readers that select by place find every column.
 """
 
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from analyzer.timeline.table import Column
+
 SCHEMA_VERSION = "3.20.3"
 _WORK = "start! end! deviceId! contextId! greenContextId streamId! correlationId globalPid"
 _CALL = "start! end! eventClass! globalTid correlationId nameId! returnValue! callchainId"
@@ -13,9 +21,9 @@ _TABLES = {
     "OSRT_API": f"{_CALL} nestingLevel",
     "PROFILER_OVERHEAD": "start! end! globalTid nameId! returnValue!",
     "CUPTI_ACTIVITY_KIND_KERNEL": (
-        f"{_WORK} demangledName! shortName! mangledName launchType cacheConfig registersPerThread! gridX! gridY! gridZ! "
-        "blockX! blockY! blockZ! staticSharedMemory! dynamicSharedMemory! localMemoryPerThread! localMemoryTotal! "
-        "gridId! sharedMemoryExecuted graphNodeId sharedMemoryLimitConfig"
+        f"{_WORK} demangledName! shortName! mangledName launchType cacheConfig registersPerThread! "
+        "gridX! gridY! gridZ! blockX! blockY! blockZ! staticSharedMemory! dynamicSharedMemory! localMemoryPerThread! "
+        "localMemoryTotal! gridId! sharedMemoryExecuted graphNodeId sharedMemoryLimitConfig"
     ),
     "CUPTI_ACTIVITY_KIND_MEMCPY": (
         f"{_WORK} bytes! copyKind! deprecatedSrcId srcKind dstKind srcDeviceId srcContextId dstDeviceId dstContextId "
@@ -31,11 +39,11 @@ _TABLES = {
     "PROCESSES": "globalPid pid name:TEXT",
     "ThreadNames": "nameId! priority globalTid",
     "TARGET_INFO_GPU": (
-        "vmId! id! name:TEXT busLocation:TEXT isDiscrete l2CacheSize totalMemory memoryBandwidth clockRate smCount pwGpuId "
-        "uuid:TEXT luid chipName:TEXT cuDevice ctxswDevPath:TEXT ctrlDevPath:TEXT revision nodeMask constantMemory maxIPC "
-        "maxRegistersPerBlock maxShmemPerBlock maxShmemPerBlockOptin maxShmemPerSm maxRegistersPerSm threadsPerWarp "
-        "asyncEngines maxWarpsPerSm maxBlocksPerSm maxThreadsPerBlock maxBlockDimX maxBlockDimY maxBlockDimZ maxGridDimX "
-        "maxGridDimY maxGridDimZ computeMajor computeMinor smMajor smMinor"
+        "vmId! id! name:TEXT busLocation:TEXT isDiscrete l2CacheSize totalMemory memoryBandwidth clockRate smCount "
+        "pwGpuId uuid:TEXT luid chipName:TEXT cuDevice ctxswDevPath:TEXT ctrlDevPath:TEXT revision nodeMask "
+        "constantMemory maxIPC maxRegistersPerBlock maxShmemPerBlock maxShmemPerBlockOptin maxShmemPerSm "
+        "maxRegistersPerSm threadsPerWarp asyncEngines maxWarpsPerSm maxBlocksPerSm maxThreadsPerBlock maxBlockDimX "
+        "maxBlockDimY maxBlockDimZ maxGridDimX maxGridDimY maxGridDimZ computeMajor computeMinor smMajor smMinor"
     ),
     "TARGET_INFO_CUDA_DEVICE": "gpuId cudaId! pid! uuid:TEXT",
     "TARGET_INFO_SESSION_START_TIME": "utcEpochNs utcTime:TEXT localTime:TEXT",
@@ -47,18 +55,41 @@ _TABLES = {
     "ANALYZER_EVENTS": (
         "kind:TEXT! start! end! name:TEXT! processId threadId model:TEXT instance request batch step size"
     ),
-    "ANALYZER_WORK": "kind:TEXT! start! end! processId correlationId deviceId streamId model:TEXT instance request batch step",
+    "ANALYZER_WORK": (
+        "kind:TEXT! start! end! processId correlationId deviceId streamId model:TEXT instance request batch step"
+    ),
     "ANALYZER_EDGES": "relation:TEXT! source! target!",
     "ANALYZER_COUNTERS": "name:TEXT! unit:TEXT! deviceId processId time! value:REAL!",
 }
 
 
-def columns(table: str) -> tuple[str, ...]:
-    return tuple(each.split(":")[0].rstrip("!") for each in _TABLES[table].split())
+class TableWriter:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.made: set[str] = set()
+
+    def insert(self, table: str, values: Mapping[str, Any]) -> None:
+        """Fill a table, made if it is not there, with arrays, lists or single values; other columns are NULL."""
+        told = _TABLES[table].split()
+        if table not in self.made:
+            self.made.add(table)
+            self.db.execute(f"CREATE TABLE {table} ({', '.join(map(_column, told))})")
+        count = max((len(each) for each in values.values() if isinstance(each, list | np.ndarray)), default=0)
+        names = ", ".join(f'"{name}"' for name in values)
+        statement = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(values))})"
+        self.db.executemany(statement, zip(*(_cells(each, count) for each in values.values()), strict=True))
 
 
-def definition(table: str) -> str:
-    return f"CREATE TABLE {table} ({', '.join(map(_column, _TABLES[table].split()))})"
+def nullable(values: Column) -> list[int | None]:
+    """NULL for what is absent."""
+    return [None if value < 0 else value for value in values.tolist()]
+
+
+def _cells(values: Any, count: int) -> Iterable[Any]:
+    if isinstance(values, np.ndarray):
+        found: list[Any] = values.tolist()
+        return found
+    return values if isinstance(values, list) else [values] * count
 
 
 def _column(told: str) -> str:
