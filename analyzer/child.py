@@ -1,9 +1,11 @@
 """Child processes: how they are started, how they end, and what they said last."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LOG_TAIL_LINES = 15
@@ -46,6 +48,33 @@ def stop(process: "subprocess.Popen[str]", timeout_s: float) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
+
+
+def stop_wrapped(process: "subprocess.Popen[str]", module: str, timeout_s: float) -> None:
+    """As ``stop``, for a module under a command such as a profiler, which ends by itself once the module has ended."""
+    for pid in _descendants(process.pid):
+        if module.encode() in _command_line(pid).split(b"\0"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    stop(process, timeout_s)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                found.extend(map(int, children.read_text().split()))
+    return found[1:]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def last_words(log_path: Path) -> str:

@@ -80,7 +80,10 @@ def launch(
             raise _why_not_up(process, log_path, start_timeout_s)
         yield Server(process, ready["http"], ready["grpc"], log_path)
     finally:
-        child.stop(process, STOP_TIMEOUT_S)
+        if prefix:
+            child.stop_wrapped(process, "analyzer.runtime", STOP_TIMEOUT_S)
+        else:
+            child.stop(process, STOP_TIMEOUT_S)
 
 
 def _ready_line(process: "subprocess.Popen[str]", timeout_s: float) -> re.Match[str] | None:

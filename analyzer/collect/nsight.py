@@ -1,10 +1,11 @@
 """Nsight Systems around the runtime: it starts the server, and records only what lies between start and stop.
 
 The server tells the window by cudaProfilerStart and cudaProfilerStop (its capture ``cuda_range``). Each window leaves a
-report of its own, which is imported through ``nsys export``.
+report of its own, which it exports itself.
 """
 
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -17,16 +18,18 @@ _OPTIONS = (
 )  # fmt: skip
 _NAME = "nsys"
 _REPORT_TIMEOUT_S = 60.0
+_EXPORT_TIMEOUT_S = 300.0
 _POLL_S = 0.1
 
 
 class Nsight:
     """One server under Nsight Systems. ``folder`` takes its reports."""
 
-    def __init__(self, command: str, folder: Path) -> None:
+    def __init__(self, command: str, folder: Path, timeout_s: float = _REPORT_TIMEOUT_S) -> None:
         self._wanted = command
         self._command = shutil.which(command)
         self._folder = folder
+        self._timeout_s = timeout_s
         self._read: set[Path] = set()
 
     def probe(self) -> Availability:
@@ -40,18 +43,30 @@ class Nsight:
         """What the server is started with."""
         if self._command is None:
             return []
-        # Without this only ranges with registered names would be seen by its window.
         return [self._command, *_OPTIONS, f"--output={self._folder / _NAME}", "--"]
 
     def reports(self) -> list[Path]:
-        """Those of the window that has just ended; waits for Nsight Systems to have written one."""
+        """Exports of the window that has just ended; waits for Nsight Systems to have written its report."""
         if self._command is None:
             return []
-        deadline_s = time.monotonic() + _REPORT_TIMEOUT_S
-        while time.monotonic() < deadline_s:
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
             new = sorted({*self._folder.glob(f"{_NAME}*.nsys-rep")} - self._read)
-            if new:
-                self._read |= set(new)
-                return new
+            exports = [path for path in map(self._exported, new) if path is not None]
+            if exports or time.monotonic() > deadline_s:
+                return exports
             time.sleep(_POLL_S)
-        return []
+
+    def _exported(self, report: Path) -> Path | None:
+        """None where the report is not complete yet, or is none."""
+        assert self._command is not None, "only Nsight Systems writes reports"
+        path = report.with_suffix(".sqlite")
+        command = [self._command, "export", "--type=sqlite", "--force-overwrite=true", f"--output={path}", str(report)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_EXPORT_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode or not path.exists():
+            return None
+        self._read.add(report)
+        return path

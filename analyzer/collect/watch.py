@@ -81,6 +81,8 @@ class Watch:
                 self._states["nsys"] = self._nsight.probe()
                 names += ["cuda_range"] if self._states["nsys"].state == "on" else []
             self._states |= self._capture.start(names)
+            if "cuda_range" in self._states:  # who wants nsys does not care how it is told
+                self._states["nsys"] = self._states.pop("cuda_range")
         except ChildError as error:
             self._states |= dict.fromkeys(names, Availability("absent", str(error)))
 
@@ -102,7 +104,8 @@ class Watch:
             others = [
                 self._folder / name for each, stats in self._stats.items() if each == "torch" for name in stats.files
             ]
-            others += self._nsight.reports() if self._nsight is not None else []
+            if self._nsight is not None and self._states["nsys"].state == "on":
+                others += self._nsight.reports()
             timeline = timeline_of(self._folder, self._pid, sent, others, with_gpu="cupti" in self._stats)
             path.parent.mkdir(exist_ok=True)
             archive.save(timeline, path)
