@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import forbids_failures
 from analyzer.domain.ranking import Ranking
 from analyzer.domain.run import ServerConfig
-from analyzer.errors import MissingExtraError, NothingMeetsBudgetError
+from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
 from analyzer.model_analyzer.checkpoint import is_checkpoint, read_checkpoint
 from analyzer.model_analyzer.measurements import measurement, measurements
 from analyzer.model_analyzer.models import config_text, model_specs, server_config
@@ -39,12 +40,15 @@ def run(
     formats: Sequence[str] = FORMATS,
     output: Path | None = None,
     console: Console | None = None,
+    only: str = "",
 ) -> list[Ranking]:
     """An answer a model, each in a folder of its own where there are several. Files go beside the checkpoint.
 
+    ``only`` names one configuration, and the answer is of its points.
+
     Raises what stands in the way of the first answer that has something in its way, after all are written.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = _of_configuration(read_checkpoint(path), only) if only else read_checkpoint(path)
     folder = output or (path if path.is_dir() else path.parent)
     wanted = tuple(objectives or DEFAULT_OBJECTIVES)
     # Failed requests are not counted in a checkpoint: the limit that holds by itself would leave nothing.
@@ -65,6 +69,14 @@ def run(
     if trouble:
         raise trouble[0]
     return rankings
+
+
+def _of_configuration(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    own = tuple(configuration for configuration in checkpoint.configurations if configuration.name == name)
+    if not own:
+        known = ", ".join(configuration.name for configuration in checkpoint.configurations)
+        raise UsageError(f"no configuration is called {name}; there are {known}")
+    return msgspec.structs.replace(checkpoint, configurations=own)
 
 
 def _tables(checkpoint: Checkpoint, objectives: Sequence[Objective], budgets: Sequence[Budget]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,15 @@ Exit codes: 0 done, 2 wrong usage, 3 unusable file or folder,
 6 nothing meets the budget (the report is written), 130 interrupted."""
 
 
-_SECTIONS = ("What is profiled", "What is wanted", "What is tried", "How it is measured", "What is written", "Other")
+_SECTIONS = (
+    "What is profiled",
+    "What is wanted",
+    "What is tried",
+    "Where it is served",
+    "How it is measured",
+    "What is written",
+    "Other",
+)
 
 
 _NOT_BUDGETS = {"objectives", "output", "formats", "price_per_hour", "rules"}
@@ -30,7 +38,7 @@ _NOT_BUDGETS = {"objectives", "output", "formats", "price_per_hour", "rules"}
 class SettingsCommand(click.Command):
     """A command whose options are those of a settings class, shown in their sections."""
 
-    def __init__(self, settings: type[Settings], **attributes: Any) -> None:
+    def __init__(self, settings: type[Settings], theirs: str = "", **attributes: Any) -> None:
         super().__init__(**attributes)
         self._sections: dict[str, str] = {}
         section = ""
@@ -38,6 +46,9 @@ class SettingsCommand(click.Command):
             section = option.section or section
             self.params.append(_click_option(option))
             self._sections[option.field] = section
+        if theirs:
+            taken = {name for param in self.params for name in param.opts}
+            self.params += list(_flags_of_theirs(theirs, taken))
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         by_section: dict[str, list[tuple[str, str]]] = {}
@@ -45,15 +56,7 @@ class SettingsCommand(click.Command):
             record = param.get_help_record(context)
             if record is not None:
                 by_section.setdefault(self._sections.get(param.name or "", "Other"), []).append(record)
-        order = (
-            "What is profiled",
-            "What is wanted",
-            "What is tried",
-            "How it is measured",
-            "What is written",
-            "Other",
-        )
-        for section in sorted(by_section, key=order.index):
+        for section in sorted(by_section, key=_SECTIONS.index):
             with formatter.section(section):
                 formatter.write_dl(by_section[section], col_max=27)
 
@@ -64,6 +67,18 @@ def _click_option(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, default=None, help=option.help)
     text = option.help + ("  [needed]" if option.is_required else _default(option))
     return click.Option(names, metavar=option.metavar, help=text, multiple=option.repeated)
+
+
+def _flags_of_theirs(command: str, taken: set[str]) -> Iterator[click.Option]:
+    """Model Analyzer's flags that we have none for; help leaves them out. A short that both have goes to ours."""
+    from analyzer.model_analyzer.keys import KEYS
+
+    for key in KEYS:
+        if key.in_files_only or command not in key.on or key.flag in taken:
+            continue
+        names = [key.name, key.flag, *([key.short] if key.short and key.short not in taken else [])]
+        names += ["--always_report-gpu-metrics"] if key.name == "always_report_gpu_metrics" else []
+        yield click.Option(names, is_flag=key.is_switch, default=None, hidden=True)
 
 
 def _default(option: Option) -> str:
@@ -110,33 +125,73 @@ def analyzer() -> None:
     """Find the serving configuration of a model that meets a latency and memory budget, by measuring it."""
 
 
-@analyzer.command(cls=SettingsCommand, settings=ProfileSettings, short_help="Measure a model, report what to deploy.")
+@analyzer.command(
+    cls=SettingsCommand,
+    settings=ProfileSettings,
+    theirs="profile",
+    short_help="Measure a model, report what to deploy.",
+    epilog="The flags of Triton Model Analyzer's profile, and its files, are taken too.",
+)
 @click.option("-f", "--config-file", type=click.Path(path_type=Path), help="Settings as YAML; flags win over it.")
 @click.option("-q", "--quiet", is_flag=True, help="Draw no progress.")
-def profile(config_file: Path | None, quiet: bool, **flags: object) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Tell what became of each configuration.")
+def profile(config_file: Path | None, quiet: bool, verbose: bool, **flags: object) -> None:
     """Measure a model over server configurations and loads, then report what to deploy."""
-    settings = settings_from(ProfileSettings, config_file, _given(flags))
-    from analyzer import profile_runs as spine
+    _profile(config_file, _given(flags), quiet=quiet, verbose=verbose)
+
+
+def _profile(config_file: Path | None, given: dict[str, object], *, quiet: bool, verbose: bool) -> None:
+    from analyzer.model_analyzer.requested import profile_requested
+
+    asked = profile_requested(config_file, given)
+    for note in asked.notes:
+        click.echo(f"analyzer: {note}", err=True)
+    from analyzer import requested_runs as spine
 
     command = shlex.join(["analyzer", *sys.argv[1:]])
-    if settings.dry_run:
-        spine.show_plans(settings, command)
+    if any(settings.dry_run for settings in asked.runs):
+        spine.show_plans(asked, command)
     else:
-        spine.run_all(settings, command, quiet)
+        spine.run_all(asked, command, quiet=quiet, verbose=verbose)
 
 
-@analyzer.command(cls=SettingsCommand, settings=ReportSettings, short_help="Rank and report a run folder again.")
-@click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path, **flags: object) -> None:
+@analyzer.command(
+    cls=SettingsCommand,
+    settings=ReportSettings,
+    theirs="report",
+    short_help="Rank and report a run folder again.",
+    epilog="-n CONFIGS with -s DIR and -e DIR reports on configurations, as Triton Model Analyzer's report does.",
+)
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("-f", "--config-file", type=click.Path(path_type=Path), hidden=True)
+@click.option("-q", "--quiet", is_flag=True, hidden=True)
+@click.option("-v", "--verbose", is_flag=True, hidden=True)
+def report(run: Path | None, config_file: Path | None, quiet: bool, verbose: bool, **flags: object) -> None:
     """Rank and report a run folder again, with other budgets and objectives if given. Needs no server.
 
     RUN may also be a checkpoint of Triton Model Analyzer: N.ckpt, or the folder that holds it.
     """
-    settings = settings_from(ReportSettings, None, _given(flags))
+    from analyzer.model_analyzer.requested import report_requested
+
+    given = _given(flags)
+    named = report_requested(run, config_file, given)
+    for note in named.notes:
+        click.echo(f"analyzer: {note}", err=True)
+    if named.is_theirs:
+        from analyzer import requested_runs
+
+        requested_runs.report(named, shlex.join(["analyzer", *sys.argv[1:]]))
+        return
+    if run is None:
+        raise click.MissingParameter(param_hint="RUN", param_type="argument")
+    _report(run, given)
+
+
+def _report(run: Path, given: dict[str, object]) -> None:
+    settings = settings_from(ReportSettings, None, given)
     from analyzer import checkpoint_report
     from analyzer import report as spine
 
-    given = _given(flags)
     objectives = settings.objectives if "objectives" in given else None
     budgets = settings.budgets if given.keys() - _NOT_BUDGETS else None
     output = Path(settings.output) if settings.output else None

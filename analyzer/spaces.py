@@ -1,13 +1,14 @@
 """Settings and models to a search space: the axes asked for, and where nothing was said values that usually help."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from msgspec.structs import replace
 
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import EditValue
-from analyzer.domain.space import Axis, ModelSpace, SearchSpace, Shapes
+from analyzer.domain.space import Axis, LoadRange, ModelSpace, SearchSpace, Shapes
 from analyzer.errors import UsageError
 from analyzer.settings.tried import TriedSettings
 
@@ -15,6 +16,23 @@ MOST_CANDIDATES = 5000
 """A search looks at each candidate before each point, so more would cost more time than measuring does."""
 
 _BATCHER = "dynamic_batching."
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What is tried of a model that batches where nothing is said."""
+
+    max_batch_sizes: tuple[int, ...] = ()
+    dynamic_batching: tuple[bool, ...] = (True,)
+    queue_delays_us: tuple[int, ...] = ()
+
+
+_USUAL = {
+    "usual": _Usual((4, 16, 64), queue_delays_us=(0, 500)),
+    "wide": _Usual((1, 2, 4, 8, 16, 32, 64, 128)),
+    "none": _Usual(dynamic_batching=()),
+}
+_USUAL_OF_SEVERAL = _Usual()
 
 
 def search_space(
@@ -57,30 +75,35 @@ def _axes_of(spec: ModelSpec, settings: TriedSettings, has_gpu: bool, cores: int
     """Of several models, only those axes that are asked for and the instances: their product grows fast."""
     named = _named_axes(spec, settings)
     batches = spec.max_batch_size > 0 or any(_wholes(named.get("max_batch_size", ())))
-    if not batches and not several and _asks_for_batching(settings):
+    if not batches and not several and settings.automatic_axes == "usual" and _asks_for_batching(settings):
         raise UsageError(
             f"{spec.name} does no batching (max_batch_size 0): leave --max-batch-sizes, --dynamic-batching, "
             "--preferred-batch-sizes and --queue-delays-us out"
         )
     instances = _wholes(named.pop("instance_group.count", ())) or settings.instance_counts
     if not instances and "instance_group" not in named:
-        instances = tuple(count for count in (1, 2, 4) if has_gpu or count <= cores)[: 2 if several else 3]
+        instances = _usual_instances(settings, several, has_gpu, cores)
     sizes = _wholes(named.pop("max_batch_size", ()))
+    usual = _USUAL_OF_SEVERAL if several and settings.automatic_axes != "none" else _USUAL[settings.automatic_axes]
     delays = _wholes(named.pop(f"{_BATCHER}max_queue_delay_microseconds", ()))
     preferred = _lists(named.pop(f"{_BATCHER}preferred_batch_size", ()))
     return ModelSpace(
         model=spec.name,
         instance_counts=instances,
-        max_batch_sizes=sizes or ((settings.max_batch_sizes or _unless(several, (4, 16, 64))) if batches else ()),
-        dynamic_batching=(settings.dynamic_batching or (True,)) if batches else (),
-        queue_delays_us=delays or ((settings.queue_delays_us or _unless(several, (0, 500))) if batches else ()),
+        max_batch_sizes=sizes or ((settings.max_batch_sizes or usual.max_batch_sizes) if batches else ()),
+        dynamic_batching=(settings.dynamic_batching or usual.dynamic_batching) if batches else (),
+        queue_delays_us=delays or ((settings.queue_delays_us or usual.queue_delays_us) if batches else ()),
         preferred_batch_sizes=preferred or (settings.preferred_batch_sizes if batches else ()),
         axes=(*_placement(spec, settings, named), *(Axis(path=path, values=named[path]) for path in named)),
     )
 
 
-def _unless(several: bool, usual: tuple[int, ...]) -> tuple[int, ...]:
-    return () if several else usual
+def _usual_instances(settings: TriedSettings, several: bool, has_gpu: bool, cores: int) -> tuple[int, ...]:
+    if settings.automatic_axes == "none":
+        return ()
+    if settings.automatic_axes == "wide" and not several:
+        return (1, 2, 3, 4, 5)
+    return tuple(count for count in (1, 2, 4) if has_gpu or count <= cores)[: 2 if several else 3]
 
 
 def _placement(spec: ModelSpec, settings: TriedSettings, named: dict[str, tuple[EditValue, ...]]) -> list[Axis]:
@@ -105,7 +128,7 @@ def _with_load(model: ModelSpace, settings: TriedSettings) -> ModelSpace:
     load = settings.load_range
     if model.model in settings.loads:
         low, high = settings.loads[model.model]
-        load = type(load)(kind=load.kind, minimum=low, maximum=high)
+        load = LoadRange(kind=load.kind, minimum=low, maximum=high)
     return replace(model, load=load)
 
 

@@ -15,12 +15,16 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Sizes of inputs of variable shape, without the batch, sorted by the input's name."""
 
 
-class LoadRange(Record, frozen=True):
-    """What load may be asked for, bounds included. Rates are requests per second."""
+class LoadRange(Record, frozen=True, omit_defaults=True):
+    """What load may be asked for, bounds included. Rates are requests per second.
+
+    ``values`` are the loads of a grid, rising and within the bounds; without them it doubles.
+    """
 
     kind: LoadKind
     minimum: float
     maximum: float
+    values: tuple[float, ...] = ()
 
 
 class Axis(Record, frozen=True):

@@ -56,8 +56,10 @@ def csv_tables(
     satisfies: Satisfies = lambda _configuration, _point: True,
     weights: dict[str, float] | None = None,
     fields: TableFields = _DEFAULT_FIELDS,
+    *,
+    with_empty: bool = False,
 ) -> dict[str, str]:
-    """Text by file name; a table without rows is left out. ``weights`` of tags decide the order of rows."""
+    """Text by file name; a table without rows is left out, or is a line of columns. ``weights`` of tags order rows."""
     inference: list[Cells] = []
     gpu: list[Cells] = []
     for configuration, point, kept in ordered_points(checkpoint, satisfies, weights or DEFAULT_WEIGHTS):
@@ -74,7 +76,7 @@ def csv_tables(
         (GPU_FILE, fields.gpu, gpu),
         (SERVER_FILE, fields.server, server),
     )
-    return {name: _text(_with_load(columns, checkpoint), rows) for name, columns, rows in chosen if rows}
+    return {name: _text(_with_load(columns, checkpoint), rows) for name, columns, rows in chosen if rows or with_empty}
 
 
 def _common(configuration: Configuration, point: Point, kept: bool, gpu_count: int) -> Cells:
@@ -153,7 +155,9 @@ def _text(columns: Sequence[str], rows: Sequence[Cells]) -> str:
     known = [
         name
         for name in columns
-        if name in _COMMON_HEADERS or name.startswith(_BACKEND_PARAMETER) or any(name in row for row in rows)
+        if name in _COMMON_HEADERS
+        or name.startswith(_BACKEND_PARAMETER)
+        or (any(name in row for row in rows) if rows else name in HEADERS)
     ]
     lines = [",".join(_COMMON_HEADERS.get(name) or HEADERS.get(name, name) for name in known)]
     lines += [",".join(row.get(name, "None") for name in known) for row in rows]

@@ -118,7 +118,9 @@ def template_for(load_range: LoadRange, template: LoadProfile) -> LoadProfile:
 
 
 def doublings(load_range: LoadRange) -> tuple[float, ...]:
-    """Both bounds and the powers of two between them; a rate's range is doubled from its own minimum."""
+    """The values of the range; else both bounds and the powers of two between, a rate's from its own minimum."""
+    if load_range.values:
+        return load_range.values
     low, high = lowest(load_range), highest(load_range)
     levels = [low]
     start = 1.0 if load_range.kind == "concurrency" else low

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from analyzer.settings.options import option
-from analyzer.settings.tried import TriedSettings
+from analyzer.settings.served import ServedSettings
 from analyzer.settings.values import at_least, choice, choices, positive, seconds, switch, text, texts, whole
 from analyzer.settings.wanted import WantedSettings
 
@@ -18,12 +18,13 @@ COLLECTORS = ("spans", "cupti", "nsys", "torch")
 """What can watch a server of ours while it is measured; a GPU has one tracer at a time."""
 
 
-class ProfileSettings(TriedSettings, frozen=True, kw_only=True):
+class ProfileSettings(ServedSettings, frozen=True, kw_only=True):
     """All of ``analyzer profile``."""
 
     model_repository: Annotated[
-        str, option(text, "Folder of models in Triton's layout.", "DIR", short="-m", section="What is profiled")
-    ]
+        str,
+        option(text, "Folder of models in Triton's layout.  [needed]", "DIR", short="-m", section="What is profiled"),
+    ] = ""
     profile_models: Annotated[
         tuple[str, ...], option(texts, "Models to profile, one after another: NAME or A,B.", "NAMES")
     ]
@@ -100,6 +101,8 @@ class ProfileSettings(TriedSettings, frozen=True, kw_only=True):
 
     def complaints(self) -> Iterator[str]:
         yield from super().complaints()
+        if not self.model_repository and self.launch_mode != "remote":
+            yield "--model-repository is needed"
         if len(set(self.profile_models)) < len(self.profile_models) or not self.profile_models:
             yield "--profile-models takes the name of each model once"
         if len(set(self.collect) & {"cupti", "nsys", "torch"}) > 1:

@@ -31,7 +31,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        return "--" + self.key.replace("_", "-")
+        return flag_of(self.key)
 
 
 def option(parse: Parse, text: str, metavar: str, **extra: object) -> msgspec.Meta:
@@ -87,24 +87,26 @@ def settings_from(settings: type[S], file: Path | None, flags: Mapping[str, obje
     Raises:
         UsageError: with every mistake, a line each.
     """
+    keys = {option.field: option.key for option in options_of(settings)}
+    given = {key: (f"{file}: {key}", value) for key, value in (read_file(file) if file else {}).items()}
+    given |= {keys[field]: (flag_of(keys[field]), value) for field, value in flags.items()}
+    return checked(settings, given)
+
+
+def checked(settings: type[S], given: Mapping[str, tuple[str, object]]) -> S:
+    """Raw values by key, each with where it was given, to checked settings. Raises UsageError as ``settings_from``."""
     options = {option.key: option for option in options_of(settings)}
-    raw: dict[str, tuple[str, object]] = {}
     mistakes = []
-    for key, value in (_read_file(file) if file else {}).items():
-        if key in options:
-            raw[options[key].field] = (f"{file}: {key}", value)
-        else:
-            known = ", ".join(options)
-            mistakes.append(f"{file}: {key} is no option; known are {known}")
-    by_field = {option.field: option for option in options.values()}
-    raw |= {field: (by_field[field].flag, value) for field, value in flags.items()}
     values: dict[str, Any] = {}
-    for field, (where, value) in raw.items():
+    for key, (where, value) in given.items():
+        if key not in options:
+            mistakes.append(f"{where} is no option; known are {', '.join(options)}")
+            continue
         try:
-            values[field] = by_field[field].parse(value)
+            values[options[key].field] = options[key].parse(value)
         except ValueError as error:
             mistakes.append(f"{where} {error}, not {value!r}")
-    missing = [option.flag for option in options.values() if option.is_required and option.field not in raw]
+    missing = [option.flag for option in options.values() if option.is_required and option.key not in given]
     mistakes += [f"{flag} is needed" for flag in missing]
     if not mistakes:
         made = settings(**values)
@@ -114,7 +116,12 @@ def settings_from(settings: type[S], file: Path | None, flags: Mapping[str, obje
     raise UsageError("\n".join(mistakes))
 
 
-def _read_file(file: Path) -> dict[str, object]:
+def flag_of(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def read_file(file: Path) -> dict[str, object]:
+    """A settings file as it stands. Raises InputError."""
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from msgspec import field
 from analyzer.domain.space import LoadRange
 from analyzer.settings.axis_values import KINDS, ModelAxis, axis_list, lists_of, load_map, shape_map
 from analyzer.settings.options import option
-from analyzer.settings.values import choice, choices, number, range_of, switches, text, texts, whole, wholes
+from analyzer.settings.values import choice, choices, number, numbers, range_of, switches, text, texts, whole, wholes
 from analyzer.settings.wanted import WantedSettings
 
 
@@ -47,6 +47,14 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
             repeated=True,
         ),
     ] = ()
+    automatic_axes: Annotated[
+        str,
+        option(
+            choice("usual", "wide", "none"),
+            "What is tried of axes that are not given: usual values, as widely as Model Analyzer does, or nothing.",
+            "NAME",
+        ),
+    ] = "usual"
     batch_sizes: Annotated[
         tuple[int, ...], option(wholes(1), "Batch sizes of the client's requests.", "LIST", short="-b")
     ] = (1,)
@@ -58,6 +66,9 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
         tuple[float, float] | None,
         option(range_of(number, 0.001), "Requests per second, open loop, instead of --concurrency.", "LOW:HIGH"),
     ] = None
+    load_values: Annotated[
+        tuple[float, ...], option(numbers, "Loads that a search by grid measures.  [doubling]", "LIST")
+    ] = ()
     loads: Annotated[
         dict[str, tuple[float, float]],
         option(
@@ -89,12 +100,16 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
     def load_range(self) -> LoadRange:
         """Of each model for which nothing else is said."""
         if self.request_rate is not None:
-            return LoadRange(kind="request_rate", minimum=self.request_rate[0], maximum=self.request_rate[1])
+            low, high = self.request_rate
+            return LoadRange(kind="request_rate", minimum=low, maximum=high, values=self.load_values)
         low, high = self.concurrency or (1, 256)
-        return LoadRange(kind="concurrency", minimum=low, maximum=high)
+        return LoadRange(kind="concurrency", minimum=low, maximum=high, values=self.load_values)
 
     def complaints(self) -> Iterator[str]:
         if self.request_rate is not None and self.concurrency is not None:
             yield "--concurrency and --request-rate exclude each other: give one of them"
+        low, high = self.load_range.minimum, self.load_range.maximum
+        if any(not low <= value <= high for value in self.load_values):
+            yield f"--load-values must be within the range of the load, {low:g}:{high:g}"
         if self.instance_gpus and self.instance_kinds and "gpu" not in self.instance_kinds:
             yield "--instance-gpus names GPUs, and --instance-kinds leaves gpu out: give one of them"

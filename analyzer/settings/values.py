@@ -84,6 +84,12 @@ def wholes(lowest: int) -> Callable[[object], tuple[int, ...]]:
     return parse
 
 
+def numbers(raw: object) -> tuple[float, ...]:
+    """Above 0, each once, rising."""
+    one = at_least(1e-3, number)
+    return tuple(sorted({one(item) for item in items(raw)}))
+
+
 def _expand(bounds: list[int]) -> Iterator[int]:
     match bounds:
         case [value]:

@@ -130,7 +130,6 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path):
         f"{file}:",
         f"{file}:",
         "--protocol",
-        "--model-repository",
         "--profile-models",
     ]
     assert "instance_count is no option" in lines[0]

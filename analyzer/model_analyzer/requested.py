@@ -1,0 +1,121 @@
+"""What a command line and a file ask for, whether in our options or in Model Analyzer's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from analyzer.domain.record import Record
+from analyzer.errors import UsageError
+from analyzer.model_analyzer.forms import model_blocks
+from analyzer.model_analyzer.keys import BY_NAME, Fate
+from analyzer.model_analyzer.output import Output
+from analyzer.model_analyzer.translate import is_theirs, output_of, translate
+from analyzer.settings.declared import ProfileSettings, ReportSettings
+from analyzer.settings.options import checked, flag_of, options_of, read_file
+from analyzer.settings.values import items, number, text
+
+CHECKPOINTS = "checkpoints"
+_PAGES = ("html", "pdf")
+
+
+class Requested(Record, frozen=True):
+    """Runs, one after another; what is to be said about them once; Model Analyzer's files, or None."""
+
+    runs: tuple[ProfileSettings, ...]
+    notes: tuple[str, ...] = ()
+    output: Output | None = None
+
+
+def profile_requested(file: Path | None, given: Mapping[str, object]) -> Requested:
+    """``given`` are flags: ours by field, theirs by key. Raises UsageError with every mistake."""
+    keys = {option.field: option.key for option in options_of(ProfileSettings)}
+    in_file = read_file(file) if file else {}
+    flags = _shorts({keys.get(name, name): value for name, value in given.items()})
+    from_file = is_theirs(in_file, keys.values())
+    if not from_file and not is_theirs(flags, keys.values()):
+        return Requested((checked(ProfileSettings, _placed(in_file, flags, file)),))
+    twice = in_file.keys() & flags.keys()
+    placed = _placed(in_file, flags, file)
+    made = translate(in_file | flags, keys.values(), from_file=from_file, twice=twice)
+    runs = tuple(
+        checked(ProfileSettings, {key: (placed.get(key, (key, None))[0], value) for key, value in job.items()})
+        for job in made.jobs
+    )
+    return Requested(runs, made.notes, made.output)
+
+
+def _placed(
+    in_file: Mapping[str, object], flags: Mapping[str, object], file: Path | None
+) -> dict[str, tuple[str, object]]:
+    placed = {key: (f"{file}: {key}", value) for key, value in in_file.items()}
+    return placed | {key: (flag_of(key), value) for key, value in flags.items()}
+
+
+def _shorts(flags: dict[str, object]) -> dict[str, object]:
+    """``-i 0.5`` is their monitoring interval, ``-i grpc`` our protocol."""
+    try:
+        number(flags.get("protocol"))
+    except ValueError:
+        return flags
+    return {"monitoring_interval" if key == "protocol" else key: value for key, value in flags.items()}
+
+
+class ReportRequested(Record, frozen=True):
+    """``is_theirs``: detailed reports of ``configs``, or all reports of ``models``, from what lies in ``source``."""
+
+    is_theirs: bool
+    source: str = CHECKPOINTS
+    configs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    output: Output = Output()
+    formats: tuple[str, ...] = _PAGES
+    settings: ReportSettings | None = None
+    notes: tuple[str, ...] = ()
+
+
+def report_requested(run: Path | None, file: Path | None, given: dict[str, object]) -> ReportRequested:
+    """Takes theirs out of ``given``, which then holds options of ours only. Raises UsageError."""
+    keys = {option.field: option.key for option in options_of(ReportSettings)}
+    theirs = {name: given.pop(name) for name in list(given) if name not in keys}
+    raw = (read_file(file) if file else {}) | theirs
+    unknown = [name for name in raw if name not in BY_NAME and name not in keys.values()]
+    if unknown:
+        raise UsageError(f"{unknown[0]} is no option of profile or report")
+    notes = tuple(
+        f"{name} is accepted and not honoured: {BY_NAME[name].note}"
+        for name in theirs
+        if name in BY_NAME and BY_NAME[name].fate is Fate.NOTED
+    )
+    if run is not None and not {"report_model_configs", "analysis_models"} & raw.keys():
+        return ReportRequested(False, notes=notes)
+    if not {"report_model_configs", "analysis_models", "checkpoint_directory", "export_path"} & raw.keys():
+        return ReportRequested(False, notes=notes)
+    formats = given.pop("output", None) if _is_format(given.get("output")) else raw.get("output_formats")
+    ours = {key: (flag_of(key), given[field]) for field, key in keys.items() if field in given}
+    return ReportRequested(
+        True,
+        source=str(run) if run is not None else text(raw.get("checkpoint_directory", CHECKPOINTS)),
+        configs=_names(raw.get("report_model_configs")),
+        models=_names(raw.get("analysis_models")),
+        output=output_of({name: value for name, value in raw.items() if name != "output_formats"}),
+        formats=_formats(formats),
+        settings=checked(ReportSettings, ours) if ours else None,
+        notes=notes,
+    )
+
+
+def _is_format(raw: object) -> bool:
+    return raw is not None and set(items(raw)) <= {"html", "pdf", "png"}
+
+
+def _formats(raw: object) -> tuple[str, ...]:
+    """Its own tool never reads them; HTML and PDF are what there is."""
+    named = tuple(str(item) for item in items(raw) if item in _PAGES) if raw is not None else ()
+    return named or _PAGES
+
+
+def _names(raw: object) -> tuple[str, ...]:
+    """A list of names, each maybe with plots of its own."""
+    try:
+        return () if raw is None else tuple(model_blocks(raw))
+    except ValueError as error:
+        raise UsageError(f"report_model_configs {error}") from None
