@@ -25,6 +25,7 @@ WRITERS: dict[str, tuple[str, str]] = {
     _DEFAULT_FORMAT: ("analyzer.timeline.export_perfetto", "write"),
     "chrome": ("analyzer.timeline.export_chrome", "write"),
     "nsys-sqlite": ("analyzer.timeline.export_nsight", "write"),
+    "nvtxt": ("analyzer.timeline.export_nvtxt", "write"),
 }
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 
