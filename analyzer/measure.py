@@ -180,7 +180,7 @@ class Bench:
             load=loads[0],
             beside=tuple(loads[1:]),
             host=host_usage([(at, host) for at, (host, _) in counted]),
-            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], frozenset({server_pid})),
+            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], HostProbe(server_pid).pids()),
             gpus_unmeasured=self._nvml.absent,
             measured_at=_now(),
             collected=() if self._watch is None else self._watch.collected,

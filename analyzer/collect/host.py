@@ -30,6 +30,10 @@ class HostProbe:
         pids = self._tree()
         return HostReading(sum(map(self._cpu_ns, pids)), sum(map(self._memory_bytes, pids)))
 
+    def pids(self) -> frozenset[int]:
+        """The process and those it has started."""
+        return frozenset(self._tree())
+
     def _tree(self) -> list[int]:
         found = [self._pid]
         for pid in found:

@@ -21,6 +21,10 @@ class GpuUsage(Record, frozen=True):
     """One device over the counted window, from NVML. ``None`` is "not measured", never zero.
 
     ``memory_peak_bytes`` is of the device, ``server_memory_peak_bytes`` of the server's processes on it.
+    ``throttled_ratio`` is the share of samples with a reason of power or heat; ``foreign_pids`` are processes on it
+    that are not the server's. ``sm_ratio`` to ``dram_ratio`` are GPM's (Hopper and newer): busy
+    multiprocessors, warps held, tensor cores at work, memory bandwidth. In a window that is too short (2 s) averages of
+    the driver and its energy counter reach beyond the window.
     """
 
     uuid: str
@@ -31,6 +35,18 @@ class GpuUsage(Record, frozen=True):
     server_memory_peak_bytes: int | None
     power_mean_w: float | None
     energy_j: float | None
+    sm_clock_mean_mhz: float | None = None
+    memory_clock_mean_mhz: float | None = None
+    temperature_max_c: float | None = None
+    throttled_ratio: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    foreign_pids: tuple[int, ...] = ()
+    sm_ratio: float | None = None
+    sm_occupancy_ratio: float | None = None
+    tensor_ratio: float | None = None
+    dram_ratio: float | None = None
+    sample_gap_max_s: float | None = None
+    window_too_short: bool = False
 
 
 class Collected(Record, frozen=True):

@@ -1,5 +1,6 @@
+from analyzer.collect.gpm import SPACING_NS, Gpm
 from analyzer.collect.nvml import Nvml, gpu_usage
-from tests.fakes.nvml import FakeNvml, fake_device
+from tests.fakes.nvml import FakeGpm, FakeNvml, fake_device
 
 GIB = 2**30
 
@@ -64,3 +65,72 @@ def test_closing_shuts_the_library_down():
     library = FakeNvml([fake_device()])
     Nvml(library).close()
     assert library.is_shut_down
+
+
+def usage_of(device, steps, pids=frozenset({1}), spacing_ns=10**9):
+    nvml = Nvml(FakeNvml([device]))
+    readings = []
+    for place, step in enumerate(steps):
+        device |= step
+        readings.append((place * spacing_ns, nvml.read()))
+    (usage,) = gpu_usage(nvml.devices, readings, pids)
+    return usage
+
+
+def test_clocks_heat_and_throttling_are_summed_up_and_idling_is_no_throttling():
+    steps = [
+        {"sm_clock": 1000, "memory_clock": 2000, "temperature": 50, "event_reasons": 0x1},
+        {"sm_clock": 2000, "memory_clock": 2000, "temperature": 70, "event_reasons": 0x4 | 0x40},
+    ]
+    usage = usage_of(fake_device(), steps)
+    assert (usage.sm_clock_mean_mhz, usage.memory_clock_mean_mhz, usage.temperature_max_c) == (1500, 2000, 70)
+    assert (usage.throttled_ratio, usage.throttle_reasons) == (0.5, ("power cap", "heat (hardware)"))
+
+
+def test_an_old_driver_knows_the_reasons_by_their_former_name():
+    assert usage_of(fake_device(), [{"throttle_reasons": 0x8}]).throttle_reasons == ("hardware slowdown",)
+
+
+def test_power_is_the_instant_one_where_it_is_offered():
+    assert usage_of(fake_device(), [{"power_mw": 100_000, "instant_power_mw": 250_000}]).power_mean_w == 250
+    assert usage_of(fake_device(), [{"power_mw": 100_000}]).power_mean_w == 100
+
+
+def test_processes_that_are_not_the_servers_are_noticed():
+    steps = [{"processes": {1: GIB, 9: GIB}}]
+    assert usage_of(fake_device(), steps).foreign_pids == (9,)
+    assert usage_of(fake_device(), steps, frozenset({1, 9})).foreign_pids == ()
+    assert usage_of(fake_device(), steps, frozenset({5})).foreign_pids == (), "the pids may be of another namespace"
+
+
+def test_a_short_window_and_late_samples_say_so():
+    usage = usage_of(fake_device(), [{}, {}], spacing_ns=1_900_000_000)
+    assert (usage.window_too_short, usage.sample_gap_max_s) == (True, 1.9)
+    assert not usage_of(fake_device(), [{}, {}], spacing_ns=2_000_000_000).window_too_short
+
+
+def test_what_old_drivers_lack_is_none():
+    usage = usage_of(fake_device(), [{}])
+    assert (usage.sm_ratio, usage.throttled_ratio, usage.temperature_max_c, usage.power_mean_w) == (None,) * 4
+
+
+def test_gpm_reads_between_two_samples_that_lie_far_enough_apart():
+    now = [0]
+    device = fake_device(gpm={2: 40.0, 5: 12.5, 10: 30.0})
+    library = FakeGpm([device])
+    gpm = Gpm(library, device, lambda: now[0])
+    assert gpm.read() is None
+    for _ in range(3):
+        now[0] += SPACING_NS
+        reading = gpm.read()
+        assert reading is not None
+        assert (reading.sm_ratio, reading.tensor_ratio, reading.dram_ratio) == (0.4, 0.125, 0.3)
+        assert reading.sm_occupancy_ratio is None
+    gpm.close()
+    assert library.allocated == 0
+
+
+def test_a_device_without_gpm_reads_nothing_of_it():
+    device = fake_device()
+    gpm = Gpm(FakeGpm([device]), device, lambda: 10**12)
+    assert gpm.read() is None
