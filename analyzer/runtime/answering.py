@@ -2,13 +2,15 @@
 
 from time import monotonic_ns
 
-from analyzer.runtime.backends.base import Answers, Execution
-from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Reply, Tensors
+from analyzer.runtime.answered import Answered
+from analyzer.runtime.backends.base import Answer, Answers, Execution
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Parameters, Reply, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
+_NO_PARAMETERS: Parameters = {}
 _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
 
 
@@ -59,6 +61,9 @@ class Answering:
             if answer is None or isinstance(answer, InferError):
                 self._fail(job, answer or _NO_ANSWER, now_ns, FailureReason.BACKEND)
                 continue
+            parameters = _NO_PARAMETERS
+            if isinstance(answer, Answered):
+                parameters, answer = answer.parameters, answer.outputs
             request = job.request
             succeeded += 1
             rows += job.rows
@@ -71,7 +76,7 @@ class Answering:
                 job.spent.add(waited_ns, times)
             if request.requested:
                 answer = {name: answer[name] for name in request.requested}
-            replies.append((job.reply, InferResponse(model, version, request.id, answer)))
+            replies.append((job.reply, InferResponse(model, version, request.id, answer, parameters)))
         if succeeded:
             # Counted before anybody is told: who has an answer finds it in the statistics.
             self._statistics.record_requests(succeeded, rows, total_ns, queue_ns)
@@ -80,11 +85,13 @@ class Answering:
             call_reply(reply, response)
         self._in_flight.leave(len(jobs))
 
-    def _shaped(self, answer: Tensors | InferError | None, rows: int) -> Tensors | InferError | None:
+    def _shaped(self, answer: Answer, rows: int) -> Answer:
         """An answer with the shapes that clients see, for a model whose config reshapes its outputs."""
         if answer is None or isinstance(answer, InferError):
             return answer
         try:
+            if isinstance(answer, Answered):
+                return Answered(self._signature.reshape_outputs(answer.outputs, rows), answer.parameters)
             return self._signature.reshape_outputs(answer, rows)
         except ValueError as error:
             return InferError(

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic_ns
 
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.answering import times_of
-from analyzer.runtime.backends.base import Answers, Execution
+from analyzer.runtime.backends.base import Answer, Answers, Execution
 from analyzer.runtime.instance import UNLOADED, Completions
-from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Tensors
+from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import FailureReason, Statistics
-
-Answer = Tensors | InferError | None
-"""None says only that no more will come."""
 
 OnAnswer = Callable[[Answer, bool], None]
 """Called on the loop's thread with each answer, and with whether it is the last one."""
@@ -90,7 +88,10 @@ class ResponseStream:
 
 
 def _cost_bytes(answer: Answer) -> int:
-    return _ANSWER_BYTES + sum(array.nbytes for array in answer.values()) if isinstance(answer, dict) else _ANSWER_BYTES
+    outputs = answer.outputs if isinstance(answer, Answered) else answer
+    return (
+        _ANSWER_BYTES + sum(array.nbytes for array in outputs.values()) if isinstance(outputs, dict) else _ANSWER_BYTES
+    )
 
 
 class Streams:
@@ -146,10 +147,13 @@ class Streams:
         if isinstance(answer, InferError):
             response = answer
         else:
-            outputs = answer or {}
+            told = answer if isinstance(answer, Answered) else Answered(answer or {}, {})
+            outputs = told.outputs
             if request.requested:
                 outputs = {name: outputs[name] for name in request.requested if name in outputs}
-            response = InferResponse(self._signature.model, self._statistics.version, request.id, outputs, final=final)
+            response = InferResponse(
+                self._signature.model, self._statistics.version, request.id, outputs, told.parameters, final=final
+            )
         if job in self._silent:
             self._silent.discard(job)
             if self._statistics.first_responses is not None:

@@ -42,8 +42,12 @@ def decode_generate(signature: Signature, version: str, body: bytes, arrival_ns:
 
 
 def encode_generate(response: InferResponse, signature: Signature) -> bytes:
-    """Outputs of one element as a value, others as a list. Raises InferError for what JSON can't hold."""
-    told: dict[str, Any] = {"id": response.id} if response.id else {}
+    """Outputs of one element as a value, others as a list, parameters beside them.
+
+    Raises InferError for what JSON can't hold.
+    """
+    told: dict[str, Any] = {**response.parameters}
+    told |= {"id": response.id} if response.id else {}
     told |= {"model_name": response.model, "model_version": response.version}
     for name, array in response.outputs.items():
         values = to_json(name, signature.outputs[name].datatype, array)

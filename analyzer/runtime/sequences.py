@@ -7,8 +7,9 @@ from functools import partial
 from time import monotonic_ns
 
 from analyzer.runtime.alarm import Alarm
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.answering import Answering
-from analyzer.runtime.backends.base import Answers, Execution
+from analyzer.runtime.backends.base import Answer, Answers, Execution
 from analyzer.runtime.batcher import Batch, BatchPolicy, Wait, decide
 from analyzer.runtime.instance import UNLOADED, Crew
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply, Tensors
@@ -217,11 +218,14 @@ class SequenceModel:
             self._dispatch()
         self._answering.answer(jobs, execution, given)
 
-    def _without_state(
-        self, sequence: Sequence[_Turn], answer: Tensors | InferError | None
-    ) -> Tensors | InferError | None:
+    def _without_state(self, sequence: Sequence[_Turn], answer: Answer) -> Answer:
         """Keeps the state that an answer holds for the next request of its sequence."""
-        if not isinstance(answer, dict) or not self._tensors.states:
+        if not self._tensors.states:
+            return answer
+        if isinstance(answer, Answered):
+            outputs = self._without_state(sequence, answer.outputs)
+            return Answered(outputs, answer.parameters) if isinstance(outputs, dict) else outputs
+        if not isinstance(answer, dict):
             return answer
         try:
             outputs, self._states[sequence] = self._tensors.split(answer)

@@ -17,6 +17,7 @@ from time import monotonic_ns
 import numpy as np
 import numpy.typing as npt
 
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.backends.base import Answers, Execution, Worker
 from analyzer.runtime.nvtx_ranges import BatchWatch, Correlator, Ranges, open_ranges
 from analyzer.runtime.request import InferRequest
@@ -45,6 +46,7 @@ class Row(IntEnum):
 
 
 _REQUEST, _BATCH, _STEP = map(int, Row)  # plain numbers are read faster
+_GIVEN = dict, Answered  # the types of answers that are no failures
 
 
 class Spans:
@@ -148,13 +150,13 @@ class ModelSpans:
     def executed(self, jobs: Sequence[Job], execution: Execution, answers: Answers) -> None:
         """A batch is done: its row and those of its requests."""
         now_ns, ring, start_ns = monotonic_ns(), self.ring, execution.start_ns
-        self.batch(execution, sum(type(answer) is not dict for answer in answers))
+        self.batch(execution, sum(type(answer) not in _GIVEN for answer in answers))
         number, mine, write, next_id = execution.number, self.number, ring.write, ring.next_id
         for job, answer in zip(jobs, answers):
             request = job.request
             write(
                 _REQUEST, mine, next_id(), number, request.step, -1, request.arrival_ns, job.queued_ns, start_ns,
-                now_ns, job.rows, type(answer) is not dict,
+                now_ns, job.rows, type(answer) not in _GIVEN,
             )  # fmt: skip
             if job.ranges is not None:
                 self._close(job)

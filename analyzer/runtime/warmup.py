@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import model_config_pb2
 
-from analyzer.runtime.backends.base import Answers, Execution, Instance, ModelError, ModelFiles
+from analyzer.runtime.backends.base import Answer, Answers, Execution, Instance, ModelError, ModelFiles
 from analyzer.runtime.dtypes import NUMPY_DTYPES, datatype_of
 from analyzer.runtime.model_config import inside
-from analyzer.runtime.request import InferError, InferRequest, Tensors
+from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.sequence_tensors import Flags, read_sequence_tensors
 from analyzer.runtime.wire import Array, from_raw
 
@@ -17,7 +17,7 @@ from analyzer.runtime.wire import Array, from_raw
 class _Unheard:
     """Where the answers of a decoupled model to its warm-up go."""
 
-    def send(self, answer: Tensors | InferError | None, *, final: bool) -> bool:
+    def send(self, answer: Answer, *, final: bool) -> bool:
         """Drops it."""
         return True
 

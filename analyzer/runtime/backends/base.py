@@ -26,6 +26,7 @@ from typing import Protocol
 import msgspec
 from tritonclient.grpc import model_config_pb2
 
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
 
 
@@ -62,7 +63,7 @@ class Placement:
 class Stream(Protocol):
     """Where the answers of one request to a decoupled model go: any number, from any thread, an error the last."""
 
-    def send(self, answer: Tensors | InferError | None, *, final: bool) -> bool:
+    def send(self, answer: "Answer", *, final: bool) -> bool:
         """None is no answer, only the end. False where the stream has ended before. Never blocks."""
         ...
 
@@ -131,8 +132,10 @@ class Execution(msgspec.Struct, eq=False):
             self.watch.next_stage()
 
 
-Answers = list[Tensors | InferError | None]
-"""None where a decoupled model answers through the request's stream, at any time."""
+Answer = Tensors | Answered | InferError | None
+"""``Answered`` where there are parameters. None where a decoupled model answers through the request's stream."""
+
+Answers = list[Answer]
 
 
 class Instance(Protocol):

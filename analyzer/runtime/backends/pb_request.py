@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from analyzer.runtime.answered import parameter_fault
 from analyzer.runtime.backends.pb_server import Arriving, server
 from analyzer.runtime.backends.pb_tensor import Tensor, TritonModelException
 
@@ -53,6 +54,9 @@ class InferenceResponse:
         error: TritonError | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
+        fault = parameter_fault(parameters) if parameters else ""
+        if fault:
+            raise TritonModelException(fault)
         self._tensors = list(output_tensors)
         self._error = error
         self._parameters = parameters

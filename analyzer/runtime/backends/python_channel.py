@@ -5,6 +5,7 @@ import socket
 import threading
 from typing import Any
 
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.backends.pb_request import InferenceRequest
 from analyzer.runtime.backends.pb_server import Arriving
 from analyzer.runtime.backends.pb_tensor import wire_form
@@ -94,6 +95,8 @@ class Channel:
     def _packed(self, given: Any) -> Any:
         if isinstance(given, TritonError):
             return (int(given.code()), str(given.message()))
+        if isinstance(given, Answered):
+            return {"outputs": self._packed(given.outputs), "parameters": given.parameters}
         return [pack(name, array, self._arena) for name, array in given.items()]
 
     def _opened(self) -> tuple[Arriving, int]:

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.runtime.answered import Answered
 from analyzer.runtime.backends import pb_model, pb_utils
 from analyzer.runtime.backends.pb_request import InferenceRequest, InferenceResponse, InferenceResponseSender
 from analyzer.runtime.backends.pb_tensor import Array, wire_form
 
-Given = dict[str, Array] | pb_utils.TritonError
+Given = dict[str, Array] | Answered | pb_utils.TritonError
 """What a model gave for one request: the outputs that were asked for, or why there are none."""
 
 _IMPORTING = threading.Lock()
@@ -175,7 +176,7 @@ class Script:
                 if what:
                     return _wrong(f"model '{self._task.model}' gave output '{name}' {what}")
             outputs[name] = array
-        return outputs
+        return Answered(outputs, dict(response._parameters)) if response._parameters else outputs
 
     def _mismatch(self, name: str, array: Array) -> str:
         """What of an output is not as the configuration says; numbers of a type and shape that fit pass again."""

@@ -3,6 +3,8 @@
 from time import monotonic_ns
 from typing import Any
 
+from analyzer.runtime.answered import Answered, parameter_fault
+from analyzer.runtime.backends.base import Answer
 from analyzer.runtime.backends.pb_request import (
     TRITONSERVER_REQUEST_FLAG_SEQUENCE_END,
     TRITONSERVER_REQUEST_FLAG_SEQUENCE_START,
@@ -10,7 +12,7 @@ from analyzer.runtime.backends.pb_request import (
 )
 from analyzer.runtime.backends.python_arena import Arena, Window
 from analyzer.runtime.backends.python_frames import Frame, pack, unpack
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Parameters, Tensors
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Parameters
 
 _RESERVED = (
     "sequence_id",
@@ -57,12 +59,17 @@ def packed_request(request: InferRequest, arena: Arena) -> Frame:
     return request.id, correlation, flags, timeout, own, request.requested, tensors
 
 
-def unpacked_answer(packed: Any, window: Window) -> Tensors | InferError | None:
-    """What a model gave for one request: tensors, (code, message) of an error, or nothing."""
+def unpacked_answer(packed: Any, window: Window) -> Answer:
+    """What a model gave for one request: tensors, maybe with parameters, (code, message) of an error, or nothing."""
     if packed is None:
         return None
     if type(packed) is tuple:
         return error_of(*packed)
+    if type(packed) is dict:
+        outputs, parameters = packed["outputs"], packed["parameters"]
+        if parameter_fault(parameters):
+            raise ValueError(parameter_fault(parameters))
+        return Answered({tensor[0]: unpack(tensor, window) for tensor in outputs}, parameters)
     return {tensor[0]: unpack(tensor, window) for tensor in packed}
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from analyzer.runtime.backends.base import Answers, Execution, Stream
+from analyzer.runtime.backends.base import Answer, Answers, Execution, Stream
 from analyzer.runtime.backends.pb_request import InferenceRequest, InferenceResponse, InferenceResponseSender
 from analyzer.runtime.backends.pb_tensor import Tensor
 from analyzer.runtime.backends.pb_utils import TritonError
 from analyzer.runtime.backends.python_model import Gathering, Given, Script
 from analyzer.runtime.backends.python_requests import error_of, own_parameters
-from analyzer.runtime.request import InferError, InferRequest, Tensors
+from analyzer.runtime.request import InferRequest
 
 
 class ThreadInstance:
@@ -63,7 +63,7 @@ class ThreadInstance:
         return stream.send(answer, final=final)
 
 
-def answer_of(given: Given) -> Tensors | InferError:
+def answer_of(given: Given) -> Answer:
     if isinstance(given, TritonError):
         return error_of(given.code(), str(given.message()))
     return given

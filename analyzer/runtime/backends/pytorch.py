@@ -87,6 +87,7 @@ class TorchInstance:
         memory: Memory,
         scope: Scope,
         check: OutputCheck,
+        *,
         reset: Callable[[], object] | None = None,
     ) -> None:
         self.takes_device_tensors = isinstance(memory, CudaMemory)
@@ -210,14 +211,14 @@ def _make_instance(files: ModelFiles, parameters: TorchParameters, program: Prog
     check = OutputCheck(files.name, {name: NUMPY_DTYPES[datatype] for name, datatype in outputs.items()})
     if device == "cpu":
         host_memory = HostMemory(inputs, program.kept_storages)
-        return TorchInstance(program, runner, host_memory, Scope(parameters, "cpu"), check, reset)
+        return TorchInstance(program, runner, host_memory, Scope(parameters, "cpu"), check, reset=reset)
     torch.cuda.set_device(device)
     stream = STREAMS.take(device)
     scope = Scope(parameters, "cuda", stream)
     if parameters.graph_sizes:
         runner = _captured(files, parameters, runner, scope, stream)
     memory = CudaMemory(inputs, stream, parameters.cache_cleaning)
-    return TorchInstance(program, runner, memory, scope, check, reset)
+    return TorchInstance(program, runner, memory, scope, check, reset=reset)
 
 
 def _reset_method(files: ModelFiles, parameters: TorchParameters, program: Program) -> Callable[[], object] | None:
@@ -226,8 +227,8 @@ def _reset_method(files: ModelFiles, parameters: TorchParameters, program: Progr
     method = getattr(program.module, parameters.reset_method, None)
     if not callable(method):
         raise ModelError(
-            f"model '{files.name}' sets reset_method '{parameters.reset_method}', which its module does not have; export "
-            "the method with @torch.jit.export, or leave the parameter out"
+            f"model '{files.name}' sets reset_method '{parameters.reset_method}', which its module does not have; "
+            "export the method with @torch.jit.export, or leave the parameter out"
         )
     found: Callable[[], object] = method
     return found
