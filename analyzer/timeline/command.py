@@ -26,6 +26,7 @@ WRITERS: dict[str, tuple[str, str]] = {
     "chrome": ("analyzer.timeline.export_chrome", "write"),
     "nsys-sqlite": ("analyzer.timeline.export_nsight", "write"),
     "nvtxt": ("analyzer.timeline.export_nvtxt", "write"),
+    "nsys-rep": ("analyzer.timeline.export_nsight_report", "write"),
 }
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 
@@ -153,7 +154,15 @@ def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
 )
 @click.option("-o", "--output", type=_CAPTURE, required=True, metavar="FILE", help="Where to write it.")
 def export(capture: Path, name: str, output: Path) -> None:
-    """Write a timeline in a format that other tools open."""
+    """Write a timeline in a format that other tools open.
+
+    \b
+      perfetto      ui.perfetto.dev and trace_processor: all tracks, arrows, counters
+      chrome        Chrome trace JSON as PyTorch's profiler writes it
+      nsys-sqlite   tables of an Nsight Systems export, and our own beside them
+      nvtxt         text for Nsight's ImportNvtxt: ranges and marks
+      nsys-rep      a report, written by an installed Nsight Systems
+    """
     module, attribute = WRITERS[name]
     write: Callable[[Timeline, Path], None] = getattr(import_module(module), attribute)
     write(_read(capture), output)

@@ -124,3 +124,21 @@ def test_a_limit_of_a_rule_is_set_by_a_flag():
     refused = timeline("analyze", CAPTURE, "--rule", "R5.share=1")
     assert refused.returncode == 2
     assert "names no limit of a rule: R5.share; known are R5.total_kib, R5.share_ratio" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["perfetto", "chrome", "nsys-sqlite", "nvtxt"])
+def test_a_capture_is_exported(name, tmp_path):
+    target = tmp_path / "out"
+    done = timeline("export", CAPTURE, "--format", name, "-o", target)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{target}\n", "")
+    assert target.stat().st_size > 10_000
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_perfetto_is_what_is_exported_unless_another_format_is_asked_for(tmp_path):
+    timeline("export", CAPTURE, "-o", tmp_path / "a")
+    timeline("export", CAPTURE, "--format", "perfetto", "-o", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    nowhere = timeline("export", CAPTURE, "-o", tmp_path / "none" / "a")
+    assert nowhere.returncode == 3
+    assert nowhere.stderr.endswith("No such file or directory; choose another place with --output\n")
