@@ -1,0 +1,159 @@
+"""Collectors on a real GPU: kernels know their batch, the clocks agree, GPM tells work from none. By hand."""
+
+import json
+import shutil
+import subprocess
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyzer import child
+from analyzer.collect.nsight import Nsight
+from analyzer.collect.nvml import gpu_usage, nvml
+from analyzer.collect.window import timeline_of
+from analyzer.runtime.devices import gpu_count
+from analyzer.timeline import import_any
+from analyzer.timeline.table import Kind
+from analyzer.zoo.catalogue import add
+from tests.fakes.running_server import running_server, server_command
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(gpu_count() == 0, reason="no NVIDIA GPU")]
+ROUNDS = 20
+
+
+def chain(repository: Path) -> Path:
+    pytest.importorskip("onnx")
+    for folder in add("conv_chain", repository):
+        if folder.name != "conv_chain":
+            with (folder / "config.pbtxt").open("a") as config:
+                config.write("instance_group { kind: KIND_GPU count: 1 }\n")
+    return repository
+
+
+def call(address, path, body=None):
+    connection = HTTPConnection(address, timeout=120)
+    try:
+        connection.request("POST", path, json.dumps(body or {}))
+        response = connection.getresponse()
+        answer = json.loads(response.read() or b"{}")
+        assert response.status == 200, answer
+        return answer
+    finally:
+        connection.close()
+
+
+def infer(address, count):
+    image = np.random.default_rng(0).random(3 * 64 * 64, np.float32).tolist()
+    body = {"inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [1, 3, 64, 64], "data": image}]}
+    for _ in range(count):
+        call(address, "/v2/models/conv_chain/infer", body)
+
+
+def captured(tmp_path, *collectors):
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    with running_server(chain(tmp_path / "models"), "--spans", "4096", "--capture-dir", str(folder)) as server:
+        infer(server.http, 3)
+        states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", *collectors]})
+        absent = [f"{name}: {state}" for name, state in states.items() if state["state"] != "on"]
+        if absent:
+            call(server.http, "/v2/analyzer/capture/stop")
+            pytest.skip("; ".join(absent))
+        infer(server.http, ROUNDS)
+        return call(server.http, "/v2/analyzer/capture/stop"), folder, server.process.pid
+
+
+def test_every_kernel_of_the_window_belongs_to_a_batch_and_lies_after_its_begin(tmp_path):
+    pytest.importorskip("cupti")
+    stats, folder, pid = captured(tmp_path, "cupti")
+    timeline = timeline_of(folder, pid, [], with_gpu=True)
+    kernels, batches = timeline.rows(Kind.KERNEL), timeline.rows(Kind.BATCH)
+    table = timeline.events
+    assert len(batches) == 3 * ROUNDS
+    assert len(kernels) >= 3 * ROUNDS
+    assert stats["cupti"]["dropped"] == 0
+    assert (table.batch[kernels] > 0).mean() > 0.99
+    assert {timeline.model(row) for row in kernels} == {"conv_1", "conv_2", "conv_3"}
+    begins = dict(zip(table.batch[batches].tolist(), table.start_ns[batches].tolist()))
+    ends = dict(zip(table.batch[batches].tolist(), table.end_ns[batches].tolist()))
+    slack_ns = 50_000
+    for row in kernels[table.batch[kernels] > 0]:
+        number = int(table.batch[row])
+        assert begins[number] - slack_ns <= table.start_ns[row]
+        assert table.end_ns[row] <= ends[number] + slack_ns
+    assert len(timeline.rows(Kind.MEMCPY)) > 0
+    assert len(timeline.rows(Kind.API)) > len(kernels)
+
+
+def test_a_second_window_works_as_the_first(tmp_path):
+    pytest.importorskip("cupti")
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    with running_server(chain(tmp_path / "models"), "--spans", "4096", "--capture-dir", str(folder)) as server:
+        counts = []
+        for _ in range(2):
+            call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "cupti"]})
+            infer(server.http, ROUNDS)
+            call(server.http, "/v2/analyzer/capture/stop")
+            timeline = timeline_of(folder, server.process.pid, [], with_gpu=True)
+            counts.append(len(timeline.rows(Kind.KERNEL)))
+    assert counts[1] == pytest.approx(counts[0], rel=0.05)
+
+
+def test_nsight_systems_sees_as_many_kernels_as_our_own_collector(tmp_path):
+    if shutil.which("nsys") is None:
+        pytest.skip("nsys is not on PATH")
+    # One profiler at a time: the same requests, once with each.
+    (tmp_path / "own").mkdir()
+    _, folder, pid = captured(tmp_path / "own", "cupti")
+    own = timeline_of(folder, pid, [], with_gpu=True)
+    nsight = Nsight("nsys", tmp_path)
+    repository = chain(tmp_path / "models")
+    captures = tmp_path / "captures"
+    captures.mkdir()
+    command = [*nsight.prefix(), *server_command(repository, "--spans", "4096", "--capture-dir", str(captures))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("ready "))
+        http = dict(word.split("=", 1) for word in line.split()[1:])["http"]
+        infer(http, 3)
+        call(http, "/v2/analyzer/capture/start", {"collect": ["spans", "cuda_range"]})
+        infer(http, ROUNDS)
+        call(http, "/v2/analyzer/capture/stop")
+        (report, *_) = nsight.reports()
+    finally:
+        child.stop_wrapped(process, "analyzer.runtime", 60.0)
+    theirs = import_any.read(report)
+    assert len(theirs.rows(Kind.KERNEL)) == pytest.approx(len(own.rows(Kind.KERNEL)), rel=0.05)
+
+
+def test_gpm_tells_a_device_at_work_from_an_idle_one():
+    torch = pytest.importorskip("torch")
+    gpus = nvml()
+    try:
+        idle = [(time.monotonic_ns(), gpus.read())]
+        time.sleep(0.3)
+        idle.append((time.monotonic_ns(), gpus.read()))
+        left = torch.randn(4096, 4096, device="cuda", dtype=torch.float16)
+        until = time.monotonic() + 2.5
+        busy = []
+        while time.monotonic() < until:
+            for _ in range(20):
+                left @ left
+            torch.cuda.synchronize()
+            busy.append((time.monotonic_ns(), gpus.read()))
+        (resting, *_), (working, *_) = (gpu_usage(gpus.devices, each, frozenset()) for each in (idle, busy))
+    finally:
+        gpus.close()
+    if working.tensor_ratio is None:
+        pytest.skip("this device has no GPM")
+    assert working.tensor_ratio > 0.3
+    assert working.sm_ratio is not None
+    assert resting.tensor_ratio is None or resting.tensor_ratio < working.tensor_ratio
+    assert working.energy_j is not None
+    assert working.energy_j > 0
+    assert not working.window_too_short
