@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analyzer.runtime.device_tensor import on_device, on_host
 from analyzer.runtime.ensemble_steps import Lookup, Step
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
-from analyzer.runtime.servable import Drained, Servable, call_reply
+from analyzer.runtime.servable import Drained, Servable, call_reply, count_refusal
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans, RunSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
@@ -137,11 +137,18 @@ class _Run:
             request = self._request_to(step, model)
             if self._trace is not None:
                 self._trace.begin(step.model, model.statistics.version, request)
-            model.submit(request, partial(self._on_reply, step, request), self._spent)
+            self._submit(step, model, request)
             self._running.append(request)
         except InferError as error:
             message = f"in ensemble '{self._ensemble.signature.model}', {error.message}"
             self._error = InferError(error.kind, message)
+
+    def _submit(self, step: Step, model: Servable, request: InferRequest) -> None:
+        try:
+            model.submit(request, partial(self._on_reply, step, request), self._spent)
+        except InferError as error:
+            count_refusal(model.statistics, request, error)
+            raise
 
     def _request_to(self, step: Step, model: Servable) -> InferRequest:
         """The same arrays that the step before gave: nothing is copied from step to step."""

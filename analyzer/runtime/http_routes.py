@@ -161,7 +161,7 @@ class Routes:
         task.add_done_callback(self._tasks.discard)
 
     def _metrics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
-        page = render(self._store.counters(), self._store.pending(), self._host.latest)
+        page = render(self._store.counters(), self._store.pending(), self._host.latest, self._store.refused)
         exchange.answer([f"{page}{self._store.custom_metrics()}".encode()], CONTENT_TYPE)
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:

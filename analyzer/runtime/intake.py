@@ -22,6 +22,7 @@ class Intake:
     def check(self) -> None:
         """Called before a request is decoded, so that one too many costs little. Raises InferError."""
         if self._limit and self.count >= self._limit:
+            self._store.refused["too_many_requests"] += 1
             text = f"the server has {self.count} requests under way, its limit (--max-requests-in-flight); try again"
             raise InferError(ErrorKind.UNAVAILABLE, text)
 

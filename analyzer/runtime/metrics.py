@@ -68,9 +68,15 @@ _COUNTERS = (
 
 
 def render(
-    statistics: Iterable[Statistics], pending: Mapping[tuple[str, str], int], host: Sequence[Reading] = ()
+    statistics: Iterable[Statistics],
+    pending: Mapping[tuple[str, str], int],
+    host: Sequence[Reading] = (),
+    refused: Mapping[str, int] | None = None,
 ) -> str:
-    """One page. ``pending`` are the requests that wait for execution, by model and version."""
+    """One page. ``pending`` are the requests that wait for execution, by model and version.
+
+    ``refused`` are those that are no model's, by reason.
+    """
     entries = [(entry, _model(entry)) for entry in statistics]
     lines: list[str] = []
     for family in _COUNTERS:
@@ -93,6 +99,7 @@ def render(
         unit_ns=1_000_000_000,
     )
     lines += _batch_sizes(entries)
+    lines += _refused(refused or {})
     lines += _host(host)
     return "\n".join(lines) + "\n"
 
@@ -103,6 +110,16 @@ def _failures(entries: Iterable[tuple[Statistics, str]]) -> Iterator[str]:
     for entry, labels in entries:
         for reason in FailureReason:
             yield f'{name}{{{labels},reason="{reason.value}"}} {entry.failures[reason]}'
+
+
+def _refused(refused: Mapping[str, int]) -> Iterator[str]:
+    if refused:
+        name = "analyzer_requests_refused_total"
+        yield from _heading(
+            name, "Number of inference requests that were refused before they came to a model", "counter"
+        )
+        for reason, count in refused.items():
+            yield f'{name}{{reason="{reason}"}} {count}'
 
 
 def _durations(name: str, text: str, histograms: Sequence[tuple[Histogram, str]], unit_ns: int) -> Iterator[str]:

@@ -13,14 +13,18 @@ from analyzer.runtime.repository_diff import Changes
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Reply
 from analyzer.runtime.residents import Residents
 from analyzer.runtime.response_cache import ResponseCache
-from analyzer.runtime.servable import Servable
+from analyzer.runtime.servable import Servable, count_refusal
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import Statistics
 
 
+REFUSALS = ("too_many_requests", "no_model", "shutting_down")
+"""Why requests are refused that are no model's: too many are under way, the model is not served, the server ends."""
+
+
 class ModelStore:
-    """The models of one repository folder. All methods run on the event loop's thread.
+    """The models of one repository folder. All methods run on the event loop's thread. ``refused`` counts REFUSALS.
 
     Nothing is loaded before ``open``. Loading happens in threads, so that the loop goes on serving meanwhile.
     """
@@ -37,6 +41,7 @@ class ModelStore:
         self.repository = repository
         self._residents = Residents(repository, loop, cache, limiter, spans)
         self._routes = self._residents.routes
+        self.refused = dict.fromkeys(REFUSALS, 0)
         self._is_open = False
         self._is_closed = False
 
@@ -55,12 +60,22 @@ class ModelStore:
         ready, unknown or missing input, wrong data type or shape, batch too large, unknown output. ``reply`` is then
         never called. The one exception to "exactly once": a request that outlasts the drain time of ``close``.
         """
-        if self._is_closed:
-            raise InferError(ErrorKind.UNAVAILABLE, "the server is shutting down")
         servable = self._routes.get((request.model, request.version))
-        if servable is None:
-            servable = self._residents.find(request.model, request.version)
-        servable.submit(request, reply)
+        if servable is None or self._is_closed:
+            raise self._not_served(request)
+        try:
+            servable.submit(request, reply)
+        except InferError as error:
+            count_refusal(servable.statistics, request, error)
+            raise
+
+    def _not_served(self, request: InferRequest) -> InferError:
+        """Why, and that it was so is counted."""
+        if self._is_closed:
+            self.refused["shutting_down"] += 1
+            return InferError(ErrorKind.UNAVAILABLE, "the server is shutting down")
+        self.refused["no_model"] += 1
+        return self._residents.why_not_served(request.model, request.version)
 
     def is_ready(self, model: str, version: str = "") -> bool:
         """False for a model that is not there, too."""

@@ -69,19 +69,23 @@ class Residents:
                 yield name, number, servable
 
     def find(self, model: str, version: str) -> Servable:
-        """Raises InferError with Triton's words for a model that can't be used."""
+        """Raises InferError."""
         servable = self.routes.get((model, version))
-        if servable is not None:
-            return servable
+        if servable is None:
+            raise self.why_not_served(model, version)
+        return servable
+
+    def why_not_served(self, model: str, version: str) -> InferError:
+        """Triton's words for a model that can't be used."""
         if model in self.models:
             text = f"Request for unknown model: '{model}' version {version} is not found"
-            raise InferError(ErrorKind.NOT_FOUND, text)
+            return InferError(ErrorKind.NOT_FOUND, text)
         if model in self.loading:
-            raise InferError(ErrorKind.UNAVAILABLE, f"'{model}' is not at ready state")
+            return InferError(ErrorKind.UNAVAILABLE, f"'{model}' is not at ready state")
         if model in self.reasons or model in self._retiring.values():
             text = f"Request for unknown model: '{model}' has no available versions"
-            raise InferError(ErrorKind.UNAVAILABLE, text)
-        raise InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
+            return InferError(ErrorKind.UNAVAILABLE, text)
+        return InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
 
     def state(self, model: str) -> str:
         """LOADING, UNLOADING, UNAVAILABLE or empty, for a model that is not loaded."""

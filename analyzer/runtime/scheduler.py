@@ -16,7 +16,7 @@ from analyzer.runtime.in_order import InOrder
 from analyzer.runtime.instance import UNLOADED, Crew
 from analyzer.runtime.policy_queue import PolicyQueue, QueueFull, QueuePolicies, WrongParameter
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, Reply
-from analyzer.runtime.servable import Drained, Job
+from analyzer.runtime.servable import Drained, Job, QueueIsFull
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import Durations, FailureReason, Statistics
@@ -126,8 +126,7 @@ class ScheduledModel:
         try:
             self._queue.append(job)
         except QueueFull:
-            self.statistics.record_failure(monotonic_ns() - job.request.arrival_ns, FailureReason.REJECTED)
-            raise InferError(ErrorKind.UNAVAILABLE, "Exceeds maximum queue size") from None
+            raise QueueIsFull from None
         except WrongParameter as error:
             raise InferError(ErrorKind.INVALID_ARGUMENT, str(error)) from None
         if self._in_order is not None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from time import monotonic_ns
 from typing import Protocol
 
 import msgspec
 
-from analyzer.runtime.request import InferError, InferRequest, InferResponse, Parameters, Reply
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Parameters, Reply
 from analyzer.runtime.signature import ShapeKey, Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Durations, FailureReason, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,19 @@ class Job(msgspec.Struct, eq=False):
     @property
     def parameters(self) -> Parameters:
         return self.request.parameters
+
+
+class QueueIsFull(InferError):
+    """A request that the size limit of its queue keeps out."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorKind.UNAVAILABLE, "Exceeds maximum queue size")
+
+
+def count_refusal(statistics: Statistics, request: InferRequest, error: InferError) -> None:
+    """A request that ``submit`` refused is a failure of its model, as one that failed later is."""
+    reason = FailureReason.REJECTED if isinstance(error, QueueIsFull) else FailureReason.OTHER
+    statistics.record_failure(monotonic_ns() - request.arrival_ns, reason)
 
 
 class Drained:

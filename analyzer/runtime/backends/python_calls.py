@@ -13,7 +13,7 @@ from analyzer.runtime.backends.python_requests import asked_request, code_of
 from analyzer.runtime.custom_metrics import CustomMetrics, MetricError
 from analyzer.runtime.overlay import Override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
-from analyzer.runtime.servable import Servable
+from analyzer.runtime.servable import Servable, count_refusal
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,9 @@ class Calls:
             if callers and would_hang(self._callers, callers, target):
                 raise _hang(caller.model, target)
             servable.submit(request, partial(_on_answer, caller, asker, call, request))
-        except InferError:
+        except InferError as error:
             caller.waits_for.remove(target)
+            count_refusal(servable.statistics, request, error)
             raise
 
     def _is_ready(self, model: str, version: str) -> bool:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from analyzer.runtime.host_metrics import (
     Processors,
     Reading,
 )
+from analyzer.runtime.intake import Intake
 from analyzer.runtime.loading import make_statistics, prepare
 from analyzer.runtime.metrics import render
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import parse_options
-from analyzer.runtime.request import InferRequest
+from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.statistics import LATENCY_BOUNDS_NS, Durations, FailureReason, Histogram, Statistics
 from perf_client.prometheus import Series, parse
 from tests.fakes import repositories
@@ -269,6 +271,57 @@ def test_what_a_store_counts_is_on_its_page(tmp_path: Path):
     assert values(page, "nv_inference_request_failure", **labels, reason="BACKEND") == {(): 2}
     assert values(page, "analyzer_inference_request_duration_seconds_count", **labels) == {(): 4}
     assert values(page, "analyzer_inference_batch_size_bucket", **labels, le="2") == {(): 4}
+
+
+_ONE_QUEUED = """dynamic_batching {
+  preferred_batch_size: [ 8 ]
+  max_queue_delay_microseconds: 50000
+  default_queue_policy { max_queue_size: 1 }
+}"""
+
+
+def test_what_is_refused_is_counted_for_its_model_or_for_the_server(tmp_path: Path):
+    repositories.write_simulated(tmp_path, "quick", type_name="TYPE_INT32")
+    repositories.write_simulated(tmp_path, "gated", type_name="TYPE_INT32", extra=_ONE_QUEUED)
+    right, wrong = {"INPUT0": np.zeros((1, 4), np.int32)}, {"INPUT0": np.zeros((1, 5), np.int32)}
+
+    async def run() -> str:
+        loop = asyncio.get_running_loop()
+        store = ModelStore(tmp_path, loop=loop)
+        await store.open()
+        intake, counters = Intake(store, 3), list(store.counters())
+
+        def ask(model: str, inputs: dict) -> asyncio.Future:
+            answered = loop.create_future()
+            intake.check()
+            intake.submit(InferRequest(model, inputs, time.monotonic_ns()), answered.set_result)
+            return answered
+
+        for model in ("quick", "gated"):
+            with pytest.raises(InferError, match="unexpected shape"):
+                ask(model, wrong)
+        for _ in range(2):
+            with pytest.raises(InferError, match="not found"):
+                ask("nowhere", right)
+        waiting = [ask("gated", right)]
+        with pytest.raises(InferError, match="Exceeds maximum queue size"):
+            ask("gated", right)
+        waiting += [ask("quick", right), ask("quick", right)]
+        with pytest.raises(InferError, match="max-requests-in-flight"):
+            ask("quick", right)
+        await asyncio.gather(*waiting)
+        await store.close(5.0)
+        with pytest.raises(InferError, match="shutting down"):
+            ask("quick", right)
+        return render(counters, {}, (), store.refused)
+
+    page = asyncio.run(run())
+    for reason, count in (("too_many_requests", 1), ("no_model", 2), ("shutting_down", 1)):
+        assert values(page, "analyzer_requests_refused_total", reason=reason) == {(): count}
+    failures = "nv_inference_request_failure"
+    assert values(page, failures, model="quick", version="1", reason="OTHER") == {(): 1}
+    assert values(page, failures, model="gated", version="1", reason="OTHER") == {(): 1}
+    assert values(page, failures, model="gated", version="1", reason="REJECTED") == {(): 1}
 
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "templates" / "grafana_dashboard.json").read_text())
