@@ -125,5 +125,10 @@ def _watch(gpu: GpuUsage) -> DeviceWatch:
     return DeviceWatch(
         name=gpu.name,
         utilization_ratio=gpu.utilization_mean_ratio,
+        sm_ratio=gpu.sm_ratio,
+        tensor_ratio=gpu.tensor_ratio,
+        throttled_ratio=gpu.throttled_ratio,
         other_memory_bytes=None if used is None or own is None else max(0, used - own),
+        other_process_count=len(gpu.foreign_pids) or None,
+        is_too_short=gpu.window_too_short,
     )

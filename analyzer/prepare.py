@@ -29,7 +29,8 @@ from analyzer.settings.declared import ProfileSettings
 from analyzer.settings.wanted import WantedSettings
 from analyzer.spaces import search_space, shape_choices
 from analyzer.store import RunFolder, RunHeader
-from perf_client.profile import Concurrency, LoadProfile, RequestRate
+from perf_client.loads import VideoStreams
+from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
 from perf_client.version import __version__
 
 POINT_OVERHEAD_S = 0.2
@@ -165,15 +166,10 @@ def bases_of(header: RunHeader) -> tuple[ModelVariant, ...]:
 
 
 def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) -> LoadProfile:
-    load = (
-        Concurrency(in_flight=1)
-        if settings.request_rate is None
-        else RequestRate(per_second=1.0, arrival="constant" if settings.arrival == "constant" else "poisson")
-    )
     shapes = space.shapes[0] if spec.name == space.model else shape_choices(settings, spec, alone=False)[0]
     return LoadProfile(
         model=spec.name,
-        load=load,
+        load=_first_load(settings),
         protocol="grpc" if settings.protocol == "grpc" else "http",
         input_data=_input_data(settings, Path(settings.model_repository) / spec.name),
         shapes=dict(shapes),
@@ -182,6 +178,16 @@ def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) ->
         timeout_s=settings.timeout_s,
         seed=settings.seed,
     )
+
+
+def _first_load(settings: ProfileSettings) -> Load:
+    """The kind of load that is asked for; its level is the planner's."""
+    if settings.streams is not None:
+        frames = settings.frames_per_second
+        return VideoStreams(streams=1, frames_per_second=frames, deadline_ms=settings.deadline_ms)
+    if settings.request_rate is not None:
+        return RequestRate(per_second=1.0, arrival="constant" if settings.arrival == "constant" else "poisson")
+    return Concurrency(in_flight=1)
 
 
 def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count: int, server_start_s: float) -> Effort:

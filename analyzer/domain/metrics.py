@@ -107,6 +107,13 @@ def _failure_ratio(load: LoadPart) -> Estimate | None:
     return Estimate(failed / total) if total else None
 
 
+def _late_frames_ratio(load: LoadPart) -> Estimate | None:
+    """Frames of video streams that did not come in time: late, failed or never sent."""
+    streams = load.by_stream if isinstance(load, LoadResult) else ()
+    frames = sum(each.frame_count for each in streams)
+    return Estimate(1 - sum(each.on_time_count for each in streams) / frames) if frames else None
+
+
 def _inferences_per_s(measurement: Measurement) -> Estimate:
     return _sum([Estimate(rate.per_second, rate.low, rate.high) for rate in (m.throughput for m in measurement.loads)])
 
@@ -183,6 +190,7 @@ METRICS: dict[str, Metric] = {
             for percent in (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
         ),
         _of_loads("failure_ratio", "Failed requests", "ratio", _failure_ratio, _worst),
+        _of_loads("late_frames_ratio", "Late frames", "ratio", _late_frames_ratio, _worst),
         Metric("server_memory_mb", "Server memory", "MB", False, _server_memory),
         Metric("server_cpu", "Server CPU", "cores", False, _server_cpu),
         Metric("gpu_memory_mb", "GPU memory", "MB", False, _over_gpus(lambda g: g.memory_peak_bytes, sum, 1 / 2**20)),

@@ -9,14 +9,15 @@ from typing import Literal
 from analyzer.domain.record import Record
 from analyzer.domain.run import Edit, EditValue, ModelVariant, ServerConfig
 
-LoadKind = Literal["concurrency", "request_rate"]
+LoadKind = Literal["concurrency", "request_rate", "streams"]
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Sizes of inputs of variable shape, without the batch, sorted by the input's name."""
 
 
 class LoadRange(Record, frozen=True, omit_defaults=True):
-    """What load may be asked for, bounds included. Rates are requests per second.
+    """What load may be asked for, bounds included. Rates are requests per second; each of the
+    ``streams`` sends ``requests_each`` of them.
 
     ``values`` are the loads of a grid, rising and within the bounds; without them it doubles.
     """
@@ -24,7 +25,14 @@ class LoadRange(Record, frozen=True, omit_defaults=True):
     kind: LoadKind
     minimum: float
     maximum: float
+    requests_each: float = 1.0
     values: tuple[float, ...] = ()
+
+
+    @property
+    def is_whole(self) -> bool:
+        """Requests in flight and streams are counted; a rate is not."""
+        return self.kind != "request_rate"
 
 
 class Axis(Record, frozen=True):

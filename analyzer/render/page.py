@@ -21,6 +21,7 @@ from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.facts import facts
 from analyzer.render.view import Charts, ConfigFile, ReportView, Tile
+from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, RequestRate
 
 LEADERS = 5
@@ -168,6 +169,8 @@ def _tiles(ranking: Ranking) -> Iterable[Tile]:
     if point is None:
         return
     names = ["throughput", "p99_latency_ms"]
+    if isinstance(point.config.load.load, VideoStreams):
+        names.append("late_frames_ratio")
     names += [o.metric for o in ranking.objectives if o.metric not in names][:1]
     for name in names:
         yield _metric_tile(point, name, ranking)
@@ -201,6 +204,9 @@ def _load_tile(measurement: Measurement) -> Tile:
     if isinstance(load, RequestRate):
         note = ", ".join(part for part in (f"{load.arrival} arrival", batch) if part)
         return Tile(label="Load", value=number(load.per_second), unit="req/s", note=note)
+    if isinstance(load, VideoStreams):
+        note = f"{load.frames_per_second:g} frames/s each, deadline {load.deadline_ns / 1e6:g} ms"
+        return Tile(label="Sustained", value=f"{load.streams:,}", unit="streams", note=note)
     return Tile(label="Load", value=number(load.level), unit=load.axis.lower(), note=batch or load.words)
 
 

@@ -15,7 +15,7 @@ from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.page import make_view, subject
 from analyzer.render.view import Charts
-from perf_client.loads import arrival_of
+from perf_client.loads import VideoStreams, arrival_of
 from perf_client.profile import Concurrency, LoadResult, RequestRate
 
 FORMAT_VERSION = 1
@@ -102,6 +102,8 @@ def _configuration(config: RunConfig) -> Row:
         "client_batch_size": load.batch_size,
         "concurrency": load.load.in_flight if isinstance(load.load, Concurrency) else None,
         "request_rate_per_s": load.load.per_second if isinstance(load.load, RequestRate) else None,
+        "video_streams": load.load.streams if isinstance(load.load, VideoStreams) else None,
+        "frames_per_second": load.load.frames_per_second if isinstance(load.load, VideoStreams) else None,
         "arrival": arrival_of(load.load),
         "duration_s": load.duration_s,
         "seed": load.seed,
@@ -184,7 +186,8 @@ def _metric_columns() -> Iterable[str]:
 
 COLUMNS = (
     "outcome", "model", "is_default", "instance_count", "max_batch_size", "dynamic_batching", "queue_delay_us",
-    "load", "concurrency", "request_rate_per_s", "arrival", "client_batch_size", "within_budget", "violation_ratio",
+    "load", "concurrency", "request_rate_per_s", "video_streams", "frames_per_second", "arrival", "client_batch_size",
+    "within_budget", "violation_ratio",
     *_metric_columns(),
     *_PARTS.values(),
     "verdict", "reason", "failed_at", "warnings", "incomplete", "client_bound", "client_cpu_ratio", "request_count",

@@ -7,6 +7,7 @@ from analyzer.domain.ledger import Candidate
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import EditValue, ModelVariant, RunConfig, ServerConfig
 from perf_client.load_flags import as_flags
+from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
 
 Specs = Mapping[str, ModelSpec]
@@ -98,7 +99,9 @@ def batching(changed: ModelVariant, specs: Specs) -> tuple[str, ...]:
 
 
 def load(asked: Load) -> str:
-    """``concurrency 24`` or ``300 requests/s, Poisson``."""
+    """``concurrency 24``, ``300 requests/s, Poisson`` or ``8 streams of 25 frames/s``."""
+    if isinstance(asked, VideoStreams):
+        return f"{counted(asked.streams, 'stream')} of {asked.frames_per_second:g} frames/s"
     if isinstance(asked, Concurrency):
         return f"concurrency {asked.in_flight:,}"
     if not isinstance(asked, RequestRate):

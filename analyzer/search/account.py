@@ -10,6 +10,7 @@ from analyzer.search.evidence import Level
 from analyzer.search.outlook import WORTH_RATIO, Outlook, Prospect
 
 _HOPELESS_SD = 2.0
+_UNITS = {"concurrency": "in flight", "request_rate": "requests/s", "streams": "streams"}
 
 
 def corners(slots: Sequence[Slots]) -> list[int]:
@@ -122,4 +123,4 @@ def _figures(look: Outlook, level: Level) -> str:
 
 
 def _load(look: Outlook, load: float) -> str:
-    return f"{load:g} in flight" if look.problem.load.kind == "concurrency" else f"{load:g} requests/s"
+    return f"{load:g} {_UNITS[look.problem.load.kind]}"

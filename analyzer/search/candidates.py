@@ -10,6 +10,7 @@ import msgspec
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
 from analyzer.domain.space import LoadRange, SearchSpace
+from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 
 
@@ -74,8 +75,8 @@ def slots_of(candidate: Candidate, bases: Sequence[ModelVariant], model: str = "
 def run_config(
     candidate: Candidate, load: float, template: LoadProfile, content: str, duration_s: float | None = None
 ) -> RunConfig:
-    """``load`` counts requests in flight or requests per second: what the template's own load is about."""
-    level = round(load) if isinstance(template.load, Concurrency) else load
+    """``load`` counts requests in flight, requests per second or streams: what the template's own load is about."""
+    level = load if isinstance(template.load, RequestRate) else round(load)
     profile = msgspec.structs.replace(
         template,
         load=template.load.at_level(level),
@@ -109,10 +110,13 @@ def load_of(profile: LoadProfile) -> float:
 def template_for(load_range: LoadRange, template: LoadProfile) -> LoadProfile:
     """The template with a load of the range's kind, so that an arrival process that was asked for is kept."""
     match load_range.kind, template.load:
-        case ("concurrency", Concurrency()) | ("request_rate", RequestRate()):
+        case ("concurrency", Concurrency()) | ("request_rate", RequestRate()) | ("streams", VideoStreams()):
             return template
         case "concurrency", _:
             return msgspec.structs.replace(template, load=Concurrency(in_flight=1))
+        case "streams", _:
+            load = VideoStreams(streams=1, frames_per_second=load_range.requests_each)
+            return msgspec.structs.replace(template, load=load)
         case _:
             return msgspec.structs.replace(template, load=RequestRate(per_second=1.0))
 
@@ -123,7 +127,7 @@ def doublings(load_range: LoadRange) -> tuple[float, ...]:
         return load_range.values
     low, high = lowest(load_range), highest(load_range)
     levels = [low]
-    start = 1.0 if load_range.kind == "concurrency" else low
+    start = 1.0 if load_range.is_whole else low
     for power in range(64):
         level = start * 2**power
         if low < level < high:
@@ -133,13 +137,13 @@ def doublings(load_range: LoadRange) -> tuple[float, ...]:
 
 def lowest(load_range: LoadRange) -> float:
     """The smallest load that may be asked for: never zero."""
-    if load_range.kind == "concurrency":
+    if load_range.is_whole:
         return float(max(1, math.ceil(load_range.minimum)))
     return load_range.minimum if load_range.minimum > 0 else load_range.maximum / 1024
 
 
 def highest(load_range: LoadRange) -> float:
-    top = float(math.floor(load_range.maximum)) if load_range.kind == "concurrency" else load_range.maximum
+    top = float(math.floor(load_range.maximum)) if load_range.is_whole else load_range.maximum
     return max(top, lowest(load_range))
 
 

@@ -83,7 +83,7 @@ class CapacityPlanner:
         config = outcome.config
         if (
             config.content != self._content
-            or type(config.load.load) is not type(self._template.load)
+            or config.load.load.at_level(1) != self._template.load.at_level(1)
             or candidate_of(config) not in self._rows
         ):
             return

@@ -125,9 +125,9 @@ class Outlook:
             id(level): judged.get(id(level)) or _judge(level, problem.budgets) for level in known
         }
         slots = [problem.slots[rows[level.candidate]] for level in known]
-        open_loop = problem.load.kind == "request_rate"
+        open_loop = problem.load.kind != "concurrency"
         fitted = surrogate.fit(known, slots, problem.metrics, open_loop)
-        self.figures = fitted.forecast(problem.slots, self.loads)
+        self.figures = fitted.forecast(problem.slots, self.loads * problem.load.requests_each)
         self.score, self.score_sd = self._scores()
         self.kept_z = self._margins()
 
@@ -292,7 +292,7 @@ def _grid(load: LoadRange, measured: Sequence[float]) -> Array:
     within = [value for value in measured if low <= value <= high]
     count = max(2, math.ceil(math.log(high / low) / NEAR_RATIO) + 1) if high > low else 1
     steps: NDArray[np.float64] = np.geomspace(low, high, min(count, 600))
-    if load.kind == "concurrency":
+    if load.is_whole:
         return np.unique(np.concatenate([np.clip(np.round(steps), low, high), within]))
     # Four significant digits, so that a rate reads like one; the bounds stay as they were given.
     rounded = [float(f"{value:.4g}") for value in steps[1:-1]]

@@ -129,6 +129,10 @@ class Surrogate:
         return Coarse(cross, gaussian.prior_variance(features), columns, (len(slots), len(row)))
 
 
+_STEP = "late_frames_ratio"
+"""Nothing until a server falls behind, then nearly everything: p99, which stands beside it, is what can be forecast."""
+
+
 def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str], open_loop: bool) -> Surrogate:
     """``slots`` stand beside ``levels``. Metrics in ms are latencies; throughput is always modelled."""
     pairs = [(level, slot) for level, slot in zip(levels, slots) if level.usable]
@@ -148,7 +152,7 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
     lines, others, processes = {}, {}, {}
     for name in metrics:
         rows = _telling(seen, name)
-        if name == "throughput" or not len(rows):
+        if name == "throughput" or name.endswith(_STEP) or not len(rows):
             continue
         values = np.array([seen[i].figures[name].value for i in rows])
         if name.endswith("_ms"):

@@ -113,6 +113,8 @@ class ProfileSettings(ServedSettings, frozen=True, kw_only=True):
             yield "--together takes several models: name them with --profile-models A,B"
         if self.bls_composing_models and len(self.profile_models) > 1:
             yield "--bls-composing-models goes with one profiled model: profile the others in a run of their own"
+        if self.streams is not None and self.together:
+            yield "--streams are of one model: leave --together out, or give --request-rate"
         if self.loads and not self.together:
             yield "--load is for models that are profiled together: give --concurrency or --request-rate"
         unknown = self.loads.keys() - set(self.profile_models)

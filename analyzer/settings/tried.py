@@ -5,11 +5,29 @@ from typing import Annotated
 
 from msgspec import field
 
+from analyzer.domain.budget import Budget
 from analyzer.domain.space import LoadRange
 from analyzer.settings.axis_values import KINDS, ModelAxis, axis_list, lists_of, load_map, shape_map
 from analyzer.settings.options import option
-from analyzer.settings.values import choice, choices, number, numbers, range_of, switches, text, texts, whole, wholes
+from analyzer.settings.values import (
+    choice,
+    choices,
+    milliseconds,
+    number,
+    numbers,
+    positive,
+    range_of,
+    switches,
+    text,
+    texts,
+    whole,
+    wholes,
+)
 from analyzer.settings.wanted import WantedSettings
+
+USUAL_FPS = 25.0
+LATE_FRAMES_RATIO = 0.01
+"""As MLPerf's scenario of several streams has it: 99 of 100 within their time."""
 
 
 class TriedSettings(WantedSettings, frozen=True, kw_only=True):
@@ -69,6 +87,19 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
     load_values: Annotated[
         tuple[float, ...], option(numbers, "Loads that a search by grid measures.  [doubling]", "LIST")
     ] = ()
+    streams: Annotated[
+        tuple[float, float] | None,
+        option(range_of(whole, 1), "Video streams at once, open loop, instead of --concurrency.", "LOW:HIGH"),
+    ] = None
+    fps: Annotated[
+        float | None, option(positive(number), "Frames per second of each of the --streams.  [25]", "N")
+    ] = None
+    deadline_ms: Annotated[
+        float | None,
+        option(
+            positive(milliseconds), "A frame answered later is late.  [one frame's time]", "40ms", key="deadline"
+        ),
+    ] = None
     loads: Annotated[
         dict[str, tuple[float, float]],
         option(
@@ -97,8 +128,28 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
 
     @property
+    def frames_per_second(self) -> float:
+        return USUAL_FPS if self.fps is None else self.fps
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Of streams, one frame in a hundred may be late, failed or dropped, unless something else is said of it.
+
+        That is a p99 within the deadline, which is named too: it tells how near a point is to the limit.
+        """
+        given = super().budgets
+        if self.streams is None or any(budget.metric == "late_frames_ratio" for budget in given):
+            return given
+        deadline_ms = 1000 / self.frames_per_second if self.deadline_ms is None else self.deadline_ms
+        p99 = () if self.latency_budget_ms else (Budget(metric="p99_latency_ms", limit=deadline_ms),)
+        return (*p99, Budget(metric="late_frames_ratio", limit=LATE_FRAMES_RATIO), *given)
+
+    @property
     def load_range(self) -> LoadRange:
         """Of each model for which nothing else is said."""
+        if self.streams is not None:
+            low, high = self.streams
+            return LoadRange(kind="streams", minimum=low, maximum=high, requests_each=self.frames_per_second)
         if self.request_rate is not None:
             low, high = self.request_rate
             return LoadRange(kind="request_rate", minimum=low, maximum=high, values=self.load_values)
@@ -106,6 +157,10 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
         return LoadRange(kind="concurrency", minimum=low, maximum=high, values=self.load_values)
 
     def complaints(self) -> Iterator[str]:
+        if self.streams is not None and (self.concurrency is not None or self.request_rate is not None):
+            yield "--streams, --concurrency and --request-rate exclude each other: give one of them"
+        if self.streams is None and (self.fps is not None or self.deadline_ms is not None):
+            yield "--fps and --deadline are of video streams: give --streams LOW:HIGH too"
         if self.request_rate is not None and self.concurrency is not None:
             yield "--concurrency and --request-rate exclude each other: give one of them"
         low, high = self.load_range.minimum, self.load_range.maximum

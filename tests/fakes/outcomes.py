@@ -12,6 +12,7 @@ import numpy as np
 
 from analyzer.domain.measurement import Failure, GpuUsage, HostUsage, Measurement, Outcome
 from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from perf_client.loads import VideoStreams
 from perf_client.profile import (
     ClientCost,
     Concurrency,
@@ -194,8 +195,9 @@ def _seen(config: RunConfig, queue: QueueModel, rng: np.random.Generator) -> _Se
     if isinstance(load, Concurrency):
         in_flight = float(load.in_flight)
     else:
-        spare = max(0.02, 1 - load.per_second / capacity)
-        in_flight = max(1.0, load.per_second / 1000 * queue.service_ms(instances, 1) / spare)
+        asked = _asked_per_s(load)
+        spare = max(0.02, 1 - asked / capacity)
+        in_flight = max(1.0, asked / 1000 * queue.service_ms(instances, 1) / spare)
     batch = min(max(ceil(in_flight / instances), 1), limit)
     service = queue.service_ms(instances, batch * config.load.batch_size)
     exact = 1000 * min(in_flight, instances * batch) / service
@@ -204,6 +206,12 @@ def _seen(config: RunConfig, queue: QueueModel, rng: np.random.Generator) -> _Se
     mean_ms = max(service, 1000 * in_flight / exact) / noise + NETWORK_MS
     count = max(1, round(throughput * config.load.duration_s))
     return _Seen(instances, max_batch, batch, service, throughput * config.load.batch_size, mean_ms, count)
+
+
+def _asked_per_s(load: Load) -> float:
+    if isinstance(load, VideoStreams):
+        return load.streams * load.frames_per_second
+    return load.level
 
 
 def _rate(per_second: float, interval_ratio: float) -> Rate:
