@@ -28,7 +28,6 @@ class LoadRange(Record, frozen=True, omit_defaults=True):
     requests_each: float = 1.0
     values: tuple[float, ...] = ()
 
-
     @property
     def is_whole(self) -> bool:
         """Requests in flight and streams are counted; a rate is not."""

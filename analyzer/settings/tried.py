@@ -91,14 +91,12 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
         tuple[float, float] | None,
         option(range_of(whole, 1), "Video streams at once, open loop, instead of --concurrency.", "LOW:HIGH"),
     ] = None
-    fps: Annotated[
-        float | None, option(positive(number), "Frames per second of each of the --streams.  [25]", "N")
-    ] = None
+    fps: Annotated[float | None, option(positive(number), "Frames per second of each of the --streams.  [25]", "N")] = (
+        None
+    )
     deadline_ms: Annotated[
         float | None,
-        option(
-            positive(milliseconds), "A frame answered later is late.  [one frame's time]", "40ms", key="deadline"
-        ),
+        option(positive(milliseconds), "A frame answered later is late.  [one frame's time]", "40ms", key="deadline"),
     ] = None
     loads: Annotated[
         dict[str, tuple[float, float]],
@@ -149,7 +147,8 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
         """Of each model for which nothing else is said."""
         if self.streams is not None:
             low, high = self.streams
-            return LoadRange(kind="streams", minimum=low, maximum=high, requests_each=self.frames_per_second)
+            frames, values = self.frames_per_second, self.load_values
+            return LoadRange(kind="streams", minimum=low, maximum=high, requests_each=frames, values=values)
         if self.request_rate is not None:
             low, high = self.request_rate
             return LoadRange(kind="request_rate", minimum=low, maximum=high, values=self.load_values)
