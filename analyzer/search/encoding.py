@@ -17,15 +17,18 @@ _KINDS_APART = 0.7
 """Distance between two values of a field that has no order."""
 
 
-def encoded(candidates: Sequence[Candidate], bases: Sequence[ModelVariant], model: str) -> tuple[Slots, ...]:
+def encoded(
+    candidates: Sequence[Candidate], bases: Sequence[ModelVariant], model: str, apart: Sequence[str] = ()
+) -> tuple[Slots, ...]:
     """The slots of ``model`` for each candidate, with a column in ``extra`` for whatever else differs.
 
+    Models that stand ``apart`` have slots of their own elsewhere, so only their edits count here.
     Of a model that is not varied itself, such as an ensemble, the slots are those of the narrowest model beside it.
     """
     own = [slots_of(candidate, bases, model) for candidate in candidates]
     if len(candidates) > 1 and len({_variant_of(candidate, model) for candidate in candidates}) == 1:
         own = [_narrowest(candidate, bases, model, slots) for candidate, slots in zip(candidates, own)]
-    fields = [_fields(candidate, bases, model) for candidate in candidates]
+    fields = [_fields(candidate, bases, {model, *apart}) for candidate in candidates]
     columns: list[NDArray[np.float64]] = []
     for name in dict.fromkeys(name for each in fields for name in each):
         columns += _columns([each.get(name) for each in fields])
@@ -48,11 +51,11 @@ def _narrowest(candidate: Candidate, bases: Sequence[ModelVariant], model: str, 
     return replace(own, instances=instances, batch_limit=limit, max_batch=max(s.max_batch for s in others))
 
 
-def _fields(candidate: Candidate, bases: Sequence[ModelVariant], model: str) -> dict[Hashable, Hashable]:
-    """Everything that the slots of ``model`` leave out."""
+def _fields(candidate: Candidate, bases: Sequence[ModelVariant], slotted: set[str]) -> dict[Hashable, Hashable]:
+    """Everything that the slots of those models leave out."""
     found: dict[Hashable, Hashable] = {}
     for place, variant in enumerate(candidate.server.variants):
-        if variant.model != model:
+        if variant.model not in slotted:
             slots = slots_of(candidate, bases, variant.model)
             found[place, "instances"] = slots.instances
             found[place, "batch_limit"] = slots.batch_limit

@@ -20,6 +20,8 @@ _CLEARLY_OVER_UNSUPPORTED = 1.5
 class Level:
     """One candidate at one load, its repeats pooled. ``usable`` is false where nothing was answered.
 
+    ``loads`` has that of every driven model; ``load``, ``requests_per_s`` and ``in_flight`` are of the first.
+
     ``eligible`` is false where no such load may be recommended: the server fell behind, or the client was the limit.
     """
 
@@ -31,6 +33,7 @@ class Level:
     in_flight: float
     usable: bool
     eligible: bool
+    loads: tuple[float, ...]
 
     @property
     def longest_s(self) -> float:
@@ -57,14 +60,14 @@ class Told:
     def __init__(self, metrics: Sequence[str]) -> None:
         self._metrics = metrics
         self._outcomes: dict[str, Outcome] = {}
-        self._groups: dict[tuple[Candidate, float], list[str]] = {}
-        self._levels: dict[tuple[Candidate, float], Level] = {}
+        self._groups: dict[tuple[Candidate, tuple[float, ...]], list[str]] = {}
+        self._levels: dict[tuple[Candidate, tuple[float, ...]], Level] = {}
         self._broken: dict[Candidate, list[str]] = {}
         self._counts: dict[Candidate, int] = {}
 
     def add(self, outcome: Outcome) -> None:
         key, candidate = outcome.config.key, candidate_of(outcome.config)
-        place = (candidate, load_of(outcome.config.load))
+        place = (candidate, tuple(load_of(load) for load in outcome.config.loads))
         if key in self._outcomes:
             self._forget(key, place)
         self._outcomes[key] = outcome
@@ -75,7 +78,7 @@ class Told:
             bisect.insort(self._groups.setdefault(place, []), key)
             self._levels.pop(place, None)
 
-    def _forget(self, key: str, place: tuple[Candidate, float]) -> None:
+    def _forget(self, key: str, place: tuple[Candidate, tuple[float, ...]]) -> None:
         """A point that was measured again stands for itself no more."""
         self._counts[place[0]] -= 1
         for keys in (self._broken.get(place[0], []), self._groups.get(place, [])):
@@ -112,7 +115,7 @@ def gather(outcomes: Iterable[Outcome], metrics: Sequence[str]) -> Evidence:
     return told.evidence()
 
 
-def _level(candidate: Candidate, load: float, seen: list[Measurement], metrics: Sequence[str]) -> Level:
+def _level(candidate: Candidate, loads: tuple[float, ...], seen: list[Measurement], metrics: Sequence[str]) -> Level:
     figures = {}
     for name in metrics:
         read = [estimate for m in seen if (estimate := read_named(name, m)) is not None]
@@ -122,9 +125,9 @@ def _level(candidate: Candidate, load: float, seen: list[Measurement], metrics: 
     means = [m.load.response.mean_ns / 1e6 for m in seen if m.load.response is not None]
     open_loop = seen[0].config.load.load.open_loop
     usable = requests > 0 and bool(means)
-    in_flight = requests * sum(means) / len(means) / 1000 if open_loop and means else load
+    in_flight = requests * sum(means) / len(means) / 1000 if open_loop and means else loads[0]
     eligible = usable and not any(_spoiled(m) for m in seen)
-    return Level(candidate, load, tuple(seen), figures, requests, in_flight, usable, eligible)
+    return Level(candidate, loads[0], tuple(seen), figures, requests, in_flight, usable, eligible, loads)
 
 
 def read_named(figure: str, measurement: Measurement) -> Estimate | None:
@@ -139,8 +142,7 @@ def _throughput(measurement: Measurement) -> Estimate:
 
 
 def _spoiled(measurement: Measurement) -> bool:
-    load = measurement.load
-    return load.verdict == "overloaded" or load.client.bound or load.incomplete
+    return any(load.verdict == "overloaded" or load.client.bound or load.incomplete for load in measurement.loads)
 
 
 def keeps(level: Level, budgets: Sequence[Budget]) -> bool:

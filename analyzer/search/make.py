@@ -5,6 +5,7 @@ from analyzer.domain.space import SearchSpace
 from analyzer.errors import UsageError
 from analyzer.search.brute import BrutePlanner
 from analyzer.search.capacity import CapacityPlanner
+from analyzer.search.joint import JointPlanner
 from analyzer.search.options import SearchOptions
 from analyzer.search.planner import Planner
 from analyzer.search.task import SearchTask
@@ -30,7 +31,7 @@ def make_planner(  # noqa: PLR0917 - the one place where the parts of a search c
     task = SearchTask(space, objectives, budgets, load_template, content, options or SearchOptions(), beside)
     match mode:
         case "capacity" if len(space.driven) > 1:
-            raise UsageError("models together can only be searched as a grid so far: add --search brute")
+            return JointPlanner(task)
         case "capacity":
             return CapacityPlanner(task)
         case "brute":

@@ -161,14 +161,14 @@ class Outlook:
         allowed: NDArray[np.bool_] = self.loads[None, :] < below[:, None]
         kept: NDArray[np.bool_] = np.logical_and(allowed, self.kept_z >= 0)
         scores = np.where(kept, self.score, -np.inf)
-        any_kept: list[bool] = kept.any(axis=1).tolist()
-        any_allowed: list[bool] = allowed.any(axis=1).tolist()
+        any_kept: NDArray[np.bool_] = np.asarray(kept.any(axis=1))
+        any_allowed: NDArray[np.bool_] = np.asarray(allowed.any(axis=1))
         knee = np.argmax(scores >= scores.max(axis=1, keepdims=True) - FLAT_RATIO, axis=1)
         nearest = np.argmax(np.where(allowed, self.kept_z, -np.inf), axis=1)
-        columns = np.where(kept.any(axis=1), knee, nearest)
+        columns = np.where(any_kept, knee, nearest)
         failed = self.evidence.failed
         return [
-            self._prospect(row, int(columns[row]), any_kept[row], any_allowed[row])
+            self._prospect(row, int(columns[row]), bool(any_kept[row]), bool(any_allowed[row]))
             for row, candidate in enumerate(self.problem.candidates)
             if candidate not in failed
         ]

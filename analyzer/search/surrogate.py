@@ -98,7 +98,7 @@ class Surrogate:
             offset, spread = coarse.predict(process)
             line = self.lines.get(name)
             middle = (
-                np.log(_line(line, mean_ms))
+                np.log(line_at(line, mean_ms))
                 if line
                 else self.others[name] - _paid_by(name) * figures["throughput"].mean
             )
@@ -124,7 +124,7 @@ class Surrogate:
         wanted = np.geomspace(row[0], row[-1], count)
         columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
         repeated = [slot for slot in slots for _ in columns]
-        features = _features(repeated, _points(repeated, in_flight[:, columns].ravel()))
+        features = features_of(repeated, _points(repeated, in_flight[:, columns].ravel()))
         cross = gaussian.kernel(features, self.seen) if len(self.seen) else np.empty((len(features), 0))
         return Coarse(cross, gaussian.prior_variance(features), columns, (len(slots), len(row)))
 
@@ -140,10 +140,10 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
         pairs = _most_telling(pairs)
     seen = [level for level, _ in pairs]
     points = _points([slot for _, slot in pairs], np.array([level.in_flight for level in seen]))
-    features = _features([slot for _, slot in pairs], points)
+    features = features_of([slot for _, slot in pairs], points)
     measured = queueing.service_ms(points, np.array([level.requests_per_s for level in seen]))
     service = queueing.fit(points, measured)
-    noise = np.array([_noise(level.figures.get("throughput")) for level in seen])
+    noise = np.array([noise_of(level.figures.get("throughput")) for level in seen])
     left = np.log(measured) - np.log(service.service_ms(points))
     residual = gaussian.fit(features, left, noise, explained=3)
     between = gaussian.kernel(features, features)
@@ -156,13 +156,13 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
             continue
         values = np.array([seen[i].figures[name].value for i in rows])
         if name.endswith("_ms"):
-            lines[name] = _fit_line(mean_ms[rows], values)
-            expected, explained, typical = np.log(_line(lines[name], mean_ms[rows])), 2, _LATENCY_SPREAD
+            lines[name] = fit_line(mean_ms[rows], values)
+            expected, explained, typical = np.log(line_at(lines[name], mean_ms[rows])), 2, _LATENCY_SPREAD
         else:
             shared = _paid_by(name) * np.log(np.array([seen[i].figures["throughput"].value for i in rows]))
             others[name] = float(np.median(np.log(values) + shared))
             expected, explained, typical = others[name] - shared, 0, _OTHER_SPREAD
-        sd = np.array([_noise(seen[i].figures[name]) for i in rows])
+        sd = np.array([noise_of(seen[i].figures[name]) for i in rows])
         process = gaussian.fit(features[rows], np.log(values) - expected, sd, explained, typical)
         processes[name] = Process(process, rows)
     everything = Process(residual, np.arange(len(seen)))
@@ -194,7 +194,7 @@ def _most_telling(pairs: list[tuple[Level, Slots]]) -> list[tuple[Level, Slots]]
     return [pairs[i] for i in sorted({*top, *sampled})]
 
 
-def _fit_line(mean_ms: Array, values: Array) -> tuple[float, float]:
+def fit_line(mean_ms: Array, values: Array) -> tuple[float, float]:
     """Slope and intercept over the mean latency by relative errors, drawn weakly to 1.2 times the mean."""
     typical = float(np.median(mean_ms))
     rows = np.stack([mean_ms / values, 1 / values], axis=1) / 0.03
@@ -204,12 +204,12 @@ def _fit_line(mean_ms: Array, values: Array) -> tuple[float, float]:
     return float(max(slope, 0.05)), float(max(intercept, 0.0))
 
 
-def _line(line: tuple[float, float], mean_ms: Array) -> Array:
+def line_at(line: tuple[float, float], mean_ms: Array) -> Array:
     slope, intercept = line
     return np.maximum(slope * mean_ms + intercept, _TINY)
 
 
-def _noise(estimate: Estimate | None) -> float:
+def noise_of(estimate: Estimate | None) -> float:
     """Standard deviation of the logarithm."""
     if estimate is None:
         return _UNKNOWN_NOISE
@@ -234,7 +234,7 @@ def _matrix(slots: Sequence[Slots], in_flight: Array) -> Points:
     return Points(columns.instances[:, None], columns.limit[:, None], in_flight, columns.client_batch[:, None])
 
 
-def _features(slots: Sequence[Slots], points: Points) -> Array:
+def features_of(slots: Sequence[Slots], points: Points) -> Array:
     """Octaves, each over the number of octaves in which behaviour is taken to change."""
     if not slots:
         return np.empty((0, 7))
