@@ -16,7 +16,8 @@ def step_gap(case: Case, limits: Thresholds) -> Ruling:
     """R1."""
     timeline = case.timeline
     if timeline is None or not len(timeline.rows(Kind.STEP, Kind.RANGE)):
-        return abstained("R1", STEPS)
+        was_watched = timeline is not None and timeline.collected(Kind.STEP)
+        return quiet("R1", "no requests went through an ensemble") if was_watched else abstained("R1", STEPS)
     held_ns, held_count = _holders(timeline)
     gaps = step_gaps(timeline)
     if not gaps or not held_ns:

@@ -11,7 +11,7 @@ from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.rules.instances import serialised
 from analyzer.timeline.rules.queueing import queue_bound, underfilled
 from analyzer.timeline.rules.steps import step_gap
-from analyzer.timeline.table import Kind
+from analyzer.timeline.table import Kind, Meta
 from tests.fakes.outcomes import measurement, run_config, server_config
 from tests.fakes.timelines import Scene, ensemble_scene, instances_scene
 
@@ -226,3 +226,10 @@ def test_a_share_of_time_is_never_above_one():
     found = diagnose(Case(timeline=queued(50 * MS).timeline(), models=ONE))
     assert found.findings
     assert all(0 < each.share_ratio <= 1 for each in found.findings)
+
+
+def test_a_server_without_ensembles_has_no_gaps_between_steps():
+    builder = queued(MS).build
+    watched = builder.build(Meta(producer="test", collected=("request", "batch", "step", "stage")))
+    assert isinstance(step_gap(Case(timeline=watched), DEFAULTS), Quiet)
+    assert isinstance(step_gap(Case(timeline=queued(MS).timeline()), DEFAULTS), Abstained)
