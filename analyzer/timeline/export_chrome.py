@@ -9,6 +9,7 @@ ends, and units of counters, which join their names.
 """
 
 from collections.abc import Iterator
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.export_file import replacing
 from analyzer.timeline.export_lanes import codes, disjoint_lanes, nesting_lanes
 from analyzer.timeline.kineto_names import CATEGORIES, DEVICE_KINDS, trace_name
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Column, Device, Kind, Rows, Timeline
+from analyzer.timeline.table import ABSENT, GPU_KINDS, Device, Kind, Rows, Timeline
 
 _ASYNC_KINDS = (Kind.SPAN, Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.STEP)
 _EXACT_NS = 1 << 52
@@ -27,26 +28,20 @@ _EXACT_NS = 1 << 52
 _ARGUMENTS = ("correlation", "device", "stream", "bytes", "instance", "request", "batch", "step", "size")
 _FIRST_LINE = 1 << 24
 """Lines that are no thread or stream get numbers above those of threads."""
-_BLOCK_EVENTS = 4096
+_BLOCK_EVENTS = 1024
 
 _Event = dict[str, Any]
 
 
 def write(timeline: Timeline, path: Path) -> None:
     encoder = msgspec.json.Encoder()
-    head = encoder.encode(_facts(timeline))[:-1]
+    events = _events(timeline)
     with replacing(path) as partial, partial.open("wb") as file:
-        file.write(head + b',"traceEvents":[\n')
-        block: list[bytes] = []
-        separator = b""
-        for event in _events(timeline):
-            block.append(encoder.encode(event))
-            if len(block) == _BLOCK_EVENTS:
-                file.write(separator + b",\n".join(block))
-                separator = b",\n"
-                block = []
-        if block:
-            file.write(separator + b",\n".join(block))
+        file.write(encoder.encode(_facts(timeline))[:-1] + b',"traceEvents":[')
+        separator = b"\n"
+        while block := list(islice(events, _BLOCK_EVENTS)):
+            file.write(separator + encoder.encode(block)[1:-1])
+            separator = b",\n"
         file.write(b"\n]}\n")
 
 
@@ -147,12 +142,13 @@ def _slices(timeline: Timeline, lines: _Lines, base_ns: int) -> Iterator[_Event]
         *(events.kind, events.start_ns - base_ns, events.duration_ns, lines.pid, lines.tid, lines.is_loose),
         *(events.process, events.model_id, events.block_count, events.thread_count),
     )
-    numbers = zip(*(getattr(events, name).tolist() for name in _ARGUMENTS))
+    present = [name for name in _ARGUMENTS if (getattr(events, name) >= 0).any()]
+    numbers = zip(*(getattr(events, name).tolist() for name in present)) if present else repeat(())
     names = _names(timeline)
     for row, (kind, start, length, pid, tid, is_loose, process, model, blocks, threads) in enumerate(
         zip(*(column.tolist() for column in columns))
     ):
-        args: _Event = {key: value for key, value in zip(_ARGUMENTS, next(numbers)) if value >= 0}
+        args: _Event = {key: value for key, value in zip(present, next(numbers)) if value >= 0}
         if model >= 0:
             args["model"] = timeline.names[model]
         if blocks >= 0:
@@ -191,22 +187,12 @@ def _names(timeline: Timeline) -> list[str]:
 
 def _arrows(timeline: Timeline, lines: _Lines, base_ns: int) -> Iterator[_Event]:
     """From a call to the work that it launched, where both stand on a line."""
-    events = timeline.events
     work = timeline.rows(*GPU_KINDS)
     calls = launch_rows(timeline, work)
     kept = (calls >= 0) & ~lines.is_loose[calls]
-    for number, pair in enumerate(zip(calls[kept].tolist(), work[kept].tolist()), 1):
-        for phase, row in zip("sf", pair):
-            arrow: _Event = {
-                "ph": phase,
-                "id": number,
-                "cat": "ac2g",
-                "name": "ac2g",
-                **_at(events.start_ns, row, base_ns),
-            }
-            arrow |= {"pid": int(lines.pid[row]), "tid": int(lines.tid[row])}
-            yield arrow | ({"bp": "e"} if phase == "f" else {})
-
-
-def _at(start_ns: Column, row: int, base_ns: int) -> _Event:
-    return {"ts": (int(start_ns[row]) - base_ns) / 1e3}
+    columns = (lines.pid, lines.tid, timeline.events.start_ns - base_ns)
+    leaving, reached = (zip(*(column[rows[kept]].tolist() for column in columns)) for rows in (calls, work))
+    for number, (one, other) in enumerate(zip(leaving, reached), 1):
+        arrow: _Event = {"cat": "ac2g", "name": "ac2g", "id": number}
+        yield {"ph": "s", "pid": one[0], "tid": one[1], "ts": one[2] / 1e3, **arrow}
+        yield {"ph": "f", "pid": other[0], "tid": other[1], "ts": other[2] / 1e3, "bp": "e", **arrow}
