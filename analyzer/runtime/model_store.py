@@ -18,7 +18,6 @@ from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import Statistics
 
-
 REFUSALS = ("too_many_requests", "no_model", "shutting_down")
 """Why requests are refused that are no model's: too many are under way, the model is not served, the server ends."""
 
@@ -186,10 +185,13 @@ class ModelStore:
     def signature(self, model: str, version: str = "") -> Signature:
         return self._find(model, version).signature
 
-    async def close(self, drain_timeout_s: float) -> None:
-        """Refuses new requests, lets those in flight finish within the time, then frees every model."""
+    async def close(self, drain_timeout_s: float) -> list[str]:
+        """Refuses new requests, lets those in flight finish within the time, then frees every model.
+
+        Gives the models that did not answer all their requests in time.
+        """
         self._is_closed = True
-        await self._residents.close(drain_timeout_s)
+        return await self._residents.close(drain_timeout_s)
 
     def _known(self) -> list[str]:
         """The models of the folder and those that were, in case it can't be read any more."""

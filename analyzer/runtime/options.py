@@ -127,7 +127,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=30.0,
         metavar="S",
-        help="time that requests under way get to finish on SIGTERM (default: 30)",
+        help="time that requests under way get to finish on SIGTERM; the exit code is 1 if some do not (default: 30)",
     )
     add(
         "--max-body-bytes",

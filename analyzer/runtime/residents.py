@@ -21,6 +21,9 @@ from analyzer.runtime.spans import Spans
 log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 5.0
+"""What models that have answered everything get to finish with."""
+_GIVE_UP_S = 0.1
+"""The least for anything: turns of the loop, in which processes are ended."""
 """For freeing instances after the drain; a thread stuck in its model is then left to the end of the process."""
 
 
@@ -144,13 +147,18 @@ class Residents:
         """The ensembles, loaded or not, that call one of these models, directly or through others."""
         return callers(self._calls, models)
 
-    async def close(self, drain_timeout_s: float) -> None:
-        drains = [asyncio.ensure_future(loaded.drain()) for loaded in self.models.values()]
-        await _wait([*drains, *self._retiring], drain_timeout_s)
-        closes = [asyncio.ensure_future(loaded.close()) for loaded in self.models.values()]
+    async def close(self, drain_timeout_s: float) -> list[str]:
+        """The models that did not answer all their requests in time: they are given up at once."""
+        drains = {name: asyncio.ensure_future(loaded.drain()) for name, loaded in self.models.items()}
+        retiring = dict(self._retiring)
+        await _wait([*drains.values(), *retiring], max(_GIVE_UP_S, drain_timeout_s))
+        late = [name for name, drain in drains.items() if not drain.done() or drain.cancelled()]
+        closes = {name: asyncio.ensure_future(loaded.close()) for name, loaded in self.models.items()}
         self.models.clear()
         self.routes.clear()
-        await _wait([*closes, *self._retiring], _CLOSE_TIMEOUT_S)
+        await _wait([closes[name] for name in late], _GIVE_UP_S)
+        await _wait([*closes.values(), *self._retiring], _CLOSE_TIMEOUT_S)
+        return sorted({*late, *(name for task, name in retiring.items() if task.cancelled() or not task.done())})
 
     async def _prepare_all(
         self, names: Iterable[str], override: Override, failures: dict[str, str]

@@ -36,6 +36,7 @@ from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.spans import Spans
 from analyzer.runtime.tls import TlsError, TlsOptions, make_context
 
+UNANSWERED = 1
 BAD_USAGE = 2
 BAD_REPOSITORY = 3
 _BACKLOG = 1024
@@ -53,7 +54,11 @@ class StartError(Exception):
 
 
 def run(options: ServerOptions) -> int:
-    """Serves until SIGTERM or SIGINT. Returns the exit code: 0, 2 for a bad address, 3 for a bad repository."""
+    """Serves until SIGTERM or SIGINT. Returns the exit code.
+
+    0: all requests were answered; 1: some were not within the exit time-out, as in Triton; 2: a wrong flag or address;
+    3: a bad repository.
+    """
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if options.log_verbose else logging.INFO,
@@ -63,14 +68,14 @@ def run(options: ServerOptions) -> int:
         end_with_parent()
     try:
         with own_stdout() as stdout:
-            uvloop.run(_serve(options, stdout))
+            exit_code: int = uvloop.run(_serve(options, stdout))
     except StartError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    return 0
+    return exit_code
 
 
-async def _serve(options: ServerOptions, stdout: TextIO) -> None:
+async def _serve(options: ServerOptions, stdout: TextIO) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,7 +90,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         poller = await _poller(store, options)
         await _first_of(_open_models(store, options), stop)
         if stop.is_set():
-            return
+            return 0
         host = _host_sampler(options)
         front = await _listen(store, options, host, capture)
         settle_memory()
@@ -99,8 +104,11 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> None:
         log.info("stopping: requests under way have %g s to finish", options.exit_timeout_s)
         deadline_s = time.monotonic() + options.exit_timeout_s
         await front.drain(deadline_s)
-        await store.close(max(0.0, deadline_s - time.monotonic()))
+        late = await store.close(max(0.0, deadline_s - time.monotonic()))
         front.close()
+        if late:
+            log.error("gave up requests to %s, which were not answered in time", ", ".join(late))
+        return UNANSWERED if late else 0
     finally:
         _cancel(background)
         await store.close(0.0)
