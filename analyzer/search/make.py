@@ -7,11 +7,13 @@ from analyzer.search.brute import BrutePlanner
 from analyzer.search.capacity import CapacityPlanner
 from analyzer.search.joint import JointPlanner
 from analyzer.search.options import SearchOptions
+from analyzer.search.optuna_tpe import OptunaPlanner
 from analyzer.search.planner import Planner
+from analyzer.search.quick import QuickPlanner
 from analyzer.search.task import SearchTask
 from perf_client.profile import LoadProfile
 
-MODES = ("capacity", "brute")
+MODES = ("capacity", "brute", "quick", "optuna")
 """The first is the default."""
 
 
@@ -36,5 +38,9 @@ def make_planner(  # noqa: PLR0917 - the one place where the parts of a search c
             return CapacityPlanner(task)
         case "brute":
             return BrutePlanner(task)
+        case "quick":
+            return QuickPlanner(task)
+        case "optuna":
+            return OptunaPlanner(task)
         case _:
             raise UsageError(f"search mode {mode!r} is not known; use one of {', '.join(MODES)}")

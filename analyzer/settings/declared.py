@@ -41,8 +41,8 @@ class ProfileSettings(ServedSettings, frozen=True, kw_only=True):
     search: Annotated[
         str,
         option(
-            choice("capacity", "brute"),
-            "How the space is searched: capacity or brute.",
+            choice("capacity", "brute", "quick", "optuna"),
+            "How the space is searched: capacity, brute, quick or optuna.",
             "NAME",
             section="How it is measured",
         ),
