@@ -37,6 +37,12 @@ CATALOGUE = (
         "extra zoo (onnx)",
         ("conv_1", "conv_2", "conv_3", "conv_chain"),
     ),
+    ZooModel(
+        "conv_frames",
+        "an ensemble that prepares raw frames for the networks of conv_chain, which it needs beside it",
+        "extra zoo (onnx)",
+        ("conv_prepare", "conv_frames"),
+    ),
     ZooModel("resnet50", "ResNet-50 in ONNX with seeded weights", "extra zoo (onnx)", ("resnet50",)),
     ZooModel(
         "filetype",
@@ -134,6 +140,8 @@ def _builder(name: str) -> Callable[["Build"], None]:
             from analyzer.zoo.add_sub import build
         case "conv_chain":
             from analyzer.zoo.conv_chain import build
+        case "conv_frames":
+            from analyzer.zoo.conv_frames import build
         case "resnet50":
             from analyzer.zoo.resnet50 import build
         case "filetype":

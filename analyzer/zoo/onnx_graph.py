@@ -1,7 +1,7 @@
 """Convolutional networks with seeded weights, layer by layer, to an ONNX file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +64,27 @@ class OnnxGraph:
         self._initializers.append(self._onnx.numpy_helper.from_array(values, name))
         return name
 
-    def save(self, path: Path, x: tuple[str, tuple[int, ...]], y: tuple[str, str, tuple[int, ...]]) -> None:
-        """Write the graph with one FP32 input and one output, whose batch dimension is dynamic.
+    def save(
+        self,
+        path: Path,
+        x: tuple[str, tuple[int, ...]],
+        y: tuple[str, str, tuple[int, ...]],
+        *,
+        input_type: Literal["FP32", "UINT8"] = "FP32",
+    ) -> None:
+        """Write the graph with one input and one FP32 output, whose batch dimension is dynamic.
 
         ``x`` is the input's name and shape; ``y`` names the layer output to export, the name to export it by, and its
         shape.
         """
         helper, float_type = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        given_type = float_type if input_type == "FP32" else self._onnx.TensorProto.UINT8
         layer, output, output_shape = y
         self._nodes.append(helper.make_node("Identity", [layer], [output], name=output))
         graph = helper.make_graph(
             self._nodes,
             self._name,
-            [helper.make_tensor_value_info(x[0], float_type, ["batch", *x[1]])],
+            [helper.make_tensor_value_info(x[0], given_type, ["batch", *x[1]])],
             [helper.make_tensor_value_info(output, float_type, ["batch", *output_shape])],
             self._initializers,
         )

@@ -47,6 +47,9 @@ def session(folder: Path) -> "ort.InferenceSession":
     return ort.InferenceSession(str(folder / "1" / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
 
+TYPES = {"tensor(float)": "FP32", "tensor(int32)": "INT32", "tensor(int64)": "INT64", "tensor(uint8)": "UINT8"}
+
+
 def assert_config_agrees(folder: Path, model: "ort.InferenceSession") -> None:
     """Names, types and shapes of the configuration are those of the file; -1 may stand for any."""
     config = read_config(folder)
@@ -57,9 +60,7 @@ def assert_config_agrees(folder: Path, model: "ort.InferenceSession") -> None:
         by_name = {tensor.name: tensor for tensor in described}
         for node in own:
             tensor = by_name[node.name]
-            assert {"tensor(float)": "FP32", "tensor(int32)": "INT32", "tensor(int64)": "INT64"}[node.type] == datatype(
-                tensor
-            )
+            assert TYPES[node.type] == datatype(tensor)
             dims = list(tensor.reshape.shape) if tensor.HasField("reshape") else list(tensor.dims)
             shape = node.shape[1:] if config.max_batch_size else node.shape
             assert len(dims) == len(shape)
@@ -109,6 +110,19 @@ def test_conv_chain_steps_fit_each_other(tmp_path):
                 tensors[step.output_map[name]] = output
         assert list(tensors["OUTPUT"].shape[1:]) == list(ensemble.output[0].dims)
         assert tensors["OUTPUT"].std() > 0
+
+
+def test_frames_are_prepared_for_the_chain(tmp_path):
+    folders = {folder.name: folder for name in ("conv_chain", "conv_frames") for folder in add(name, tmp_path)}
+    model = session(folders["conv_prepare"])
+    assert_config_agrees(folders["conv_prepare"], model)
+    for request in read_requests(folders["conv_prepare"]):
+        (prepared,) = _outputs(model, request)
+        squares = request["FRAME"].reshape(3, 64, 4, 64, 4).mean(axis=(2, 4)) / 255
+        np.testing.assert_allclose(prepared[0], squares, rtol=1e-5)
+    first, second = (read_config(folders[name]).ensemble_scheduling.step for name in ("conv_frames", "conv_chain"))
+    assert [step.model_name for step in first] == ["conv_prepare", *(step.model_name for step in second)]
+    assert list(read_config(folders["conv_frames"]).input[0].dims) == [3, 256, 256]
 
 
 @pytest.mark.parametrize("stage", conv_chain.STAGES, ids=lambda stage: stage.name)

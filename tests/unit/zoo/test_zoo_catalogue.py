@@ -87,7 +87,7 @@ def test_filetype_asks_for_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["conv_chain", "resnet50", "ocr"])
+@pytest.mark.parametrize("name", ["conv_chain", "conv_frames", "resnet50", "ocr"])
 def test_missing_onnx_names_the_extra(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'serving-analyzer\[zoo\]'"):
