@@ -100,6 +100,15 @@ class LazyGroup(click.Group):
         "zoo": ("analyzer.zoo.command", "zoo", "Build ready model repositories to try things on."),
     }
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Model Analyzer's ``analyze``: a report of models in its older form, else another word for profile."""
+        if args[:1] == ["analyze"]:
+            is_older = any(word.startswith("--analysis-models") for word in args)
+            args = ["report" if is_older else "profile", *args[1:]]
+        return super().resolve_command(context, args)
+
     def list_commands(self, context: click.Context) -> list[str]:
         return ["profile", "report", "serve", "timeline", "zoo"]
 
@@ -121,7 +130,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="analyzer")
-def analyzer() -> None:
+@click.option("-m", "--mode", type=click.Choice(["online", "offline"]), hidden=True)
+def analyzer(mode: str | None) -> None:
     """Find the serving configuration of a model that meets a latency and memory budget, by measuring it."""
 
 

@@ -5,7 +5,7 @@ import queue
 import re
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -63,17 +63,19 @@ def launch(
     *,
     flags: Sequence[str] = (),
     prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Serve these models of a repository on free loopback ports for as long as the context lasts.
 
-    ``flags`` are given to the runtime; ``prefix`` is a command that runs it, such as a profiler.
+    ``flags`` are given to the runtime; ``prefix`` is a command that runs it, such as a profiler;
+    ``environment`` is added to ours.
 
     Raises:
         ChildError: it did not come up; its last words are in the message.
     """
     arguments = ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "off"]
     arguments += ["--exit-with-parent", *(word for model in models for word in ("--load-model", model)), *flags]
-    process = child.start("analyzer.runtime", arguments, log_path, prefix=prefix)
+    process = child.start("analyzer.runtime", arguments, log_path, prefix=prefix, environment=environment)
     try:
         ready = _ready_line(process, start_timeout_s)
         if ready is None:

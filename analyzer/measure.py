@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from analyzer.collect.devices import Gpus
 from analyzer.collect.host import HostProbe, HostReading, host_usage
-from analyzer.collect.nvml import GpuReading, Nvml, gpu_usage
+from analyzer.collect.nvml import GpuReading, gpu_usage
 from analyzer.collect.sampler import Samples, sampling
 from analyzer.collect.watch import Watch
 from analyzer.cores import CoreSplit, on_cores
@@ -22,12 +23,12 @@ from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.drive import Drivers, LoadRefusedError
 from analyzer.errors import ChildError
-from analyzer.launch import Server, launch
-from analyzer.repository import write_variants
+from analyzer.launchers.server import Launcher, Server
+from analyzer.repository import config_texts, varied_all, write_variants
 from analyzer.store import RunFolder
 from perf_client.profile import LoadProfile, LoadResult
 
-Reading = tuple[HostReading, tuple[GpuReading, ...]]
+Reading = tuple[HostReading | None, tuple[GpuReading, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,18 @@ class Bench:
         self,
         repository: Path,
         configs: Mapping[str, ModelConfig],
-        nvml: Nvml,
+        nvml: Gpus,
         times: BenchTimes,
         run: RunFolder,
         *,
+        launcher: Launcher,
         site: Site | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._repository = repository
         self._configs = configs
         self._nvml = nvml
+        self._launcher = launcher
         self._times = times
         self._run = run
         self._site = site or Site()
@@ -117,19 +120,29 @@ class Bench:
         self._stop_serving()
         folder = self._scratch / wanted.key
         if not folder.exists():
-            for model, text in write_variants(self._repository, self._configs, wanted, folder).items():
-                self._run.keep_config_text(wanted, model, text)
+            self._write(wanted, folder)
         log_path, watch = self._scratch / "server.log", self._watch
         flags, prefix = (watch.flags, watch.prefix) if watch is not None else ([], [])
+        configs = varied_all(self._configs, wanted)
         with on_cores(self._site.cores.server):
             self._server = self._serving.enter_context(
-                launch(folder, list(self._configs), log_path, flags=flags, prefix=prefix)
+                self._launcher.serve(configs, folder, log_path, flags=flags, prefix=prefix)
             )
-        if watch is not None:
+        if watch is not None and self._server.pid is not None:
             watch.attach(self._server.url("http"), self._server.pid)
         self._served = wanted
         self._is_warm = False
         return self._server
+
+    def _write(self, wanted: ServerConfig, folder: Path) -> None:
+        """The configurations into the run; and a repository of them, for a server that reads one."""
+        if self._launcher.needs_files:
+            texts = write_variants(self._repository, self._configs, wanted, folder)
+        else:
+            folder.mkdir()
+            texts = config_texts(self._configs, wanted)
+        for model, text in texts.items():
+            self._run.keep_config_text(wanted, model, text)
 
     def _stop_serving(self) -> None:
         self._serving.close()
@@ -147,10 +160,12 @@ class Bench:
 
     def _drive(self, config: RunConfig, server: Server) -> tuple[list[LoadResult], Samples[Reading]]:
         jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(self._found(config))]
-        probe = HostProbe(server.pid)
+        probe = None if server.pid is None else HostProbe(server.pid)
         with (
             on_cores(self._site.cores.client),
-            sampling(lambda: (probe.read(), self._nvml.read()), self._times.sample_interval_s) as samples,
+            sampling(
+                lambda: (probe.read() if probe else None, self._nvml.read()), self._times.sample_interval_s
+            ) as samples,
         ):
             if self._watch is not None:
                 self._watch.start()
@@ -170,17 +185,23 @@ class Bench:
         ]
 
     def _measurement(
-        self, config: RunConfig, loads: list[LoadResult], samples: Samples[Reading], server_pid: int, spent_s: float
+        self,
+        config: RunConfig,
+        loads: list[LoadResult],
+        samples: Samples[Reading],
+        server_pid: int | None,
+        spent_s: float,
     ) -> Measurement:
         from_ns = max(load.start_ns + load.counted_from_ns for load in loads)
         to_ns = max(from_ns, min(load.start_ns + load.counted_to_ns for load in loads))
         counted = samples.between(from_ns, to_ns)
+        pids = frozenset[int]() if server_pid is None else HostProbe(server_pid).pids()
         return Measurement(
             config=config,
             load=loads[0],
             beside=tuple(loads[1:]),
-            host=host_usage([(at, host) for at, (host, _) in counted]),
-            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], HostProbe(server_pid).pids()),
+            host=host_usage([(at, host) for at, (host, _) in counted if host is not None]),
+            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], pids),
             gpus_unmeasured=self._nvml.absent,
             measured_at=_now(),
             collected=() if self._watch is None else self._watch.collected,

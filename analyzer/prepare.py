@@ -18,7 +18,7 @@ from analyzer.domain.record import content_key
 from analyzer.domain.run import ModelVariant
 from analyzer.domain.space import SearchSpace
 from analyzer.errors import InputError, UsageError
-from analyzer.launch import launch
+from analyzer.launchers.server import Launcher
 from analyzer.measurable import check_models, check_price
 from analyzer.repository import digest_of, model_folder, model_spec
 from analyzer.search.candidates import doublings, roster
@@ -55,12 +55,13 @@ def check_measurable(settings: WantedSettings, machine: Mapping[str, Any]) -> No
     check_price(settings.objectives, settings.budgets, settings.price_per_hour)
 
 
-def inspect(repository: Path, names: Sequence[str]) -> Inspection:
-    """The complete configurations of the models and of those they call, told by the runtime once it has loaded them."""
-    for name in names:
-        model_folder(repository, name)
+def inspect(repository: Path | None, names: Sequence[str], launcher: Launcher) -> Inspection:
+    """The complete configurations of the models and of those they call, told by the server once it has loaded them."""
+    if repository is not None:
+        for name in names:
+            model_folder(repository, name)
     began_s = time.monotonic()
-    with TemporaryDirectory(prefix="analyzer-") as scratch, launch(repository, names, Path(scratch) / "log") as server:
+    with TemporaryDirectory(prefix="analyzer-") as scratch, launcher.as_it_is(names, Path(scratch) / "log") as server:
         start_s = time.monotonic() - began_s
         configs = {name: server.model_config(name) for name in names}
         for config in list(configs.values()):
@@ -72,6 +73,8 @@ def inspect(repository: Path, names: Sequence[str]) -> Inspection:
 def header_of(settings: ProfileSettings, command: str, models: Inspection, machine: Mapping[str, Any]) -> RunHeader:
     """What the run is asked for, with everything that was left open filled in. ``machine`` is what it runs on."""
     repository = Path(settings.model_repository)
+    if settings.reload_model_disable:
+        settings = msgspec.structs.replace(settings, automatic_axes="none")
     specs = tuple(model_spec(repository / name, config) for name, config in models.configs.items())
     driven = specs[: len(settings.profile_models)]
     has_gpu = bool(machine["gpus"])

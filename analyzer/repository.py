@@ -12,6 +12,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInput
 
 from analyzer.config_fields import apply_edits
 from analyzer.domain.model import ModelSpec, TensorSpec
+from analyzer.domain.record import content_key
 from analyzer.domain.run import ModelVariant, ServerConfig
 from analyzer.errors import InputError
 
@@ -44,7 +45,11 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def model_spec(folder: Path, config: ModelConfig) -> ModelSpec:
-    """``config`` is complete, as the runtime reports it once the model is loaded."""
+    """``config`` is complete, as the server reports it once the model is loaded.
+
+    A model of a running server whose folder is not here is known by its configuration.
+    """
+    config_text = text_format.MessageToString(config)
     return ModelSpec(
         name=config.name,
         backend=config.backend or config.platform,
@@ -53,8 +58,8 @@ def model_spec(folder: Path, config: ModelConfig) -> ModelSpec:
         outputs=tuple(_tensor(tensor) for tensor in config.output),
         instance_count=sum(group.count for group in config.instance_group) or 1,
         dynamic_batching=config.HasField("dynamic_batching"),
-        digest=digest_of([folder]),
-        config_text=text_format.MessageToString(config),
+        digest=digest_of([folder]) if folder.is_dir() else content_key(config_text),
+        config_text=config_text,
         composing=tuple(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)),
     )
 
@@ -96,19 +101,23 @@ def varied_all(configs: Mapping[str, ModelConfig], server: ServerConfig) -> dict
     return made
 
 
+def config_texts(configs: Mapping[str, ModelConfig], server: ServerConfig) -> dict[str, str]:
+    """Each model's ``config.pbtxt`` in this server configuration."""
+    return {name: text_format.MessageToString(config) for name, config in varied_all(configs, server).items()}
+
+
 def write_variants(
     repository: Path, configs: Mapping[str, ModelConfig], server: ServerConfig, folder: Path
 ) -> dict[str, str]:
     """Write a repository of these models in this server configuration; returns each ``config.pbtxt``'s text."""
-    texts = {}
-    for name, config in varied_all(configs, server).items():
+    texts = config_texts(configs, server)
+    for name, text in texts.items():
         source, target = model_folder(repository, name), folder / name
         target.mkdir(parents=True)
         for entry in source.iterdir():
             if entry.name != "config.pbtxt":
                 (target / entry.name).symlink_to(entry.resolve())
-        texts[name] = text_format.MessageToString(config)
-        (target / "config.pbtxt").write_text(texts[name])
+        (target / "config.pbtxt").write_text(text)
     return texts
 
 

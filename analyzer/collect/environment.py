@@ -8,13 +8,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from analyzer.collect.nvml import Nvml
+from analyzer.collect.devices import Gpus
 from perf_client.version import __version__
 
 _LIBRARIES = ("numpy", "msgspec", "uvloop", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt", "openvino")
 
 
-def environment(nvml: Nvml) -> dict[str, Any]:
+def environment(gpus: Gpus) -> dict[str, Any]:
     """Plain JSON values. Names no user, no host and no environment variable."""
     return {
         "measured_from": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -26,9 +26,9 @@ def environment(nvml: Nvml) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "load_average": round(os.getloadavg()[0], 2),
         "libraries": dict(_versions(_LIBRARIES)),
-        "gpus": [device.name for device in nvml.devices],
-        "gpu_driver": nvml.driver_version or None,
-        "gpus_unmeasured": nvml.absent,
+        "gpus": [device.name for device in gpus.devices],
+        "gpu_driver": gpus.driver_version or None,
+        "gpus_unmeasured": gpus.absent,
     }
 
 

@@ -7,12 +7,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from analyzer.collect.devices import Gpus
 from analyzer.collect.environment import environment
+from analyzer.collect.metrics_page import MetricsPage
 from analyzer.collect.nvml import nvml
 from analyzer.collect.watch import Watching
 from analyzer.cores import CoreSplit
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
+from analyzer.launchers.choose import launcher_of
+from analyzer.launchers.runtime import RuntimeLauncher
 from analyzer.measure import Bench, BenchTimes, Site
 from analyzer.prepare import Inspection, inspect
 from analyzer.settings.declared import ProfileSettings
@@ -31,9 +35,11 @@ class LocalExecutor:
         self._waiting: deque[RunConfig] = deque()
 
     def __enter__(self) -> "LocalExecutor":
-        self._gpus = nvml()
+        settings, repository = self._settings, Path(self._settings.model_repository)
+        self._gpus: Gpus = MetricsPage(settings.metrics_url) if settings.launch_mode == "remote" else nvml()
         self._stack.callback(self._gpus.close)
         self.machine: dict[str, Any] = environment(self._gpus)
+        self._launcher = self._stack.enter_context(launcher_of(settings, repository))
         return self
 
     def __exit__(
@@ -43,14 +49,18 @@ class LocalExecutor:
 
     def inspect(self) -> Inspection:
         names = [*self._settings.profile_models, *self._settings.bls_composing_models]
-        return inspect(Path(self._settings.model_repository), names)
+        repository = Path(self._settings.model_repository) if self._settings.model_repository else None
+        return inspect(repository, names, self._launcher)
 
     def begin(self, models: Inspection, run: RunFolder) -> int:
         times = BenchTimes(self._settings.sample_interval_s, self._settings.server_warmup_s)
         repository = Path(self._settings.model_repository)
         watching = Watching(self._settings.collectors, self._settings.nsys)
-        watch = self._stack.enter_context(watching.opened())
-        bench = Bench(repository, models.configs, self._gpus, times, run, site=self._site, watch=watch)
+        is_watched = isinstance(self._launcher, RuntimeLauncher)
+        watch = self._stack.enter_context(watching.opened()) if is_watched else None
+        bench = Bench(
+            repository, models.configs, self._gpus, times, run, launcher=self._launcher, site=self._site, watch=watch
+        )
         self._bench = self._stack.enter_context(bench)
         return 1
 
