@@ -82,7 +82,7 @@ def header_of(settings: ProfileSettings, command: str, models: Inspection, machi
     check_models(settings.objectives, settings.budgets, settings.profile_models)
     _check_shapes(settings, driven)
     data = {spec.name: _input_data(settings, repository / spec.name) for spec in driven}
-    files = [Path(each) for each in dict.fromkeys(data.values()) if each not in ("random", "zero")]
+    files = [Path(each) for each in data_files(settings)]
     return RunHeader(
         command=command,
         settings=_as_used(settings, space, data[space.model]),
@@ -128,6 +128,13 @@ def _input_data(settings: ProfileSettings, folder: Path) -> str:
             "--input-data can't fit several models: put an input_data.json into the folder of each, or give random"
         )
     return given
+
+
+def data_files(settings: ProfileSettings) -> list[str]:
+    """Files and folders of input data, as profiles name them."""
+    repository = Path(settings.model_repository)
+    named = dict.fromkeys(_input_data(settings, repository / name) for name in settings.profile_models)
+    return [each for each in named if each not in ("random", "zero")]
 
 
 def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolder:

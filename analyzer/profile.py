@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from analyzer.domain.effort import Effort
-from analyzer.domain.measurement import Outcome
+from analyzer.domain.measurement import Failure, Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.executor.executor import Executor
 from analyzer.executor.make import make_executor
@@ -65,7 +65,7 @@ def plan(settings: ProfileSettings, command: str, executor: Executor) -> Plan:
     planner = planner_of(settings, header)
     path = _folder(settings)
     earlier = RunFolder.open(path).outcomes(settings.price_per_hour) if RunFolder.exists(path) else []
-    reused = [outcome for outcome in earlier if outcome.config.content == header.content]
+    reused = [outcome for outcome in earlier if outcome.config.content == header.content and not _was_lost(outcome)]
     for outcome in reused:
         planner.tell(outcome)
     effort = effort_of(settings, header, planner.expected_remaining(), models.server_start_s)
@@ -110,6 +110,11 @@ def _measure_all(planned: Plan, executor: Executor, folder: RunFolder, progress:
         planner.tell(outcome)
         progress.measured(outcome)
         longest_s = max(longest_s, time.monotonic() - began_s.pop(outcome.config.key))
+
+
+def _was_lost(outcome: Outcome) -> bool:
+    """With the machine that measured it, which says nothing of the point: it is worth another try."""
+    return isinstance(outcome, Failure) and outcome.stage == "lost"
 
 
 def _folder(settings: ProfileSettings) -> Path:

@@ -6,6 +6,7 @@ RUN/measurements.jsonl   a line an outcome, in the order measured; a torn last l
 RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start; KEY.1.npz and so on are
                          those of the other models that were driven at the same time
 RUN/timelines/KEY.timeline  what was watched while it was measured (see timeline.archive)
+RUN/machines/KEY.json    the environment of the machine of a cluster that a point was measured on, and its attempt
 RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in server configuration KEY
 """
 
@@ -154,6 +155,19 @@ class RunFolder:
         path = self._config_path(server, model)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+    def keep_file(self, name: str, content: bytes) -> None:
+        """A file of a measurement, by its place in the run folder; whole or not at all."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(path.name + ".new")
+        scratch.write_bytes(content)
+        scratch.replace(path)
+
+    def keep_machine(self, config: RunConfig, record: dict[str, Any]) -> None:
+        path = self.path / "machines" / f"{config.key}.json"
+        path.parent.mkdir(exist_ok=True)
+        _write(path, record)
 
     def _config_path(self, server: ServerConfig, model: str) -> Path:
         return self.path / "configs" / server.key / f"{model}.pbtxt"

@@ -1,13 +1,13 @@
 """Every option once: name, type, default and help. Flags, settings file and help text are made from this one place.
 
-What is wanted stands in ``wanted``, the axes in ``tried``.
+What is wanted stands in ``wanted``, the axes in ``tried``, the executor in ``placed``.
 """
 
 from collections.abc import Iterator
 from typing import Annotated
 
 from analyzer.settings.options import option
-from analyzer.settings.served import ServedSettings
+from analyzer.settings.placed import PlacedSettings
 from analyzer.settings.values import at_least, choice, choices, positive, seconds, switch, text, texts, whole
 from analyzer.settings.wanted import WantedSettings
 
@@ -18,7 +18,7 @@ COLLECTORS = ("spans", "cupti", "nsys", "torch")
 """What can watch a server of ours while it is measured; a GPU has one tracer at a time."""
 
 
-class ProfileSettings(ServedSettings, frozen=True, kw_only=True):
+class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
     """All of ``analyzer profile``."""
 
     model_repository: Annotated[
