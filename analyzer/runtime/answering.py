@@ -23,6 +23,7 @@ class Answering:
         self._signature = signature
         self._spans = spans
         self._statistics = statistics
+        self._model, self._version = signature.model, statistics.version
         self._in_flight = in_flight
 
     def answer(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
@@ -42,12 +43,8 @@ class Answering:
             job.spent.add(waited_ns, times)
         if request.requested:
             outputs = {name: outputs[name] for name in request.requested}
-        statistics = self._statistics
-        total_ns = now_ns - request.arrival_ns
-        statistics.record_requests(1, job.rows, total_ns, waited_ns)
-        statistics.latencies.record(total_ns)
-        statistics.record_execution(1, job.rows, times, now_ns)
-        call_reply(job.reply, InferResponse(self._signature.model, statistics.version, request.id, outputs))
+        self._statistics.record_alone(job.rows, now_ns - request.arrival_ns, waited_ns, times, now_ns)
+        call_reply(job.reply, InferResponse(self._model, self._version, request.id, outputs))
         self._in_flight.leave(1)
 
     def _answer_all(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:

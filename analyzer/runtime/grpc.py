@@ -143,7 +143,8 @@ class GrpcSite:
 
     def _infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
-        self._intake.check()
+        if self._intake.limit:
+            self._intake.check()
         request = self._decoded(message, arrival_ns)
         self._submit(call, request, partial(self._answer_infer, call))
 
@@ -163,7 +164,7 @@ class GrpcSite:
         try:
             if isinstance(response, InferError):
                 raise response
-            call.respond(self._encode(response, partial(self._output_datatype, response)))
+            call.respond(self._encode(response, self._output_datatype))
         except InferError as error:
             call.fail(error)
 
@@ -192,7 +193,7 @@ class GrpcSite:
                 call.answered(request)
                 return
             response.parameters = {**response.parameters, "triton_final_response": response.final}
-            parts = self._encode(response, partial(self._output_datatype, response))
+            parts = self._encode(response, self._output_datatype)
             answer = service_pb2.ModelStreamInferResponse()
             answer.infer_response.MergeFromString(b"".join(parts))
             encoded = answer.SerializeToString()

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from typing import Protocol, cast
 
-from analyzer.runtime.http_exchange import Action, Exchange
+from analyzer.runtime.http_exchange import JOIN_LIMIT_BYTES, Action, Exchange
 from analyzer.runtime.http_heads import HeadMemo
 from analyzer.runtime.http_message import (
     CONTINUE,
@@ -25,7 +25,6 @@ from analyzer.runtime.patrol import PROGRESS_BYTES, Standing
 from analyzer.runtime.request import InferError
 from analyzer.runtime.wire import Buffer
 
-_JOIN_LIMIT_BYTES = 64 * 1024
 _PIPELINE_LIMIT = 64
 _LINGER_S = 2.0
 _PROBE_S = 0.05
@@ -48,11 +47,13 @@ class HttpConnection(asyncio.BufferedProtocol):
     """The bytes of one client."""
 
     __slots__ = ("_body", "_chunked", "_exchanges", "_filled", "_heads", "_is_unread", "_next", "_pending",
-                 "_refused", "_site", "_stopped", "_throttled", "_transport", "_write_count", "draining")  # fmt: skip
+                 "_refused", "_scratch", "_site", "_stopped", "_throttled", "_transport", "_write_count",
+                 "draining")  # fmt: skip
 
     def __init__(self, site: Shared) -> None:
         self._site = site
         self._heads = site.heads
+        self._scratch = site.scratch
         self._transport: asyncio.Transport | None = None
         self._exchanges: deque[Exchange] = deque()
         self._pending = b""
@@ -99,7 +100,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         return Standing(not self._pending, (self._write_count,))
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        return self._site.scratch if self._body is None else self._body[self._filled :]
+        return self._scratch if self._body is None else self._body[self._filled :]
 
     def buffer_updated(self, count: int) -> None:
         if self._body is not None:
@@ -108,7 +109,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._finish_body(self._body)
                 self._body = None
             return
-        data = bytes(self._site.scratch[:count])
+        data = bytes(self._scratch[:count])
         self._consume(self._pending + data if self._pending else data)
 
     def eof_received(self) -> bool:
@@ -169,7 +170,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         if not out:
             return
         self._write_count += 1
-        if len(out) > 1 and sum(map(len, out)) <= _JOIN_LIMIT_BYTES:
+        if len(out) == 1:
+            transport.write(out[0])
+        elif sum(map(len, out)) <= JOIN_LIMIT_BYTES:
             transport.write(b"".join(out))
         else:
             transport.writelines(out)

@@ -10,6 +10,7 @@ from analyzer.runtime.wire_json import error_body
 
 _JSON = "Content-Type: application/json\r\n"
 _UNSENT_LIMIT_BYTES = 64 * 1024
+JOIN_LIMIT_BYTES = 64 * 1024  # below it one write of a copy costs less than a write of parts
 
 
 class Connection(Protocol):
@@ -46,11 +47,18 @@ class Exchange:
     def answer(self, body: list[Buffer], extra: str = _JSON, status: int = 200) -> None:
         """Sends the answer; ``extra`` are more header lines. A vanished client is no error."""
         self.request = None
+        connection = self._connection
+        if connection.draining:
+            self.keep_alive = False
         length = sum(map(len, body))
-        keep_alive = self.keep_alive = self.keep_alive and not self._connection.draining
-        head = answer_head(status, length, extra, keep_alive)
-        self.parts = [head] if self.head_only else [head, *body]
-        self._connection.flush()
+        head = answer_head(status, length, extra, self.keep_alive)
+        if self.head_only:
+            self.parts = [head]
+        elif length <= JOIN_LIMIT_BYTES:
+            self.parts = [b"".join((head, *body))]
+        else:
+            self.parts = [head, *body]
+        connection.flush()
 
     def fail(self, error: InferError | HttpError) -> None:
         status = error.status if isinstance(error, HttpError) else error.kind.value[0]

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable
 from functools import lru_cache, partial
+from time import monotonic_ns
 from urllib.parse import unquote
 
 import msgspec
@@ -165,8 +165,9 @@ class Routes:
         exchange.answer([f"{page}{self._store.custom_metrics()}".encode()], CONTENT_TYPE)
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
-        arrival_ns = time.monotonic_ns()
-        self._intake.check()
+        arrival_ns = monotonic_ns()
+        if self._intake.limit:
+            self._intake.check()
         if head.encoding:
             body = decompressed(body, head.encoding, self._limit_bytes)
         request, form = self._decode(model, version, body, head.json_length, arrival_ns)
@@ -182,7 +183,7 @@ class Routes:
         try:
             if isinstance(response, InferError):
                 raise response
-            parts, json_length = encode_infer(response, form, partial(self._output_datatype, response))
+            parts, json_length = encode_infer(response, form, self._output_datatype)
         except InferError as error:
             exchange.fail(error)
             return

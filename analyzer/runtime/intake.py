@@ -16,12 +16,12 @@ class Intake:
     def __init__(self, store: ModelStore, limit: int = 0) -> None:
         self.count = 0
         self._store = store
-        self._limit = limit
+        self.limit = limit
         self.submit: Callable[[InferRequest, Reply], None] = self._submit_counted if limit else store.submit
 
     def check(self) -> None:
         """Called before a request is decoded, so that one too many costs little. Raises InferError."""
-        if self._limit and self.count >= self._limit:
+        if self.limit and self.count >= self.limit:
             self._store.refused["too_many_requests"] += 1
             text = f"the server has {self.count} requests under way, its limit (--max-requests-in-flight); try again"
             raise InferError(ErrorKind.UNAVAILABLE, text)

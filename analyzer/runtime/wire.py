@@ -12,8 +12,8 @@ from analyzer.runtime.request import ErrorKind, InferError, InferResponse
 
 Array = NDArray[np.generic]
 Buffer = bytes | bytearray | memoryview
-DatatypeLookup = Callable[[str], str]
-"""Output name to the datatype that the model declares for it."""
+DatatypeLookup = Callable[[InferResponse, str], str]
+"""A response and the name of an output of it to the datatype that the model declares for that."""
 
 _UINT16 = NUMPY_DTYPES["UINT16"]
 _BYTES = NUMPY_DTYPES["BYTES"]
@@ -30,11 +30,11 @@ def datatype_dtype(datatype: str, tensor: str) -> np.dtype[np.generic]:
         ) from None
 
 
-def datatype_of(name: str, array: Array, lookup: DatatypeLookup) -> str:
+def datatype_of(response: InferResponse, name: str, array: Array, lookup: DatatypeLookup) -> str:
     """The KServe name of an output's type. Only 16-bit words are ambiguous: BF16 travels as uint16."""
     dtype = array.dtype
     if dtype == _UINT16:
-        return "BF16" if lookup(name) == "BF16" else "UINT16"
+        return "BF16" if lookup(response, name) == "BF16" else "UINT16"
     found = datatype_of_numpy(dtype)
     if found is not None:
         return found

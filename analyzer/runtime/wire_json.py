@@ -110,8 +110,11 @@ class InferDecoder:
         elif json_length > len(body):
             raise invalid(f"Inference-Header-Content-Length is {json_length} but the body has only {len(body)} bytes")
         text = bytes(body[:json_length])
-        repeated, request_id = split_id(text)
-        plan = self._plans.get(repeated)
+        request_id = ""
+        plan = self._plans.get(text)  # without an id the text is the key as it is
+        if plan is None:
+            repeated, request_id = split_id(text)
+            plan = self._plans.get(repeated)
         inputs: Tensors = {}
         if plan is None:
             parsed = self._parse(text)
@@ -140,7 +143,7 @@ class InferDecoder:
             plan.kind,
         )
         if plan.shared:
-            request.on_device = any(on_device(inputs[name]) for name, _, _, _ in plan.shared)
+            request.on_device = any(map(on_device, inputs.values()))
         return request, plan.form
 
     def _remember(self, text: bytes, plan: _Plan, parsed: _InferBody) -> _Plan:
@@ -255,7 +258,7 @@ def _encode_answer(
     described: list[_Output] = []
     parts: list[Buffer] = [b""]
     for name, array in response.outputs.items():
-        datatype = datatype_of(name, array, lookup)
+        datatype = datatype_of(response, name, array, lookup)
         if name in response.placed:
             described.append(_Output(name, datatype, array.shape))  # perf_analyzer stumbles over any parameter here
         elif form.by_output.get(name, form.binary):

@@ -184,7 +184,7 @@ class ResponseEncoder:
 def _head(response: InferResponse, lookup: DatatypeLookup) -> bytes:
     message = service_pb2.ModelInferResponse(model_name=response.model, model_version=response.version)
     for name, array in response.outputs.items():
-        message.outputs.add(name=name, datatype=datatype_of(name, array, lookup), shape=array.shape)
+        message.outputs.add(name=name, datatype=datatype_of(response, name, array, lookup), shape=array.shape)
     encoded: bytes = message.SerializeToString()
     return encoded
 
@@ -195,7 +195,7 @@ def _with_places(response: InferResponse, lookup: DatatypeLookup) -> list[Buffer
     message.id = response.id
     _write_parameters(message.parameters, response.parameters)
     for name, array in response.outputs.items():
-        message.outputs.add(name=name, datatype=datatype_of(name, array, lookup), shape=array.shape)
+        message.outputs.add(name=name, datatype=datatype_of(response, name, array, lookup), shape=array.shape)
         message.raw_output_contents.append(b"" if name in response.placed else bytes(to_raw(array)))
     return [message.SerializeToString()]
 

@@ -56,7 +56,7 @@ def test_a_json_request_decodes_the_same_after_any_others(requests):
         assert shown(request) == shown(fresh)
         assert (form.binary, form.by_output) == (fresh_form.binary, fresh_form.by_output)
         response = InferResponse("m", "1", request.id, {"B": request.inputs["A"]})
-        assert encode_infer(response, form, lambda _: "FP32") == encode_infer(response, fresh_form, lambda _: "FP32")
+        assert encode_infer(response, form, lambda *_: "FP32") == encode_infer(response, fresh_form, lambda *_: "FP32")
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_a_protobuf_request_decodes_the_same_after_any_others(requests):
         request = decoder.decode(data, 7)
         assert shown(request) == shown(RequestDecoder().decode(data, 7))
         response = InferResponse("m", "1", request.id, {"B": request.inputs["A"]})
-        fresh = ResponseEncoder().encode(response, lambda _: "FP32")
-        assert b"".join(encoder.encode(response, lambda _: "FP32")) == b"".join(fresh)
+        fresh = ResponseEncoder().encode(response, lambda *_: "FP32")
+        assert b"".join(encoder.encode(response, lambda *_: "FP32")) == b"".join(fresh)
 
 
 def test_an_id_that_is_not_text_is_refused_after_one_that_is():

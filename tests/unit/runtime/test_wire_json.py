@@ -126,7 +126,7 @@ def test_each_output_goes_out_in_the_form_asked_for():
         }
     )
     outputs = {"A": np.array([1, 2], np.int16), "B": np.array([1.5], np.float16)}
-    parts, json_length = encode_infer(InferResponse("m", "1", "", outputs), form, lambda name: "UINT16")
+    parts, json_length = encode_infer(InferResponse("m", "1", "", outputs), form, lambda *_: "UINT16")
     answer = json.loads(parts[0])
     assert json_length == len(parts[0])
     assert answer["outputs"][0]["data"] == [1, 2]
@@ -140,7 +140,7 @@ def test_each_output_goes_out_in_the_form_asked_for():
 )
 def test_output_that_json_can_not_carry_is_told(array, sentence):
     with pytest.raises(InferError, match=sentence):
-        encode_infer(InferResponse("m", "1", "", {"A": array}), AnswerForm(False, {}), lambda name: "")
+        encode_infer(InferResponse("m", "1", "", {"A": array}), AnswerForm(False, {}), lambda *_: "")
 
 
 NUMBERS = st.sampled_from(
