@@ -11,6 +11,9 @@ from analyzer.search.walk import Walk
 
 Place = tuple[Candidate, tuple[int, ...]]
 
+_FIRST_STEP = 3
+"""Doublings above the lowest load at which the climb begins: below, no server has anything to batch or share out."""
+
 
 class QuickPlanner:
     """Moves to the first neighbour that is better and goes on in its direction; ends where none is.
@@ -50,11 +53,16 @@ class QuickPlanner:
 
     def _wanted(self) -> Iterator[RunConfig]:
         """The points that the next step waits for."""
-        start: Place = (self._walk.roster.kept[0], (0,) * len(self._walk.ladders))
-        here, direction = start, None
+        default = self._walk.roster.kept[0]
+        alone: Place = (default, (0,) * len(self._walk.ladders))
+        here: Place = (default, tuple(min(_FIRST_STEP, len(ladder) - 1) for ladder in self._walk.ladders))
+        direction: object = None
+        if self._outcome(alone) is None:
+            yield self._config(alone)
         if self._outcome(here) is None:
-            yield self._config(here)
-            yield from (self._config(place) for _, place in self._around(here))
+            if self._outcome(alone) is None or default not in self._walk.failed():
+                yield self._config(here)
+                yield from (self._config(place) for _, place in self._around(here))
             return
         while True:
             around = self._around(here)
@@ -79,19 +87,19 @@ class QuickPlanner:
         return self._walk.told.get(self._config(place).key)
 
     def _around(self, place: Place) -> list[tuple[object, Place]]:
-        """Neighbours with the direction that leads to them, loads first. Candidates that failed are gone around."""
+        """Neighbours with the way to them, servers before loads. Candidates that failed are gone around."""
         candidate, steps = place
         found: list[tuple[object, Place]] = []
+        failed = self._walk.failed()
+        for axis, move, other in self._beside(candidate):
+            if other not in failed or self._outcome((other, steps)) is not None:
+                found.append(((axis, move), (other, steps)))
         for model, ladder in enumerate(self._walk.ladders):
             for move in (1, -1):
                 step = steps[model] + move
                 if 0 <= step < len(ladder):
                     moved = (*steps[:model], step, *steps[model + 1 :])
                     found.append((("load", model, move), (candidate, moved)))
-        failed = self._walk.failed()
-        for axis, move, other in self._beside(candidate):
-            if other not in failed or self._outcome((other, steps)) is not None:
-                found.append(((axis, move), (other, steps)))
         return found
 
     def _beside(self, candidate: Candidate) -> Iterator[tuple[str, int, Candidate]]:

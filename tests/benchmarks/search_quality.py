@@ -25,6 +25,7 @@ from tests.fakes.landscapes import (
     space,
     true_figures,
 )
+from tests.fakes.shared_landscapes import BASES, TEMPLATES, SharedLandscape, shared, shared_pick, shared_space
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ def search(land: Landscape, limit_ms: float | None, mode: str = "capacity", at_m
     return Result(land.name, len(outcomes), ratio, kept, elapsed_s / max(len(outcomes), 1))
 
 
+def search_shared(land: SharedLandscape) -> Result:
+    """Two models on one device, both limited."""
+    options = SearchOptions(bases=BASES)
+    planner = make_planner(
+        "capacity", shared_space(), OBJECTIVES, land.budgets, TEMPLATES[0], "content", options, beside=TEMPLATES[1:]
+    )
+    started = perf_counter()
+    outcomes = explore(planner, land.measure, 200)
+    elapsed_s = perf_counter() - started
+    throughput, kept = shared_pick(land, outcomes)
+    return Result(land.name, len(outcomes), throughput / land.best(), kept, elapsed_s / max(len(outcomes), 1))
+
+
 def _row(case: str, must: str, at_most: int, results: list[Result]) -> None:
     worst = min(results, key=lambda r: r.ratio)
     most = max(results, key=lambda r: r.points)
@@ -76,6 +90,12 @@ def main() -> None:
     lands = [land for seed in range(random_count) if p99_ms((land := random_landscape(seed)).service_ms(1, 1)) <= 20]
     _row(f"{len(lands)} random, no limit", ">= 0.98", 30, [search(land, None) for land in lands])
     _row(f"{len(lands)} random, p99 <= 20 ms", ">= 0.97", 40, [search(land, 20.0) for land in lands])
+    for name in ("mixed+insty", "batchy+mixed", "mixed+mixed"):
+        _row(f"{name}, both p99 <= 20 ms", ">= 0.95", 80, [search_shared(shared(name))])
+    print("for comparison, other modes")
+    for mode in ("quick", "optuna"):
+        for name in NAMES:
+            _row(f"{mode}: {name}, p99 <= 20 ms", ">= 0.97", 40, [search(landscape(name), 20.0, mode)])
 
 
 if __name__ == "__main__":

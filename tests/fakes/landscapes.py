@@ -237,7 +237,9 @@ def _measurement(config: RunConfig, throughput: float, mean_ms: float, p99: floa
             counted_from_ns=0,
             counted_to_ns=int(config.load.duration_s * 1e9),
             request_count=100_000,
-            throughput=Rate(per_second=throughput, low=throughput * (1 - half), high=throughput * (1 + half)),
+            throughput=Rate(
+                per_second=float(throughput), low=float(throughput * (1 - half)), high=float(throughput * (1 + half))
+            ),
             response=latency,
             service=latency,
             first_byte=None,
