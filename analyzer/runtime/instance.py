@@ -40,6 +40,11 @@ class Crew(Protocol):
         """Why no instance can execute any more; empty while one can, or soon will."""
         ...
 
+    @property
+    def deaths(self) -> int:
+        """How often an instance was lost, with all that it remembered, and made anew."""
+        ...
+
     def start(self, execution: Execution, on_done: OnDone) -> None:
         """``on_done`` is called on the loop's thread, once."""
         ...
@@ -79,6 +84,7 @@ class InlineCrew:
     """Executes on the loop's thread, before ``start`` returns. One instance serves for all: none ever waits."""
 
     failure = ""
+    deaths = 0
 
     def __init__(self, name: str, instance: Instance) -> None:
         self.size = 1
@@ -102,6 +108,7 @@ class ThreadCrew:
     """
 
     failure = ""
+    deaths = 0
 
     def __init__(self, loads: Mapping[str, Callable[[], Instance]], loop: asyncio.AbstractEventLoop) -> None:
         """``loads`` gives what makes each instance, by the instance's name."""

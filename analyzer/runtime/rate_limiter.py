@@ -79,6 +79,10 @@ class LimitedCrew:
         return reasons[0] if all(reasons) else ""
 
     @property
+    def deaths(self) -> int:
+        return sum(crew.deaths for _, crew in self._members)
+
+    @property
     def has_waiting(self) -> bool:
         return bool(self._waiting)
 

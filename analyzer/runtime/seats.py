@@ -6,12 +6,14 @@ Where no seat is free it waits in a line, and so do its requests. Clocks are pas
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 CorrelationId = int | str
 _T = TypeVar("_T")
+_LOST_LIMIT = 1000
+"""So many lost sequences are remembered, to say why they can't go on."""
 
 
 class SequenceFault(Exception):
@@ -28,7 +30,10 @@ class Seat:
 
 @dataclass(slots=True, eq=False)
 class Sequence(Generic[_T]):
-    """``requests`` wait, at most one more is being executed. ``is_open`` until the END flag was seen."""
+    """``requests`` wait, at most one more is being executed. ``is_open`` until the END flag was seen.
+
+    ``has_begun`` once a request of it was given to its instance.
+    """
 
     id: CorrelationId
     last_ns: int
@@ -36,6 +41,7 @@ class Sequence(Generic[_T]):
     requests: deque[_T] = field(default_factory=deque)
     is_open: bool = True
     is_executing: bool = False
+    has_begun: bool = False
 
     @property
     def is_quiet(self) -> bool:
@@ -51,6 +57,7 @@ class Seats(Generic[_T]):
         self._seated: list[dict[int, Sequence[_T]]] = [{} for _ in range(instances)]
         self._open: dict[CorrelationId, Sequence[_T]] = {}
         self._line: deque[Sequence[_T]] = deque()
+        self._lost: dict[CorrelationId, None] = {}
 
     def arrive(self, identity: CorrelationId, request: _T, now_ns: int, *, start: bool, end: bool) -> Sequence[_T]:
         """Puts a request behind those of its sequence. Raises SequenceFault.
@@ -64,10 +71,8 @@ class Seats(Generic[_T]):
         sequence = self._open.get(identity)
         if sequence is None:
             if not start:
-                raise SequenceFault(
-                    f"inference request for sequence {identity} to model '{self._model}' must specify the START "
-                    "flag on the first request of the sequence"
-                )
+                raise SequenceFault(self._start_needed(identity, is_lost=identity in self._lost))
+            self._lost.pop(identity, None)
             sequence = self._open[identity] = Sequence(identity, now_ns)
             self._line.append(sequence)
             self._seat_next()
@@ -88,7 +93,7 @@ class Seats(Generic[_T]):
 
     def take(self, sequence: Sequence[_T]) -> _T:
         """The next request of a ready sequence, which is executed now."""
-        sequence.is_executing = True
+        sequence.is_executing = sequence.has_begun = True
         return sequence.requests.popleft()
 
     def executed(self, sequence: Sequence[_T], now_ns: int) -> None:
@@ -96,6 +101,38 @@ class Seats(Generic[_T]):
         sequence.is_executing = False
         sequence.last_ns = now_ns
         self._leave_if_over(sequence)
+
+    def lose(self, instance: int, starts: Callable[[_T], bool]) -> Iterator[tuple[_T, str]]:
+        """An instance has forgotten its sequences: gives the requests that can't go on, and why.
+
+        A sequence that has not begun, or begins anew with a request that waits, goes on from there.
+        """
+        for sequence in list(self._seated[instance].values()):
+            if not sequence.has_begun:
+                continue
+            while sequence.requests and not starts(sequence.requests[0]):
+                yield sequence.requests.popleft(), self._start_needed(sequence.id, is_lost=True)
+            if sequence.requests:
+                sequence.has_begun = False
+            elif sequence.is_open:
+                sequence.is_open = False
+                del self._open[sequence.id]
+                self._remember_lost(sequence.id)
+            self._leave_if_over(sequence)
+
+    def _remember_lost(self, identity: CorrelationId) -> None:
+        if len(self._lost) >= _LOST_LIMIT:
+            del self._lost[next(iter(self._lost))]
+        self._lost[identity] = None
+
+    def _start_needed(self, identity: CorrelationId, *, is_lost: bool) -> str:
+        text = (
+            f"inference request for sequence {identity} to model '{self._model}' must specify the START flag on the "
+            "first request of the sequence"
+        )
+        if is_lost:
+            text += "; what the model knew of this sequence was lost with the process of its instance"
+        return text
 
     def expire(self, now_ns: int) -> int | None:
         """Ends the sequences that have been idle too long. Gives the time to call again, None where none is idle."""

@@ -76,6 +76,7 @@ class SequenceModel:
         self._tensors = tensors
         self._crews = crews
         self._is_busy = [False for _ in crews]
+        self._deaths = [crew.deaths for crew in crews]
         self._loop = loop
         self._seats: Seats[_Turn] = Seats(signature.model, len(crews), policy.seats, policy.idle_ns)
         self._states: dict[Sequence[_Turn], Tensors] = {}
@@ -106,6 +107,7 @@ class SequenceModel:
                 f"inference request to model '{request.model}' must specify batch-size 1 due to requirements of "
                 "sequence batcher"
             )
+        self._look_for_deaths()
         now_ns = monotonic_ns()
         turn = _Turn(Job(request, reply, 1, shape_key, now_ns, spent), flags)
         try:
@@ -133,6 +135,7 @@ class SequenceModel:
     def _dispatch(self) -> None:
         """Sends what every idle instance can execute, and sets the alarm for what has to wait."""
         self._is_dispatching = True
+        self._look_for_deaths()
         now_ns = monotonic_ns()
         alarms = [self._seats.expire(now_ns)]
         for instance in range(len(self._crews)):
@@ -146,6 +149,18 @@ class SequenceModel:
         if due:
             self._alarm.set(min(due))
         self._is_dispatching = False
+
+    def _look_for_deaths(self) -> None:
+        """Refuses what can't go on because its instance was made anew. State that is kept here goes on."""
+        for instance, crew in enumerate(self._crews):
+            if crew.deaths == self._deaths[instance]:
+                continue
+            self._deaths[instance] = crew.deaths
+            if self._tensors.states:
+                continue
+            for turn, reason in list(self._seats.lose(instance, _starts)):
+                self._answering.fail(turn.job, invalid(reason), monotonic_ns())
+                self._in_flight.leave(1)
 
     def _next_rows(self, instance: int, now_ns: int) -> tuple[list[_Row], int | None]:
         """The rows of the next batch, or when to look again."""
@@ -232,6 +247,10 @@ class SequenceModel:
         except KeyError as name:
             return InferError(ErrorKind.INTERNAL, f"model '{self.signature.model}' gave no state output {name}")
         return outputs
+
+
+def _starts(turn: _Turn) -> bool:
+    return turn.flags.start
 
 
 def read_flags(request: InferRequest) -> Flags:

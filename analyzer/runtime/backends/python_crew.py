@@ -39,6 +39,10 @@ class ProcessCrew:
         reasons = [member.failure for member in self._members]
         return reasons[0] if all(reasons) else ""
 
+    @property
+    def deaths(self) -> int:
+        return sum(member.deaths for member in self._members)
+
     async def load(self) -> None:
         """Returns when every instance is ready. Raises what the first to fail raised; then none is left."""
         for member in self._members:

@@ -68,6 +68,7 @@ class Member:
         """``timeout_s``: how long an execution may take before its process is ended, 0 for ever."""
         self.model = task.model
         self.failure = ""
+        self.deaths = 0
         self.is_ready = False
         self.waits_for: list[str] = []
         self.given: deque[Item] = deque()
@@ -209,6 +210,7 @@ class Member:
         self._set_loaded(f"model '{self.model}': its process {how} while it was loaded")
         text = f"the process of model instance '{self.name}' {how}"
         if was_ready:
+            self.deaths += 1
             text += "; it is started again"
             log.error("%s", text)
             self._restart = self._loop.create_task(self._live_again(how))

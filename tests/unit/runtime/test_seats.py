@@ -84,6 +84,50 @@ def test_what_waits_is_given_up():
     assert sorted(table.abandon()) == ["r", "s"]
 
 
+def starts(request: str) -> bool:
+    return request == "start"
+
+
+def test_sequences_of_a_lost_instance_need_a_start():
+    table = seats(instances=2, each=1)
+    lost = table.arrive("lost", "start", 0, start=True, end=False)
+    kept = table.arrive("kept", "start", 0, start=True, end=False)
+    for sequence in (lost, kept):
+        table.take(sequence)
+        table.executed(sequence, 1)
+    table.arrive("lost", "second", 2, start=False, end=False)
+    ((request, reason),) = table.lose(lost.seat.instance, starts)
+    assert (request, table.seated(0)) == ("second", {})
+    assert "must specify the START flag" in reason
+    with pytest.raises(SequenceFault, match=r"START flag .*was lost with the process of its instance"):
+        table.arrive("lost", "third", 3, start=False, end=False)
+    table.arrive("kept", "second", 3, start=False, end=False)
+    again = table.arrive("lost", "start", 4, start=True, end=False)
+    assert (again.seat, list(table.lose(0, starts))) == (Seat(0, 0), [])  # it has not begun
+
+
+def test_a_lost_sequence_goes_on_from_a_start_that_waits():
+    table = seats(each=1)
+    sequence = table.arrive("a", "start", 0, start=True, end=False)
+    table.take(sequence)
+    for request in ("second", "start", "fourth"):
+        table.arrive("a", request, 1, start=request == "start", end=request == "fourth")
+    assert [request for request, _ in table.lose(0, starts)] == ["second"]
+    table.executed(sequence, 2)
+    assert [table.take(sequence), list(sequence.requests)] == ["start", ["fourth"]]
+
+
+def test_a_lost_sequence_that_has_ended_leaves_its_seat():
+    table = seats(each=1)
+    sequence = table.arrive("a", "start", 0, start=True, end=False)
+    table.take(sequence)
+    table.arrive("a", "end", 1, start=False, end=True)
+    waiting = table.arrive("b", "start", 1, start=True, end=False)
+    table.executed(sequence, 2)
+    assert [request for request, _ in table.lose(0, starts)] == ["end"]
+    assert table.seated(0) == {0: waiting}
+
+
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(["arrive", "take", "executed", "expire"]), st.integers(1, 5), st.booleans(), st.booleans()

@@ -118,6 +118,93 @@ def test_direct_rows_below_one_that_is_ready_are_filled(tmp_path):
     play(tmp_path, scene)
 
 
+MORTAL = """\
+import os
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.total = {}
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            value, identity = request.inputs()[0].as_numpy(), request.correlation_id()
+            if value.ravel()[0] < 0:
+                os._exit(3)
+            start = request.flags() & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START
+            self.total[identity] = value + (0 if start else self.total.get(identity, 0))
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("TOTAL", self.total[identity])]))
+        return responses
+"""
+
+
+def write_mortal(repository: Path, strategy: str) -> None:
+    write_model(
+        repository,
+        "seq",
+        backend="python",
+        inputs=[("X", "TYPE_FP32", [1])],
+        outputs=[("TOTAL", "TYPE_FP32", [1])],
+        max_batch_size=4,
+        extra=f"sequence_batching {{ {strategy} }}\ninstance_group {{ count: 2 }}",
+        files={"model.py": MORTAL},
+    )
+
+
+@pytest.mark.parametrize("strategy", ["direct { }", "oldest { max_candidate_sequences: 4 }"])
+def test_sequences_whose_process_died_must_start_again_and_others_go_on(tmp_path, strategy):
+    write_mortal(tmp_path, strategy)
+
+    async def total(player: Player, identity: object, value: float, flags: str = "") -> float:
+        answer = await asyncio.wait_for(player.start(identity, value, flags), 20)
+        return float(answer.outputs["TOTAL"][0, 0])
+
+    async def scene(player: Player) -> None:
+        names = ("one", "two", "three", "four")  # by turns on both instances
+        assert [await total(player, name, 1, "s") for name in names] == [1] * 4
+        dying, behind = player.start("one", -1), player.start("one", 2)
+        with pytest.raises(InferError, match="ended with exit code 3"):
+            await dying
+        with pytest.raises(InferError, match="must specify the START flag"):
+            await behind
+        for name in ("one", "three"):
+            with pytest.raises(InferError, match="lost with the process of its instance"):
+                player.start(name, 1)
+        assert [await total(player, name, 1) for name in ("two", "four")] == [2, 2]
+        assert await total(player, "one", 5, "s") == 5
+        assert await total(player, "one", 5, "e") == 10
+        with pytest.raises(InferError, match=r"first request of the sequence$"):
+            player.start("one", 1)
+
+    play(tmp_path, scene)
+
+
+def test_state_that_the_server_keeps_outlives_the_process(tmp_path):
+    code = MODEL.replace("        responses = []\n", DIES_WHEN_ASKED)
+    folder = write_sequences(tmp_path)
+    (folder / "1" / "model.py").write_text(code)
+
+    async def scene(player: Player) -> None:
+        await player.ask(1, 5, "s")
+        with pytest.raises(InferError, match="exit code 3"):
+            await player.start(1, -1)
+        assert (await player.ask(1, 2))[1] == 7
+
+    play(tmp_path, scene)
+
+
+DIES_WHEN_ASKED = """\
+        responses = []
+        if any(tensor.name() == "X" and tensor.as_numpy()[0, 0] < 0 for tensor in requests[0].inputs()):
+            import os
+
+            os._exit(3)
+"""
+
+
 def test_requests_of_one_sequence_sent_at_once_are_answered_in_order(tmp_path):
     write_sequences(tmp_path, "oldest { max_candidate_sequences: 2 }")
 
