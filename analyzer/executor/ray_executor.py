@@ -60,7 +60,7 @@ class RayExecutor:
         self._stack.callback(self._cluster.close)
         try:
             nodes = self._cluster.nodes()
-            self._bundle = bundle_for(nodes, settings.ray_cpus, settings.ray_gpus, settings.ray_resource)
+            self._bundle = bundle_for(nodes, settings.ray_cpus, settings.ray_gpus, settings.ray_resource or "")
             able = self._cluster.probed([node for node in nodes if self._bundle.fits(node)])
             found = of_one_kind(able)
         except BaseException:

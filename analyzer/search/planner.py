@@ -11,7 +11,11 @@ class Planner(Protocol):
     """Never asks twice for one point, never outside the space, always ends. Outcomes of an earlier run may be told."""
 
     def ask(self) -> RunConfig | None:
-        """The next point, or None when nothing more is worth measuring."""
+        """The next point, or None when nothing more is worth measuring.
+
+        May be asked again before the last point's outcome is told: points that are still out are not asked for again.
+        None then means that there is nothing until one of them is told.
+        """
         ...
 
     def tell(self, outcome: Outcome) -> None: ...

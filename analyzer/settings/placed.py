@@ -43,8 +43,8 @@ class PlacedSettings(ServedSettings, frozen=True, kw_only=True):
         int | None, option(at_least(0, whole), "GPUs for the server.  [1 where the cluster has any]", "N")
     ] = None
     ray_resource: Annotated[
-        str, option(text, "Only machines that offer this Ray resource: accelerator_type:H100.", "NAME")
-    ] = ""
+        str | None, option(text, "Only machines that offer this Ray resource: accelerator_type:H100.", "NAME")
+    ] = None
 
     def complaints(self) -> Iterator[str]:
         yield from super().complaints()
@@ -53,7 +53,7 @@ class PlacedSettings(ServedSettings, frozen=True, kw_only=True):
             "--ray-address": self.ray_address != "auto",
             "--ray-cpus": self.ray_cpus is not None,
             "--ray-gpus": self.ray_gpus is not None,
-            "--ray-resource": bool(self.ray_resource),
+            "--ray-resource": self.ray_resource is not None,
         }
         if self.executor == "local" and any(given.values()):
             flags = ", ".join(flag for flag, is_given in given.items() if is_given)

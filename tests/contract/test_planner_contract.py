@@ -94,6 +94,26 @@ def test_asking_ahead_of_the_answers_gives_different_points(mode: str):
     assert len({config.key for config in ahead}) == len(ahead) == 3
 
 
+@pytest.mark.parametrize("room", [2, 5])
+def test_with_several_points_out_at_a_time_it_ends_in_bounds_and_repeats_none(mode: str, room: int):
+    search, land, rng = planner(mode), landscape("oom", 0.02), random.Random(room)
+    out: list[RunConfig] = []
+    asked: list[RunConfig] = []
+    while len(asked) < 500:
+        while len(out) < room and (config := search.ask()) is not None:
+            out.append(config)
+            asked.append(config)
+        if not out:
+            break
+        search.tell(land.measure(out.pop(rng.randrange(len(out)))))
+    assert 1 <= len(asked) < 500
+    assert len({config.key for config in asked}) == len(asked)
+    for config in asked:
+        assert_inside(config, SMALL)
+    assert search.ask() is None
+    assert search.expected_remaining() == 0
+
+
 def test_a_point_that_was_told_is_not_asked_for(mode: str):
     first = explore(planner(mode), landscape("mixed").measure, 6)
     resumed = planner(mode)
