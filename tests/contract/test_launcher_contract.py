@@ -115,5 +115,5 @@ def test_a_running_server_has_its_models_back_as_it_had_them(kind: str, tmp_path
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(ChildError, match="no server answers at 127.0.0.1:9"), RemoteLauncher("127.0.0.1:9", "x:1"):
+    with pytest.raises(ChildError, match=r"no server answers at 127\.0\.0\.1:9"), RemoteLauncher("127.0.0.1:9", "x:1"):
         pass

@@ -3,13 +3,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from analyzer import checkpoint_report, report
 from analyzer.domain.budget import Budget
-from analyzer.domain.measurement import Outcome
+from analyzer.domain.measurement import Measurement, Outcome
+from analyzer.domain.run import ModelVariant, ServerConfig
 from analyzer.errors import UsageError
+from analyzer.model_analyzer.from_run import as_checkpoint, named_variants
 from analyzer.model_analyzer.tables import GPU_FILE, INFERENCE_FILE
+from analyzer.rank.rank import rank
 from perf_client.profile import RequestRate
 from tests.fakes import model_analyzer as fake
 from tests.fakes.outcomes import QueueModel, failure, measurement, run_config, server_config
@@ -74,3 +78,32 @@ def test_tables_that_cannot_be_written_are_named(tmp_path):
     with pytest.raises(UsageError, match="the tables can't be written into"):
         report.write_tables({INFERENCE_FILE: "Model\n"}, tmp_path)
     assert report.write_tables({}, tmp_path) == []
+
+
+def served(*variants: ModelVariant, beside: tuple[str, ...] = ()) -> Measurement:
+    """A point of the first model and of those beside it, on a server with these variants."""
+    made = measurement(run_config(server_config(model=variants[0].model), 2))
+    loads = [replace(made.config.load, model=model) for model in beside]
+    config = replace(made.config, server=ServerConfig(variants=variants), beside=tuple(loads))
+    others = tuple(replace(made.load, profile=load) for load in loads)
+    return replace(made, config=config, beside=others)
+
+
+def test_an_ensemble_is_another_variant_whenever_a_part_of_it_is():
+    whole, part, other = (ModelVariant(model=name) for name in ("ens", "part", "other"))
+    changed = replace(part, instance_count=2)
+    outcomes = [served(whole, part, other), served(whole, changed, other), served(whole, changed, changed)]
+    named = list(named_variants(outcomes).values())
+    assert [each.name for each in named] == ["ens_config_default", "ens_config_0", "ens_config_1"]
+    assert [name for name, _ in named[1].called] == ["part_config_0", "other_config_default"]
+
+
+def test_models_together_have_a_name_and_a_part_each():
+    one, other = ModelVariant(model="a"), ModelVariant(model="b", max_batch_size=4)
+    point = served(one, other, beside=("b",))
+    ranking = rank([point], (), ())
+    checkpoint, satisfies, _ = as_checkpoint([point], ranking, {})
+    (configuration,) = checkpoint.configurations
+    assert (configuration.model, configuration.name) == ("a,b", "a_config_default,b_config_0")
+    assert [part.concurrency for part in configuration.points[0].models] == [2, 2]
+    assert satisfies(configuration, configuration.points[0])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.domain.budget import Budget, Objective
@@ -146,6 +146,7 @@ def test_lists_of_numbers_have_five_forms(raw: object, levels: tuple[int, ...]):
     assert numbers(raw) == levels
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 50), st.integers(1, 9))
 def test_a_stepped_list_stays_within_its_bounds(start: int, length: int, step: int):
     levels = numbers({"start": start, "stop": start + length, "step": step})
@@ -358,6 +359,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS_OF_1_58), values, max_size=4))
 def test_whatever_a_file_holds_is_understood_or_refused_in_a_sentence(tmp_path_factory: Any, raw: dict[str, Any]):
     file = tmp_path_factory.getbasetemp() / "any.yaml"
