@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REQUESTS, MOST_LANES = 20, 24
+REQUESTS, MOST_LANES = (20, 12, 8, 5), 24
+WIDE = 15
+"""Where requests come so rarely that they would span more than so many of their own times, fewer are shown."""
 PIXELS = 1500
 """Bars nearer than this part of the window are drawn as one."""
 
@@ -45,7 +47,7 @@ class Lane:
 
 def picture(timeline: Timeline | None) -> str:
     """An SVG document; empty where there are no requests to show."""
-    rows = around_median(timeline, REQUESTS) if timeline is not None else np.zeros(0, np.intp)
+    rows = _shown(timeline) if timeline is not None else np.zeros(0, np.intp)
     if timeline is None or not len(rows):
         return ""
     start = int(timeline.events.start_ns[rows].min())
@@ -71,6 +73,16 @@ def picture(timeline: Timeline | None) -> str:
         "the streams of each GPU over the same time."
     )
     return svg(paint, 1.1 + 0.17 * len(lanes), "Requests over time", about)
+
+
+def _shown(timeline: Timeline) -> Rows:
+    events = timeline.events
+    rows = np.zeros(0, np.intp)
+    for count in REQUESTS:
+        rows = around_median(timeline, count)
+        if not len(rows) or np.ptp(events.start_ns[rows]) <= WIDE * np.median(events.duration_ns[rows]):
+            break
+    return rows
 
 
 def _frame(axes: "Axes", lanes: Sequence[Lane], span_ms: float) -> None:

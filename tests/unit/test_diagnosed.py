@@ -139,6 +139,16 @@ def test_an_ensembles_requests_are_drawn_with_the_work_of_its_steps():
         assert f">{label}<" in drawn
 
 
+def test_few_requests_are_drawn_where_they_come_rarely():
+    scene = Scene()
+    for number in range(40):
+        begin = number * 100_000_000
+        scene.request(number, begin, begin + 1_000_000).batch(number, [number], begin, begin + 1_000_000)
+    drawn = picture(scene.timeline())
+    assert ">request 5<" in drawn
+    assert ">request 6<" not in drawn
+
+
 def test_nothing_is_drawn_of_a_timeline_without_requests():
     assert picture(Scene().work(0, 10).timeline()) == ""
     assert picture(None) == ""
