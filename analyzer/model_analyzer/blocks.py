@@ -1,6 +1,6 @@
 """One model with its block, or several that are profiled together, to the settings of one run of ours."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -287,20 +287,11 @@ def _client(raw: object, notes: list[str]) -> Job:
 
 def _server(every: Globals, block: Block) -> Job:
     found: Job = {}
-    environment = dict(_pairs(_either(every, block, "triton_server_environment"), "triton_server_environment"))
+    environment = dict(forms.pairs(_either(every, block, "triton_server_environment"), "triton_server_environment"))
     gpus = texts(every.raw.get("gpus", "all"))
     if gpus != ("all",):
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     if environment:
         found["triton_server_environment"] = environment
-    flags = dict(_pairs(_either(every, block, "triton_server_flags"), "triton_server_flags"))
+    flags = dict(forms.pairs(_either(every, block, "triton_server_flags"), "triton_server_flags"))
     return found | ({"triton_server_flags": flags} if flags else {})
-
-
-def _pairs(raw: object, name: str) -> Iterator[tuple[str, str]]:
-    if raw is None:
-        return
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"{name} takes a mapping of names to values")
-    for key, value in raw.items():
-        yield str(key), str(value).lower() if isinstance(value, bool) else str(value)

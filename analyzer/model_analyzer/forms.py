@@ -125,3 +125,13 @@ def _each(message: Block) -> list[dict[str, object]]:
     """Every combination of the values of its fields; a list in a list is one value."""
     choices = [[(name, value) for value in _alternatives(values)] for name, values in message.items()]
     return [dict(chosen) for chosen in product(*choices)]
+
+
+def pairs(raw: object, name: str) -> Iterator[tuple[str, str]]:
+    """A mapping of names to values, as texts. Nothing is no pair."""
+    if raw is None:
+        return
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{name} takes a mapping of names to values")
+    for key, value in raw.items():
+        yield str(key), str(value).lower() if isinstance(value, bool) else str(value)
