@@ -101,8 +101,6 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
 
     def complaints(self) -> Iterator[str]:
         yield from super().complaints()
-        if self.executor != "local" and self.launch_mode == "remote":
-            yield "--executor ray starts servers on its machines: leave --triton-launch-mode remote out"
         if not self.model_repository and self.launch_mode != "remote":
             yield "--model-repository is needed"
         if len(set(self.profile_models)) < len(self.profile_models) or not self.profile_models:
