@@ -37,13 +37,12 @@ class Answering:
 
     def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
         """``answer`` for the one request of an execution that went well."""
-        now_ns, request, times = monotonic_ns(), job.request, times_of(execution)
-        waited_ns = execution.start_ns - job.queued_ns
+        now_ns, request = monotonic_ns(), job.request
         if job.spent is not None:
-            job.spent.add(waited_ns, times)
+            job.spent.add(execution.start_ns - job.queued_ns, times_of(execution))
         if request.requested:
             outputs = {name: outputs[name] for name in request.requested}
-        self._statistics.record_alone(job.rows, now_ns - request.arrival_ns, waited_ns, times, now_ns)
+        self._statistics.record_alone(job.rows, request.arrival_ns, job.queued_ns, execution, now_ns)
         call_reply(job.reply, InferResponse(self._model, self._version, request.id, outputs))
         self._in_flight.leave(1)
 

@@ -214,8 +214,8 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _cut(self, data: bytes) -> bytes:
         """Starts every complete request in ``data`` and returns what is left over."""
-        offset = 0
-        while offset < len(data) and not self._stopped:
+        offset, size = 0, len(data)
+        while offset < size and not self._stopped:
             if self._throttled or len(self._exchanges) >= _PIPELINE_LIMIT:
                 self._throttle()
                 break
@@ -233,12 +233,12 @@ class HttpConnection(asyncio.BufferedProtocol):
             head, action = self._heads.known.get(block) or self._heads.learn(block)
             exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
             length = head.length
-            if length is not None and end + length <= len(data):
+            if length is not None and end + length <= size:
                 offset = end + length
                 self._run(exchange, head, action, data[end:offset])
             else:
                 offset = self._await_body(exchange, head, action, data, end)
-        return data[offset:] if offset < len(data) and not self._stopped else b""
+        return data[offset:] if offset < size and not self._stopped else b""
 
     def _await_body(self, exchange: Exchange, head: Head, action: Action, data: bytes, start: int) -> int:
         """Makes ready to receive a body, of which a part may be here. Returns the end of what was used."""

@@ -12,7 +12,7 @@ from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import Buffer, invalid
 
 Route = tuple[str, str, Callable[..., None]]
-"""Pattern of the path, method and what it does; named groups of the pattern are passed by name."""
+"""Pattern of the path, method and what it does; named groups of the pattern are passed on in their order."""
 
 _encode = msgspec.json.Encoder().encode
 _T = TypeVar("_T")

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from time import monotonic_ns
 from urllib.parse import unquote
@@ -95,8 +95,8 @@ class Routes:
             if match is None:
                 continue
             if method == wanted or (wanted == "GET" and method == "HEAD"):
-                names = {name: unquote(value or "") for name, value in match.groupdict().items()}
-                return partial(action, **names) if names else action
+                names = [unquote(value or "") for value in match.groups()]
+                return _of_names(action, names) if names else action
             allowed = wanted
         return partial(_refuse, allowed)
 
@@ -210,6 +210,11 @@ async def _answer_when_done(exchange: Exchange, work: Awaitable[None]) -> None:
         exchange.fail(error)
     else:
         exchange.answer([], "")
+
+
+def _of_names(action: Callable[..., None], names: Sequence[str]) -> Action:
+    """The action on what a path names; called for every request, and quicker than a partial with keywords."""
+    return lambda exchange, head, body: action(exchange, head, body, *names)
 
 
 def _refuse(allowed: str, exchange: Exchange, _head: Head, _body: Buffer) -> None:

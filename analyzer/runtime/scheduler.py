@@ -62,6 +62,7 @@ class ScheduledModel:
         self.signature = signature
         self.statistics = statistics
         self._policy = policy
+        self._goes_alone = not policy.dynamic
         self._never_waits = not policy.dynamic or policy.max_delay_ns == 0
         self._crew = crew
         self._free = crew.size if policy.dynamic else crew.size + _LOOKAHEAD
@@ -114,7 +115,7 @@ class ScheduledModel:
         self._queued_rows += rows
         self._in_flight.count += 1
         if self._is_dispatching or not self._can_send():
-            return
+            return  # in a busy turn of the loop the first request has seen to it
         wait = self._wait
         if wait and self._queued_rows < wait.until_rows and shape_key == self._queue[0].shape_key:
             return
@@ -197,7 +198,7 @@ class ScheduledModel:
         if self._expiry is not None:
             self._expire()
         while self._queue and self._can_send():
-            if self._never_waits and (len(self._queue) == 1 or not self._policy.dynamic):
+            if self._goes_alone or (self._never_waits and len(self._queue) == 1):
                 self._send(1)  # as the policy would say
                 continue
             decision = decide(self._policy, self._queue, monotonic_ns(), max(self._free, 1))

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 from tritonclient.grpc import service_pb2
@@ -51,6 +52,15 @@ class Durations(msgspec.Struct, eq=False):
         self.input_ns += other.input_ns
         self.infer_ns += other.infer_ns
         self.output_ns += other.output_ns
+
+
+class Stamps(Protocol):
+    """When an execution began and when its stages ended, CLOCK_MONOTONIC."""
+
+    start_ns: int
+    input_end_ns: int
+    infer_end_ns: int
+    end_ns: int
 
 
 @dataclass(slots=True)
@@ -120,16 +130,22 @@ class Statistics:
         size.output_ns += output_ns
         self.last_inference_ns = now_ns
 
-    def record_alone(self, rows: int, total_ns: int, queue_ns: int, spent: Durations, now_ns: int) -> None:
+    def record_alone(self, rows: int, arrival_ns: int, queued_ns: int, stamps: Stamps, now_ns: int) -> None:
         """As the two above and ``latencies`` for an execution of one request: most are, and one call costs less."""
-        input_ns, infer_ns, output_ns = spent.input_ns, spent.infer_ns, spent.output_ns
+        start_ns, input_end_ns, infer_end_ns = stamps.start_ns, stamps.input_end_ns, stamps.infer_end_ns
+        input_ns, infer_ns, output_ns = (
+            input_end_ns - start_ns,
+            infer_end_ns - input_end_ns,
+            stamps.end_ns - infer_end_ns,
+        )
+        total_ns = now_ns - arrival_ns
         self.success_count += 1
         self.success_ns += total_ns
         self.inference_count += rows
         self.execution_count += 1
         self.last_inference_ns = now_ns
         total = self.spent
-        total.queue_ns += queue_ns
+        total.queue_ns += start_ns - queued_ns
         total.input_ns += input_ns
         total.infer_ns += infer_ns
         total.output_ns += output_ns

@@ -98,7 +98,10 @@ class _SimulatedInstance:
         outputs = self._outputs
         answers: Answers = []
         for request, rows in zip(execution.requests, execution.rows):
-            answers.append({output.name: output.make(request, rows) for output in outputs})
+            answer = {}
+            for output in outputs:  # a comprehension would make a function for each request
+                answer[output.name] = output.make(request, rows)
+            answers.append(answer)
         return answers
 
     def close(self) -> None:
