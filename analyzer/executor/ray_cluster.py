@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from perf_client.version import __version__
 CLOSE_TIMEOUT_S = 35.0
 """For a server to drain and end; what is left then is ended with its actor."""
 SWEEP_TIMEOUT_S = 10.0
+REACH_TIMEOUT_S = 5.0
 
 
 class Cluster:
@@ -160,12 +162,20 @@ def _connect(ray: Any, address: str) -> None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
+            _reach(address)
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         named = "no Ray cluster runs here" if address == "auto" else f"no Ray cluster answers at {address}"
         raise UsageError(
             f"{named} ({_last_line(error)}); start one with `ray start --head`, or give --ray-address local"
         ) from error
+
+
+def _reach(address: str) -> None:
+    """Ray itself tries for minutes. Raises OSError or ValueError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
 
 
 def _last_line(error: BaseException) -> str:
