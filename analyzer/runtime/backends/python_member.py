@@ -266,6 +266,9 @@ class Member:
             if len(answers) != len(execution.requests):
                 raise ValueError(f"{len(answers)} answers to {len(execution.requests)} requests")
         self.given.popleft()
+        if self.given and not self.given[0].execution.start_ns:
+            # About now; its own answer will tell exactly, but answers of a stream may come before that.
+            self.given[0].execution.start_ns = monotonic_ns()
         self._watch()
         took_ns = infer_end_ns - start_ns
         # One slow execution is reason enough for caution, a quick one is not yet for the contrary.

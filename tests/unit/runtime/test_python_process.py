@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -365,5 +366,35 @@ def test_a_model_completes_its_configuration_in_a_process_of_its_own(tmp_path: P
         assert entries["good"].state == "READY"
         assert entries["bad"].reason == "model 'bad': its process ended with exit code 9 in auto_complete_config"
         assert (await ask(store, "good", {"INPUT0": np.ones(1, np.float32)})).outputs["OUTPUT0"].tolist() == [1]
+
+    serve(tmp_path, use)
+
+
+STREAM = """\
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            tensor = pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy())
+            final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+            request.get_response_sender().send(pb_utils.InferenceResponse([tensor]), final)
+"""
+
+
+def test_streams_that_end_before_their_execution_count_no_time_before_they_came(tmp_path: Path):
+    extra = "model_transaction_policy { decoupled: true }"
+    repositories.write_python(tmp_path, "stream", STREAM, type_name="TYPE_STRING", dims=(1,), extra=extra)
+
+    async def use(store: ModelStore) -> None:
+        sent_ns = time.monotonic_ns()
+        # So many that the process finds its next ones waiting.
+        asked = [ask(store, "stream", {"INPUT0": text("x")}, accepts_stream=True) for _ in range(300)]
+        await asyncio.gather(*asked)
+        took_ns = time.monotonic_ns() - sent_ns
+        (counted,) = store.statistics("stream")
+        assert counted.inference_stats.queue.count == 300
+        assert counted.inference_stats.queue.ns <= 300 * took_ns
 
     serve(tmp_path, use)
