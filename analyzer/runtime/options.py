@@ -6,10 +6,19 @@ from typing import Literal
 
 import msgspec
 
-_SPAN_ROWS = 2**17
-
-Port = int | None
-"""None: that front end is off. 0: the system picks a free one."""
+from analyzer.runtime.flag_values import (
+    Port,
+    boolean,
+    cache_bytes,
+    milliseconds,
+    port,
+    port_or_off,
+    positive,
+    resource,
+    seconds,
+    span_rows,
+    whole,
+)
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,29 +59,14 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The flags of ``ServerOptions``; their names are Triton's where it has the same thing."""
-    add = parser.add_argument
+    _add_models(parser.add_argument_group("models").add_argument)
+    _add_addresses(parser.add_argument_group("addresses").add_argument)
+    _add_limits(parser.add_argument_group("limits").add_argument)
+    _add_figures(parser.add_argument_group("figures and logs").add_argument)
+
+
+def _add_models(add: Callable[..., object]) -> None:
     add("--model-repository", "--model-store", metavar="DIR", required=True, help="folder of models to serve")
-    add("--host", "--http-address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--http-port", type=_port, default=8000, metavar="PORT", help="0 picks a free one (default: %(default)s)")
-    add("--grpc-port", type=_port_or_off, default=8001, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
-    add("--metrics-port", type=_port_or_off, default=8002, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
-    add(
-        "--metrics-interval-ms",
-        dest="metrics_interval_s",
-        type=_milliseconds,
-        default=2.0,
-        metavar="MS",
-        help="time between two readings of the machine's own figures (default: 2000)",
-    )
-    for kind, named in (("gpu", "GPUs"), ("cpu", "processors and memory")):
-        add(
-            f"--allow-{kind}-metrics",
-            dest=f"{kind}_metrics",
-            type=_boolean,
-            default=True,
-            metavar="BOOL",
-            help=f"figures of the {named} on the metrics page (default: true)",
-        )
     add(
         "--load-model",
         dest="load_models",
@@ -91,10 +85,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--repository-poll-secs",
         dest="repository_poll_s",
-        type=_seconds,
+        type=seconds,
         default=15.0,
         metavar="S",
         help="time between two looks at the repository in mode poll (default: 15)",
+    )
+    add(
+        "--exit-on-error",
+        type=boolean,
+        default=True,
+        metavar="BOOL",
+        help="exit if a model fails to load, rather than serve the others (default: true)",
+    )
+    add(
+        "--cache-config",
+        dest="cache_bytes",
+        type=cache_bytes,
+        default=0,
+        metavar="local,size=BYTES",
+        help="keep answers of models with response_cache { enable: true } in this much memory (default: none)",
     )
     add(
         "--rate-limit",
@@ -107,55 +116,101 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--rate-limit-resource",
         dest="rate_limit_resources",
         action="append",
-        type=_resource,
+        type=resource,
         default=[],
         metavar="NAME:COUNT[:DEVICE]",
         help="how much there is of a resource, on one device or on each; may be repeated (default: the most that any "
         "instance asks for)",
     )
+
+
+def _add_addresses(add: Callable[..., object]) -> None:
+    add("--host", "--http-address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add(
-        "--exit-on-error",
-        type=_boolean,
-        default=True,
-        metavar="BOOL",
-        help="exit if a model fails to load, rather than serve the others (default: true)",
+        "--http-port", type=port, default=8000, metavar="PORT", help="a port; 0 picks a free one (default: %(default)s)"
     )
-    add(
-        "--exit-timeout-s",
-        "--exit-timeout-secs",
-        dest="exit_timeout_s",
-        type=_seconds,
-        default=30.0,
-        metavar="S",
-        help="time that requests under way get to finish on SIGTERM; the exit code is 1 if some do not (default: 30)",
-    )
-    add(
-        "--max-body-bytes",
-        "--max-request-bytes",
-        dest="request_limit_bytes",
-        type=_positive,
-        default=2**30,
-        metavar="BYTES",
-        help="largest request body or message (default: 1 GiB)",
-    )
-    _add_limits(add)
-    add(
-        "--cache-config",
-        dest="cache_bytes",
-        type=_cache_bytes,
-        default=0,
-        metavar="local,size=BYTES",
-        help="keep answers of models with response_cache { enable: true } in this much memory (default: none)",
-    )
+    add("--grpc-port", type=port_or_off, default=8001, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
+    add("--metrics-port", type=port_or_off, default=8002, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
     add(
         "--tls-certificate", default="", metavar="FILE", help="serve HTTP and gRPC over TLS with this certificate (PEM)"
     )
     add("--tls-key", default="", metavar="FILE", help="the key of --tls-certificate (PEM)")
     add("--tls-client-ca", default="", metavar="FILE", help="let in only clients with a certificate of this authority")
+
+
+def _add_limits(add: Callable[..., object]) -> None:
+    add(
+        "--max-requests-in-flight",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="refuse inference requests while so many are under way in the whole server (default: 0, no limit)",
+    )
+    add(
+        "--max-body-bytes",
+        "--max-request-bytes",
+        dest="request_limit_bytes",
+        type=positive,
+        default=2**30,
+        metavar="BYTES",
+        help="largest request body or message (default: 1 GiB)",
+    )
+    add(
+        "--max-connections",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="refuse clients while a port has so many connections (default: 0, no limit)",
+    )
+    add(
+        "--idle-timeout-s",
+        type=seconds,
+        default=0.0,
+        metavar="S",
+        help="close connections that nothing was asked on for so long (default: 0, never)",
+    )
+    add(
+        "--stall-timeout-s",
+        type=seconds,
+        default=60.0,
+        metavar="S",
+        help="cut connections on which for so long less than 64 KiB of a request came or of an answer was taken "
+        "(default: 60; 0 for never)",
+    )
+    add(
+        "--exit-timeout-s",
+        "--exit-timeout-secs",
+        dest="exit_timeout_s",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="time that requests under way get to finish on SIGTERM; the exit code is 1 if some do not (default: 30)",
+    )
+    add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
+
+
+def _add_figures(add: Callable[..., object]) -> None:
+    add(
+        "--metrics-interval-ms",
+        dest="metrics_interval_s",
+        type=milliseconds,
+        default=2.0,
+        metavar="MS",
+        help="time between two readings of the machine's own figures (default: 2000)",
+    )
+    for kind, named in (("gpu", "GPUs"), ("cpu", "processors and memory")):
+        add(
+            f"--allow-{kind}-metrics",
+            dest=f"{kind}_metrics",
+            type=boolean,
+            default=True,
+            metavar="BOOL",
+            help=f"figures of the {named} on the metrics page (default: true)",
+        )
     add(
         "--spans",
         dest="span_rows",
-        type=_span_rows,
+        type=span_rows,
         default=0,
         metavar="on|off|ROWS",
         help="keep where each request's time went in a ring of so many rows (on: 131072), and emit it as NVTX ranges "
@@ -167,46 +222,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder that captures are written to when a client asks for them (default: no captures)",
     )
-    add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
     add("--log-verbose", action="store_true", help="log more to stderr")
-
-
-def _add_limits(add: Callable[..., object]) -> None:
-    add(
-        "--max-requests-in-flight",
-        type=_whole,
-        default=0,
-        metavar="N",
-        help="refuse inference requests while so many are under way in the whole server (default: 0, no limit)",
-    )
-    add(
-        "--max-connections",
-        type=_whole,
-        default=0,
-        metavar="N",
-        help="refuse clients while a port has so many connections (default: 0, no limit)",
-    )
-    add(
-        "--idle-timeout-s",
-        type=_seconds,
-        default=0.0,
-        metavar="S",
-        help="close connections that nothing was asked on for so long (default: 0, never)",
-    )
-    add(
-        "--stall-timeout-s",
-        type=_seconds,
-        default=60.0,
-        metavar="S",
-        help="cut connections on which for so long less than 64 KiB of a request came or of an answer was taken "
-        "(default: 60; 0 for never)",
-    )
 
 
 def parse_options(arguments: list[str] | None = None, program: str = "python -m analyzer.runtime") -> ServerOptions:
     parser = argparse.ArgumentParser(
         prog=program,
+        usage="%(prog)s --model-repository DIR [option ...]",
         description="Serves a model repository over KServe v2 (HTTP and gRPC) until SIGTERM or SIGINT.",
+        epilog="Exit codes: 0 done, 1 requests under way were given up at the end, 2 a wrong flag or address, "
+        "3 a model repository that can't be used.",
         allow_abbrev=False,
     )
     add_options(parser)
@@ -218,65 +243,3 @@ def options_from(values: argparse.Namespace) -> ServerOptions:
     named = {name: getattr(values, name) for name in ServerOptions.__struct_fields__}
     listed = {name: tuple(value) for name, value in named.items() if isinstance(value, list)}
     return ServerOptions(**{**named, **listed})
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a port; give a number from 0 to 65535")
-    return int(text)
-
-
-def _port_or_off(text: str) -> Port:
-    return None if text == "off" else _port(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    return 0 if text == "0" else _positive(text)
-
-
-def _cache_bytes(text: str) -> int:
-    name, _, size = text.partition(",")
-    if name != "local" or not size.startswith("size="):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a cache; give local,size=BYTES")
-    return _positive(size.removeprefix("size="))
-
-
-def _span_rows(text: str) -> int:
-    if text == "off":
-        return 0
-    return _SPAN_ROWS if text == "on" else _positive(text)
-
-
-def _resource(text: str) -> tuple[str, int, int | None]:
-    name, *numbers = text.split(":")
-    if not name or not 1 <= len(numbers) <= 2 or not all(item.isascii() and item.isdigit() for item in numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a resource; give NAME:COUNT or NAME:COUNT:DEVICE")
-    return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None
-
-
-def _milliseconds(text: str) -> float:
-    return _positive(text) / 1000
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
-    return value
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")

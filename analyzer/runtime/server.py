@@ -16,6 +16,7 @@ from typing import TextIO
 import uvloop
 
 from analyzer.runtime.capture import Capture, SpanTracer
+from analyzer.runtime.flag_values import Port
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
@@ -25,7 +26,7 @@ from analyzer.runtime.intake import Intake
 from analyzer.runtime.library_traces import CudaRange, TorchTracer
 from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.options import Port, ServerOptions
+from analyzer.runtime.options import ServerOptions
 from analyzer.runtime.own_process import end_with_parent, own_stdout, settle_memory
 from analyzer.runtime.patrol import Patrol
 from analyzer.runtime.polling import RepositoryPoller, look

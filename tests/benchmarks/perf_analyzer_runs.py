@@ -10,7 +10,7 @@ _WINDOW_MS = 1000
 
 @dataclass(frozen=True)
 class Seen:
-    """``status`` is the exit status, None where it did not end by itself; ``complaint`` its last line where it failed."""
+    """``status`` is the exit status, None where it did not end by itself; ``complaint`` its last line if it failed."""
 
     status: int | None
     per_second: float | None = None
