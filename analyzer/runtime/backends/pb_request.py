@@ -15,6 +15,9 @@ TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 TRITONSERVER_MEMORY_CPU, TRITONSERVER_MEMORY_CPU_PINNED, TRITONSERVER_MEMORY_GPU = range(3)
 
+_TELL_EVERY = 4
+"""So many responses of a called model are taken before the server hears of it."""
+
 
 class TritonError:
     """An error to put into a response."""
@@ -183,7 +186,13 @@ class ResponseIterator:
 
     def __init__(self, arriving: Arriving) -> None:
         self._arriving = arriving
+        self._server = server("exec")
         self._is_over = False
+        self._untold = 0  # responses taken that the server does not know of
+
+    def __del__(self) -> None:
+        if not self._is_over:
+            self._server.abandon(self._arriving.number)
 
     def __iter__(self) -> Iterator[InferenceResponse]:
         return self
@@ -206,11 +215,17 @@ class ResponseIterator:
         raise StopAsyncIteration
 
     def cancel(self) -> None:
-        """Takes no more responses; the called model is not stopped."""
-        self._is_over = True
+        """Takes no more responses; the called model is told."""
+        if not self._is_over:
+            self._is_over = True
+            self._server.tell("cancel", self._arriving.number)
 
     def _taken(self, given: Any, final: bool) -> InferenceResponse | None:
         self._is_over = final
+        self._untold += 1
+        if self._untold == _TELL_EVERY and not final:
+            self._server.tell("taken", self._arriving.number, self._untold)
+            self._untold = 0
         response = _response(given)
         return None if final and not response.has_error() and not response.output_tensors() else response
 

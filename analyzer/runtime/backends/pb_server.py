@@ -15,7 +15,9 @@ Reply = tuple[Any, bool]
 class Arriving:
     """The answers of one call to the server, in the order in which they come; for threads and event loops alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        """``number`` is the call's."""
+        self.number = number
         self._lock = threading.Lock()
         self._arrived: deque[Reply] = deque()
         self._awaited: deque[Future[Reply]] = deque()
@@ -53,6 +55,10 @@ class Server(Protocol):
 
     def tell(self, operation: str, *arguments: Any) -> None:
         """A call that nobody answers."""
+        ...
+
+    def abandon(self, number: int) -> None:
+        """Nobody takes the answers of this call any more. May be called by a finalizer: takes no lock."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +17,12 @@ from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferR
 from analyzer.runtime.servable import Servable, count_refusal
 
 log = logging.getLogger(__name__)
+
+_UNTAKEN_LIMIT_BYTES = 2**24
+"""Of answers of a decoupled model that its caller has not taken, before it has to wait. A caller that reads two such
+calls in the other order than it made them hangs where this is too little, so it is not small."""
+_LEAST_UNTAKEN = 8  # more than are taken before the server hears of it
+_ANSWER_BYTES = 4096
 
 
 class Models(Protocol):
@@ -56,6 +63,28 @@ class Asker(Protocol):
     def reply(self, call: int, succeeded: bool, value: Any, *, final: bool = True) -> None: ...
 
 
+class _Answered:
+    """A call of a decoupled model whose answers are on their way: it is held while too much of it lies untaken."""
+
+    def __init__(self, request: InferRequest) -> None:
+        self.request = request
+        self._untaken_bytes: deque[int] = deque()
+        self._total_bytes = 0
+
+    def add(self, answer: InferResponse) -> None:
+        size = _ANSWER_BYTES + sum(array.nbytes for array in answer.outputs.values())
+        self._untaken_bytes.append(size)
+        self._total_bytes += size
+        if self._total_bytes > _UNTAKEN_LIMIT_BYTES and len(self._untaken_bytes) > _LEAST_UNTAKEN:
+            self.request.hold(True)
+
+    def take(self, count: int) -> None:
+        for _ in range(min(count, len(self._untaken_bytes))):
+            self._total_bytes -= self._untaken_bytes.popleft()
+        if self._total_bytes <= _UNTAKEN_LIMIT_BYTES or len(self._untaken_bytes) <= _LEAST_UNTAKEN:
+            self.request.hold(False)
+
+
 class Calls:
     """One for all models of a server."""
 
@@ -65,12 +94,18 @@ class Calls:
         self._loop = loop
         self._callers: dict[str, list[Caller]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[tuple[Asker, int], _Answered] = {}
 
     def enter(self, caller: Caller) -> None:
         self._callers.setdefault(caller.model, []).append(caller)
 
     def leave(self, caller: Caller) -> None:
         self._callers[caller.model].remove(caller)
+
+    def end(self, asker: Asker) -> None:
+        """Its process is gone: nobody takes what it called for."""
+        for key in [key for key in self._open if key[0] is asker]:
+            self._open.pop(key).request.cancel()
 
     def answer(self, caller: Caller, asker: Asker, call: int, operation: str, arguments: tuple[Any, ...]) -> None:
         """Answers a call, now or later."""
@@ -80,6 +115,10 @@ class Calls:
                     log_from_model(*arguments)
                 case "infer":
                     self._infer(caller, asker, call, *arguments)
+                case "taken":
+                    self._take(asker, *arguments)
+                case "cancel":
+                    self._cancel(asker, *arguments)
                 case "ready":
                     asker.reply(call, True, self._is_ready(*arguments))
                 case "load" | "unload":
@@ -100,11 +139,32 @@ class Calls:
         try:
             if callers and would_hang(self._callers, callers, target):
                 raise _hang(caller.model, target)
-            servable.submit(request, partial(_on_answer, caller, asker, call, request))
+            if decoupled:
+                self._open[asker, call] = _Answered(request)
+            servable.submit(request, partial(self._on_answer, caller, asker, call, request))
         except InferError as error:
             caller.waits_for.remove(target)
+            self._open.pop((asker, call), None)
             count_refusal(servable.statistics, request, error)
             raise
+
+    def _on_answer(
+        self, caller: Caller, asker: Asker, call: int, request: InferRequest, answer: InferResponse | InferError
+    ) -> None:
+        if isinstance(answer, InferError) or answer.final:
+            self._open.pop((asker, call), None)
+        elif (asker, call) in self._open:
+            self._open[asker, call].add(answer)
+        _pass_on(caller, asker, call, request, answer)
+
+    def _take(self, asker: Asker, call: int, count: int) -> None:
+        if (asker, call) in self._open:
+            self._open[asker, call].take(count)
+
+    def _cancel(self, asker: Asker, call: int) -> None:
+        answered = self._open.pop((asker, call), None)
+        if answered is not None:
+            answered.request.cancel()
 
     def _is_ready(self, model: str, version: str) -> bool:
         try:
@@ -168,7 +228,7 @@ def _hang(model: str, target: str) -> InferError:
     )
 
 
-def _on_answer(
+def _pass_on(
     caller: Caller, asker: Asker, call: int, request: InferRequest, answer: InferResponse | InferError
 ) -> None:
     final = isinstance(answer, InferError) or answer.final

@@ -3,6 +3,7 @@
 import itertools
 import socket
 import threading
+from collections import deque
 from typing import Any
 
 from analyzer.runtime.answered import Answered
@@ -28,6 +29,7 @@ class Channel:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._open: dict[int, Arriving] = {}
+        self._abandoned: deque[int] = deque()
         self._is_reading = False
 
     def send(self, *frame: Any) -> None:
@@ -41,6 +43,7 @@ class Channel:
 
     def send_answers(self, kind: int, head: tuple[int, ...], answers: Any) -> None:
         """Answers of a whole execution; text where all of it failed, None where they come by themselves."""
+        self._tell_abandoned()
         with self._lock:
             try:
                 packed = [self._packed(given) for given in answers] if isinstance(answers, list) else answers
@@ -50,6 +53,7 @@ class Channel:
 
     def send_answer(self, number: int, index: int, given: Any, *, final: bool, acknowledged: bool) -> Arriving | None:
         """One answer of a decoupled model. ``acknowledged``: the server replies when there is room for more."""
+        self._tell_abandoned()
         arriving, call = self._opened() if acknowledged else (None, 0)
         with self._lock:
             packed = None if given is None else self._packed(given)
@@ -63,6 +67,13 @@ class Channel:
 
     def tell(self, operation: str, *arguments: Any) -> None:
         self._send_call(0, operation, arguments)
+
+    def abandon(self, number: int) -> None:
+        self._abandoned.append(number)
+
+    def _tell_abandoned(self) -> None:
+        while self._abandoned:
+            self.tell("cancel", self._abandoned.popleft())
 
     def _send_call(self, number: int, operation: str, arguments: tuple[Any, ...]) -> None:
         with self._lock:
@@ -100,7 +111,8 @@ class Channel:
         return [pack(name, array, self._arena) for name, array in given.items()]
 
     def _opened(self) -> tuple[Arriving, int]:
-        arriving, number = Arriving(), next(self._numbers)
+        number = next(self._numbers)
+        arriving = Arriving(number)
         self._open[number] = arriving
         with self._lock:
             if not self._is_reading:

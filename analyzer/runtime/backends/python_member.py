@@ -206,6 +206,8 @@ class Member:
 
     def on_end(self, how: str) -> None:
         """The process is gone: fails what it had begun, gives the rest back, and starts another one."""
+        if self._process is not None:
+            self._calls.end(self._process)
         was_ready, self.is_ready, self._process = self.is_ready, False, None
         self._set_loaded(f"model '{self.model}': its process {how} while it was loaded")
         text = f"the process of model instance '{self.name}' {how}"

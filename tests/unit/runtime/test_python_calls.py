@@ -305,3 +305,58 @@ class TritonPythonModel:
         assert (await infer(store, "triple", np.ones(2, np.float32))).tolist() == [3, 3]
 
     serve(tmp_path, use)
+
+
+# Sends answers of 1 MB until nobody wants them, and says how far it is and how it ended in files.
+FLOOD = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.notes = args["model_repository"]
+
+    def execute(self, requests):
+        for request in requests:
+            sender, count = request.get_response_sender(), 0
+            while not sender.is_cancelled():
+                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", np.zeros(250_000, np.float32))]))
+                count += 1
+                with open(self.notes + "/count", "w") as file:
+                    file.write(str(count))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            with open(self.notes + "/over", "w"):
+                pass
+"""
+)
+
+
+@pytest.mark.parametrize("ending", ["PARTS[0].cancel()", "PARTS.clear()", "os._exit(3)"])
+def test_a_called_model_waits_while_its_answers_are_not_taken(tmp_path: Path, ending: str):
+    write_caller(tmp_path, f"import os\nPARTS = []\n{CALLER}")
+    flood = repositories.write_python(tmp_path, "flood", FLOOD, extra=DECOUPLED)
+
+    async def standstill() -> int:
+        """How many answers the called model has sent when it sends no more."""
+        steady, before = 0, -1
+        while steady < 15 or before <= 0:
+            await asyncio.sleep(0.02)
+            now = int((flood / "count").read_text() or 0) if (flood / "count").exists() else 0
+            steady, before = (steady + 1 if now == before else 0), now
+        return before
+
+    async def use(store: ModelStore) -> None:
+        await evaluate(store, "PARTS.append(request('flood').exec(decoupled=True))")
+        first = await standstill()
+        assert first < 100
+        await evaluate(store, "[len(next(PARTS[0]).output_tensors()) for _ in range(60)]")
+        second = await standstill()
+        assert first < second < first + 160
+        if "exit" in ending:
+            with pytest.raises(InferError, match="ended with exit code 3"):
+                await evaluate(store, ending)
+        else:
+            await evaluate(store, ending)
+        while not (flood / "over").exists():
+            await asyncio.sleep(0.01)
+
+    serve(tmp_path, use)
