@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from analyzer.runtime.dtypes import NUMPY_DTYPES
-from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.model_store import REFUSALS, ModelStore
 from analyzer.runtime.overlay import Override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.signature import OutputSpec, Signature, make_signature
@@ -22,6 +22,7 @@ class EchoStore(ModelStore):
         self, loop: asyncio.AbstractEventLoop, *, held: bool = False, datatypes: dict[str, str] | None = None
     ) -> None:
         self.loop = loop
+        self.refused = dict.fromkeys(REFUSALS, 0)
         self.requests: list[InferRequest] = []
         self.loaded: list[tuple[str, str | None]] = []
         self._held = held
