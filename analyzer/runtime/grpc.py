@@ -161,9 +161,10 @@ class GrpcSite:
             raise invalid("the message is not a valid ModelInferRequest") from None
 
     def _answer_infer(self, call: GrpcCall, response: InferResponse | InferError) -> None:
+        if isinstance(response, InferError):
+            call.fail(response)
+            return
         try:
-            if isinstance(response, InferError):
-                raise response
             call.respond(self._encode(response, self._output_datatype))
         except InferError as error:
             call.fail(error)
@@ -185,13 +186,14 @@ class GrpcSite:
 
         An answer that only says that no more will come is for those who asked for it.
         """
+        if isinstance(response, InferError):
+            call.send([_stream_error(request.id, response)], request, final=True)
+            return
+        tells_end = request.parameters.get("triton_enable_empty_final_response") is True
+        if response.final and not response.outputs and not tells_end:
+            call.answered(request)
+            return
         try:
-            if isinstance(response, InferError):
-                raise response
-            tells_end = request.parameters.get("triton_enable_empty_final_response") is True
-            if response.final and not response.outputs and not tells_end:
-                call.answered(request)
-                return
             response.parameters = {**response.parameters, "triton_final_response": response.final}
             parts = self._encode(response, self._output_datatype)
             answer = service_pb2.ModelStreamInferResponse()
@@ -199,8 +201,7 @@ class GrpcSite:
             encoded = answer.SerializeToString()
         except InferError as error:
             encoded = _stream_error(request.id, error)
-        is_final = isinstance(response, InferError) or response.final
-        call.send([encoded], request, final=is_final)
+        call.send([encoded], request, final=response.final)
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype

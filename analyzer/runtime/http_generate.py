@@ -37,26 +37,30 @@ class GenerateRoutes:
         return decode_generate(self._store.signature(model, version), version, bytes(body), arrival_ns)
 
     def _answer(self, exchange: Exchange, kept: OneAnswer, response: InferResponse | InferError) -> None:
+        answer = kept.add(response)
         try:
-            answer = kept.add(response)
             if isinstance(answer, InferError):
-                raise answer
-            if answer is not None:
+                exchange.fail(answer)
+            elif answer is not None:
                 exchange.answer([self._encoded(answer)])
         except InferError as error:
             exchange.fail(error)
 
     def _answer_event(self, exchange: Exchange, response: InferResponse | InferError) -> None:
+        if isinstance(response, InferError):
+            self._end_with(exchange, response)
+            return
         try:
-            if isinstance(response, InferError):
-                raise response
             if response.outputs:
                 exchange.send(event(self._encoded(response)), EVENTS)
             if response.final:
                 exchange.end(EVENTS)
         except InferError as error:
-            exchange.send(event(error_body(error.message)), EVENTS, error.kind.value[0])
-            exchange.end(EVENTS)
+            self._end_with(exchange, error)
+
+    def _end_with(self, exchange: Exchange, error: InferError) -> None:
+        exchange.send(event(error_body(error.message)), EVENTS, error.kind.value[0])
+        exchange.end(EVENTS)
 
     def _encoded(self, response: InferResponse) -> bytes:
         return encode_generate(response, self._store.signature(response.model, response.version))

@@ -180,9 +180,10 @@ class Routes:
     def _answer_infer(
         self, exchange: Exchange, form: AnswerForm, accept: str, response: InferResponse | InferError
     ) -> None:
+        if isinstance(response, InferError):
+            exchange.fail(response)
+            return
         try:
-            if isinstance(response, InferError):
-                raise response
             parts, json_length = encode_infer(response, form, self._output_datatype)
         except InferError as error:
             exchange.fail(error)

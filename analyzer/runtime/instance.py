@@ -211,15 +211,7 @@ class _Runner:
         if watch is not None:
             watch.begin()
         try:
-            if execution.requests[0].is_cancelled and all(request.may_be_skipped for request in execution.requests):
-                raise CANCELLED
-            if not self.takes_device_tensors:
-                for request in execution.requests:
-                    if request.on_device:
-                        request.inputs, request.on_device = on_host(request.inputs), False
-            answers = self._instance.execute(execution)
-            if len(answers) != len(execution.requests):
-                raise ValueError(f"{len(execution.requests)} responses expected, {len(answers)} given")
+            answers = self._answers(execution)
         except InferError as error:
             answers = [error for _ in execution.requests]
         except (Exception, SystemExit) as error:
@@ -231,6 +223,18 @@ class _Runner:
         execution.end_ns = monotonic_ns()
         execution.input_end_ns = execution.input_end_ns or execution.start_ns
         execution.infer_end_ns = execution.infer_end_ns or execution.end_ns
+        return answers
+
+    def _answers(self, execution: Execution) -> Answers:
+        if execution.requests[0].is_cancelled and all(request.may_be_skipped for request in execution.requests):
+            return [CANCELLED for _ in execution.requests]
+        if not self.takes_device_tensors:
+            for request in execution.requests:
+                if request.on_device:
+                    request.inputs, request.on_device = on_host(request.inputs), False
+        answers = self._instance.execute(execution)
+        if len(answers) != len(execution.requests):
+            raise ValueError(f"{len(execution.requests)} responses expected, {len(answers)} given")
         return answers
 
     def close(self) -> None:

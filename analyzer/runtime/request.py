@@ -31,7 +31,11 @@ class ErrorKind(Enum):
 
 
 class InferError(Exception):
-    """A request that can't be answered; the message is sent to the client as it is."""
+    """A request that can't be answered; the message is sent to the client as it is.
+
+    One that came as an answer is told, not raised again: many requests share it, and with each raise it would keep the
+    frames that it went through.
+    """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(message)

@@ -40,6 +40,11 @@ class EchoStore(ModelStore):
     def release(self, position: int = 0) -> None:
         _answer(*self._waiting.pop(position))
 
+    def refuse(self, error: InferError) -> None:
+        """Answers what waits longest with an error, which may be one that many requests share."""
+        _, reply = self._waiting.pop(0)
+        reply(error)
+
     def _check(self, model: str) -> None:
         if model != "echo":
             raise InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")

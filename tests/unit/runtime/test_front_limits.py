@@ -8,7 +8,7 @@ import pytest
 from analyzer.runtime.frames import PREFACE, Code, Kind, frame_head, reset_frame, settings_frame
 from analyzer.runtime.frames import window_update_frame as grant
 from analyzer.runtime.patrol import Patrol
-from analyzer.runtime.request import InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferResponse
 from tests.fakes import grpc_front, http_front
 from tests.fakes.grpc_front import STREAM, prefixed
 from tests.fakes.http_front import infer, infer_json, post
@@ -49,6 +49,31 @@ def test_generate_counts_as_a_request_too():
         assert "--max-requests-in-flight" in message
 
     http_front.play(scene, held=True, in_flight=1)
+
+
+def test_an_error_that_many_requests_share_keeps_none_of_them():
+    shared = InferError(ErrorKind.UNAVAILABLE, "the model was unloaded")
+
+    async def http(client, store, site):
+        for path in ("infer", "generate", "generate_stream"):
+            body = infer_json([1, 2]) if path == "infer" else b"{}"
+            client.send(post(f"/v2/models/echo/{path}", body))
+            await until(lambda: len(store.requests) == 1)
+            store.requests.clear()
+            store.refuse(shared)
+            if path != "generate_stream":
+                assert (await client.answer())[0] == 503
+
+    async def grpc(client, store, site):
+        client.hello()
+        client.send(grpc_front.call(client, 1, grpc_front.request()))
+        await until(lambda: store.requests)
+        store.refuse(shared)
+        assert (await client.answer(1)).status == 14
+
+    http_front.play(http, held=True)
+    grpc_front.play(grpc, held=True)
+    assert shared.__traceback__ is None
 
 
 def test_grpc_call_over_the_limit_is_unavailable_and_counts_no_longer_once_answered():
