@@ -38,8 +38,7 @@ def found(diagnosis: Diagnosis | None) -> tuple[FindingView, ...]:
 
 def fine(diagnosis: Diagnosis | None) -> tuple[Fact, ...]:
     return tuple(
-        Fact(name=f"{each.title} ({each.id})", value=each.evidence)
-        for each in (diagnosis.quiet if diagnosis else ())
+        Fact(name=f"{each.title} ({each.id})", value=each.evidence) for each in (diagnosis.quiet if diagnosis else ())
     )
 
 

@@ -1,4 +1,4 @@
-"""Stands in for the CUDA driver: device memory is an array, an address is a place in it, a handle names an allocation."""
+"""Stands in for the CUDA driver: device memory is an array, an address a place in it, a handle names an allocation."""
 
 import ctypes
 

@@ -80,8 +80,7 @@ def test_tensors_are_read_and_written_in_place(api, region, model):
     register(client, region)
     inputs, outputs = tensors(module, model)
     for _ in range(3):
-        answer = client.infer(model, inputs, outputs=outputs)
-        assert answer.as_numpy(outputs[0].name()) is None
+        client.infer(model, inputs, outputs=outputs)
     expected = 2 * SIXTEEN if model == "add_sub" else 2 * SIXTEEN + 1
     np.testing.assert_array_equal(read(region, 0), expected)
 

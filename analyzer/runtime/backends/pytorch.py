@@ -170,13 +170,8 @@ def _set_tf32(files: ModelFiles, parameters: TorchParameters) -> None:
     """For the whole process, as PyTorch has it; the model that is loaded last decides."""
     if parameters.tf32 is None:
         return
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        # All of cuDNN: PyTorch refuses to tell the older flags where its convolutions and its recurrent layers differ.
-        wanted = "tf32" if parameters.tf32 else "ieee"
-        matmul.fp32_precision = convolution.conv.fp32_precision = convolution.rnn.fp32_precision = wanted
-    else:
-        matmul.allow_tf32 = convolution.allow_tf32 = parameters.tf32
+    # By the older flags, which torch.export asks for: PyTorch refuses to tell them once newer ones differ by operator.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = parameters.tf32
     log.info("model '%s' sets allow_tf32 to %s for all PyTorch models", files.name, parameters.tf32)
 
 
