@@ -5,37 +5,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from analyzer.errors import ChildError
 from analyzer.runtime.capture import Availability, CaptureStats
-from analyzer.timeline.table import Timeline
 
 T = TypeVar("T")
 
 _TIMEOUT_S = 120.0
 """A profiler may write and flush for long."""
 _PATH = "/v2/analyzer/capture"
-
-
-class Collector(Protocol):
-    """Watches one server from ``start`` to ``stop``. Any may raise ChildError where the server gives no answer."""
-
-    name: str
-
-    def probe(self) -> Availability: ...
-
-    def start(self) -> Availability:
-        """One that is absent or busy is not started and says why."""
-        ...
-
-    def stop(self) -> CaptureStats: ...
-
-    def events(self) -> Timeline:
-        """What the last window held."""
-        ...
 
 
 class ServerCapture:

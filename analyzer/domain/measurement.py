@@ -50,17 +50,13 @@ class GpuUsage(Record, frozen=True):
 
 
 class Collected(Record, frozen=True):
-    """What one collector of timelines did while a point was measured. ``state`` is absent, busy or on.
-
-    ``overhead_ratio`` is how much longer the median response took with it than without, where that was measured.
-    """
+    """What one collector of timelines did while a point was measured. ``state`` is absent, busy or on."""
 
     collector: str
     state: str
     reason: str = ""
     records: int = 0
     dropped: int = 0
-    overhead_ratio: float | None = None
 
 
 class Measurement(Record, frozen=True, tag="measurement", tag_field="outcome"):

@@ -172,7 +172,7 @@ class CuptiTracer:
             place, activity.start, activity.end, self._names.setdefault(text, len(self._names)),
             get(activity, "device_id", _ABSENT), _signed(get(activity, "stream_id", _ABSENT)), activity.correlation_id,
             get(activity, "bytes", _ABSENT), get(activity, "copy_kind", _ABSENT), get(activity, "src_kind", _ABSENT),
-            get(activity, "dst_kind", _ABSENT), blocks, threads, get(activity, "thread_id", _ABSENT),
+            get(activity, "dst_kind", _ABSENT), blocks, threads, _thread(activity),
         )  # fmt: skip
 
     def _call_name(self, kind: str, number: int) -> str:
@@ -218,6 +218,11 @@ class CuptiTracer:
                 marks=np.array(self._marks, np.int64).reshape(-1, 2),
                 header=np.frombuffer(json.dumps(header).encode(), np.uint8),
             )
+
+
+def _thread(activity: Any) -> int:
+    """CUPTI's own number of a thread: half of a pthread's address, no id of the kernel. Without its sign bit."""
+    return activity.thread_id & 0x7FFFFFFF if hasattr(activity, "thread_id") else _ABSENT
 
 
 def _signed(number: int) -> int:

@@ -60,6 +60,13 @@ def test_kernels_know_the_batch_that_launched_them_by_their_call(tmp_path):
     assert table.correlation[calls].tolist() == table.correlation[[first, second]].tolist()
 
 
+def test_a_thread_whose_number_has_its_highest_bit_set_is_one_thread_and_not_absent(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [call(now, now + 5, 1, thread=-2368), call(now + 9, now + 12, 2, thread=0xFFFFF6C0)])
+    timeline = events(tmp_path)
+    assert timeline.events.thread[timeline.rows(Kind.API)].tolist() == [0x7FFFF6C0] * 2
+
+
 def test_times_are_put_on_our_clock(tmp_path):
     before = monotonic_ns()
     now = cupti_clock()
