@@ -78,11 +78,8 @@ class Watch:
         names = [name for name in self._wanted if name in IN_SERVER]
         try:
             if self._nsight is not None:
-                self._states["nsys"] = self._nsight.probe()
-                names += ["cuda_range"] if self._states["nsys"].state == "on" else []
+                self._states["nsys"] = self._nsight.start()
             self._states |= self._capture.start(names)
-            if "cuda_range" in self._states:  # who wants nsys does not care how it is told
-                self._states["nsys"] = self._states.pop("cuda_range")
         except ChildError as error:
             self._states |= dict.fromkeys(names, Availability("absent", str(error)))
 
@@ -94,6 +91,8 @@ class Watch:
             self._stats = self._capture.stop()
         except ChildError as error:
             log.warning("%s", error)
+        if self._nsight is not None and (trouble := self._nsight.stop()):
+            self._states["nsys"] = Availability("absent", f"Nsight Systems did not end its window: {trouble}")
 
     def keep(self, path: Path, driven: Sequence[tuple[LoadResult, Path]]) -> None:
         """Writes the window's timeline, if there is one."""
@@ -104,8 +103,8 @@ class Watch:
             others = [
                 self._folder / name for each, stats in self._stats.items() if each == "torch" for name in stats.files
             ]
-            if self._nsight is not None and self._states["nsys"].state == "on":
-                others += self._nsight.reports()
+            if self._nsight is not None and (export := self._nsight.export()) is not None:
+                others.append(export)
             timeline = timeline_of(self._folder, self._pid, sent, others, with_gpu="cupti" in self._stats)
             path.parent.mkdir(exist_ok=True)
             archive.save(timeline, path)
