@@ -20,7 +20,7 @@ from analyzer.model_analyzer.tags import TAGS
 from analyzer.rank.order import DEFAULT_OBJECTIVES
 from analyzer.rank.rank import rank
 from analyzer.render.context import RunContext
-from analyzer.report import FILES, TABLES_FORMAT, publish, write_tables
+from analyzer.report import FILES, TABLES_FOLDER, TABLES_FORMAT, publish, write_beside
 from analyzer.store import RunFolder
 
 FORMATS = (*FILES, TABLES_FORMAT)
@@ -54,7 +54,7 @@ def run(
     # Failed requests are not counted in a checkpoint: the limit that holds by itself would leave nothing.
     allowed = tuple(budget for budget in budgets or () if not forbids_failures(budget))
     made = _tables(checkpoint, wanted, allowed) if TABLES_FORMAT in formats else {}
-    also = write_tables(made, folder)
+    also = write_beside(made, folder / TABLES_FOLDER)
     rankings, trouble = [], []
     for model in checkpoint.models:
         outcomes = measurements(checkpoint, model)

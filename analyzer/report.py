@@ -8,6 +8,7 @@ from rich.console import Console
 
 from analyzer.diagnosed import diagnoses, timeline_of
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.ledger import LedgerEntry, completed
 from analyzer.domain.measurement import Measurement, Outcome
 from analyzer.domain.ranking import Ranking
 from analyzer.domain.thresholds import thresholds
@@ -16,7 +17,7 @@ from analyzer.measurable import check_models, check_price
 from analyzer.model_analyzer.from_run import as_checkpoint
 from analyzer.model_analyzer.tables import csv_tables
 from analyzer.rank.rank import rank
-from analyzer.render import html, pdf, tables
+from analyzer.render import html, ledger, pdf, tables
 from analyzer.render.charts import draw
 from analyzer.render.console import print_summary
 from analyzer.render.context import RunContext
@@ -29,6 +30,8 @@ FILES = {"html": "report.html", "csv": "measurements.csv", "json": "report.json"
 
 TABLES_FORMAT, TABLES_FOLDER = "model-analyzer", "results"
 """Model Analyzer's tables lie where it puts them, so that scripts which look for them find them."""
+
+LEDGER_FILE = "ledger.csv"
 
 _MEND = "Raise the limit, or measure more configurations or lighter loads."
 
@@ -62,7 +65,9 @@ def run(
     place = output or folder
     wants_tables = TABLES_FORMAT in formats
     made = csv_tables(*as_checkpoint(outcomes, ranking, context.specs)) if wants_tables else {}
-    also = write_tables(made, place)
+    also = write_beside(made, place / TABLES_FOLDER)
+    if "csv" in formats and context.ledger:
+        also += write_beside({LEDGER_FILE: ledger.csv_text(context.ledger)}, place)
     return publish(outcomes, ranking, context, formats=formats, folder=place, also=also, console=console)
 
 
@@ -118,9 +123,8 @@ def write(
     return written, None
 
 
-def write_tables(texts: Mapping[str, str], folder: Path) -> list[Path]:
-    """Model Analyzer's tables, by file name, to where it puts them."""
-    place = folder / TABLES_FOLDER
+def write_beside(texts: Mapping[str, str], place: Path) -> list[Path]:
+    """Tables by file name: Model Analyzer's, and the ledger."""
     try:
         if texts:
             place.mkdir(parents=True, exist_ok=True)
@@ -155,4 +159,11 @@ def context_of(stored: RunFolder) -> RunContext:
         config_text=stored.config_text,
         settings=header.settings,
         environment=stored.environment,
+        ledger=_ledger_of(stored),
     )
+
+
+def _ledger_of(stored: RunFolder) -> tuple[LedgerEntry, ...]:
+    """With what was measured since it was written, of the models as they are now."""
+    outcomes = stored.outcomes()
+    return completed(stored.ledger(), (each for each in outcomes if each.config.content == stored.header.content))

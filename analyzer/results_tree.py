@@ -58,7 +58,7 @@ def write(
     names = {INFERENCE_FILE: output.inference_file, GPU_FILE: output.gpu_file, SERVER_FILE: output.server_file}
     renamed_tables = {names[name]: text for name, text in tables.items()}
     top = Path(output.folder)
-    report.write_tables(renamed_tables, top)
+    report.write_beside(renamed_tables, top / report.TABLES_FOLDER)
     for run in runs:
         own = [configuration for configuration in checkpoint.configurations if configuration.model == _models_of(run)]
         if output.has_summary:

@@ -1,7 +1,9 @@
 """What became of each candidate of a search, and the rule that decided."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from analyzer.domain.measurement import Failure, Outcome
 from analyzer.domain.record import Record
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.domain.space import Shapes
@@ -30,3 +32,21 @@ class LedgerEntry(Record, frozen=True):
     state: LedgerState
     rule: str
     point_count: int = 0
+
+
+def completed(entries: Sequence[LedgerEntry], outcomes: Iterable[Outcome]) -> tuple[LedgerEntry, ...]:
+    """With what was measured since the ledger was written: a killed run leaves none, or an older one."""
+    told = {entry.candidate: entry for entry in entries}
+    counts: dict[Candidate, int] = {}
+    failed: dict[Candidate, str] = {}
+    for outcome in outcomes:
+        candidate = candidate_of(outcome.config)
+        counts[candidate] = counts.get(candidate, 0) + 1
+        if isinstance(outcome, Failure):
+            failed[candidate] = outcome.reason
+    for candidate, count in counts.items():
+        if candidate not in told or told[candidate].state == "skipped":
+            reason = failed.get(candidate, "measured; the run was ended before it could say more")
+            state: LedgerState = "failed" if candidate in failed else "measured"
+            told[candidate] = LedgerEntry(candidate=candidate, state=state, rule=reason, point_count=count)
+    return tuple(told.values())

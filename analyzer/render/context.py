@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analyzer.domain.finding import Diagnosis
+from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.model import ModelSpec
 from analyzer.domain.run import ServerConfig
 from analyzer.timeline.table import Timeline
@@ -15,6 +16,7 @@ class RunContext:
     """``config_text`` gives a model's ``config.pbtxt`` as served, empty where it is not known.
 
     ``diagnoses`` are by the points' keys; ``timeline`` is that of the point that the page is about.
+    ``ledger`` is empty where no search of ours was made.
     """
 
     name: str
@@ -28,6 +30,7 @@ class RunContext:
     environment: Mapping[str, Any] = field(default_factory=dict)
     diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
     timeline: Timeline | None = None
+    ledger: tuple[LedgerEntry, ...] = ()
 
     @property
     def specs(self) -> dict[str, ModelSpec]:

@@ -16,7 +16,7 @@ from analyzer.domain.figures import (
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
-from analyzer.render import findings, gain, listing, words
+from analyzer.render import findings, gain, ledger, listing, words
 from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.facts import facts
@@ -65,6 +65,8 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         unjudged=findings.unjudged(diagnosis),
         timeline_sentence=findings.timeline_sentence(context.timeline),
         path=findings.path(context.timeline),
+        ledger_sentence=ledger.sentence(context.ledger),
+        ledger=ledger.table(context.ledger, ranking, specs),
         objectives=_objectives(ranking),
         budgets=limits(ranking.budgets) or "no budget",
         environment=tuple(facts(context.environment)),

@@ -1,6 +1,7 @@
 """The tables handed to programs: one row an outcome as CSV, and the whole answer as JSON. Units are in the names."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from io import StringIO
 
@@ -73,6 +74,7 @@ def json_text(outcomes: Iterable[Outcome], ranking: Ranking, context: RunContext
         "pareto": [m.config.key for m in ranking.pareto],
         "ordered": [m.config.key for m in ranking.ordered],
         "excluded": {e.measurement.config.key: e.reason for e in ranking.excluded},
+        "ledger": Counter(entry.state for entry in context.ledger),
         "outcomes": [row(outcome, ranking.budgets) for outcome in outcomes],
         "command": context.command,
         "environment": context.environment,

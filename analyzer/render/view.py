@@ -33,11 +33,14 @@ class Row(Record, frozen=True):
 
 
 class Table(Record, frozen=True):
-    """``hidden_count`` rows more stand in the files beside the page."""
+    """``hidden_count`` rows more stand in the files beside the page; of ``rows`` the PDF has the first
+    ``printed_count``.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     hidden_count: int = 0
+    printed_count: int | None = None
 
 
 class Fact(Record, frozen=True):
@@ -103,6 +106,8 @@ class ReportView(Record, frozen=True):
     unjudged: tuple[Fact, ...]
     timeline_sentence: str
     path: Table
+    ledger_sentence: str
+    ledger: Table
     objectives: str
     budgets: str
     environment: tuple[Fact, ...]

@@ -76,8 +76,8 @@ def test_a_run_folder_of_ours_stays_one_beside_a_checkpoint(tmp_path):
 def test_tables_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "results").write_text("in the way")
     with pytest.raises(UsageError, match="the tables can't be written into"):
-        report.write_tables({INFERENCE_FILE: "Model\n"}, tmp_path)
-    assert report.write_tables({}, tmp_path) == []
+        report.write_beside({INFERENCE_FILE: "Model\n"}, tmp_path / report.TABLES_FOLDER)
+    assert report.write_beside({}, tmp_path) == []
 
 
 def served(*variants: ModelVariant, beside: tuple[str, ...] = ()) -> Measurement:
