@@ -52,13 +52,27 @@ def stop(process: "subprocess.Popen[str]", timeout_s: float) -> None:
 
 def stop_wrapped(process: "subprocess.Popen[str]", module: str, timeout_s: float) -> None:
     """As ``stop``, for a module under a command such as a profiler, which ends by itself once the module has ended."""
-    for pid in _descendants(process.pid):
-        if module.encode() in _command_line(pid).split(b"\0"):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+    for pid in _running(process, module):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout_s)
     stop(process, timeout_s)
+
+
+def wrapped_pid(process: "subprocess.Popen[str]", module: str) -> int:
+    """The process that runs a module under a command; the command's own where there is none."""
+    return next(iter(_running(process, module)), process.pid)
+
+
+def _running(process: "subprocess.Popen[str]", module: str) -> list[int]:
+    """Those that run ``python -m module`` among the descendants, those nearest to the top first."""
+    found = []
+    for pid in _descendants(process.pid):
+        words = _command_line(pid).split(b"\0")
+        if module.encode() in words and b"python" in Path(os.fsdecode(words[0])).name.encode():
+            found.append(pid)
+    return found
 
 
 def _descendants(pid: int) -> list[int]:

@@ -18,21 +18,24 @@ from analyzer import child
 from analyzer.errors import ChildError
 
 _READY = re.compile(r"ready http=(?P<http>\S+) grpc=(?P<grpc>\S+)")
+_MODULE = "analyzer.runtime"
 STOP_TIMEOUT_S = 30.0
 
 
 class Server:
-    """A running server. ``http_url`` and ``grpc_url`` are ``host:port``; ``log_path`` holds its stderr."""
+    """A running server. ``http_url`` and ``grpc_url`` are ``host:port``; ``log_path`` holds its stderr.
 
-    def __init__(self, process: "subprocess.Popen[str]", http_url: str, grpc_url: str, log_path: Path) -> None:
+    ``pid`` is of the runtime itself, which ``process`` may only have started.
+    """
+
+    def __init__(
+        self, process: "subprocess.Popen[str]", http_url: str, grpc_url: str, log_path: Path, pid: int | None = None
+    ) -> None:
         self.process = process
+        self.pid = pid or process.pid
         self.http_url = http_url
         self.grpc_url = grpc_url
         self.log_path = log_path
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -75,15 +78,16 @@ def launch(
     """
     arguments = ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "off"]
     arguments += ["--exit-with-parent", *(word for model in models for word in ("--load-model", model)), *flags]
-    process = child.start("analyzer.runtime", arguments, log_path, prefix=prefix, environment=environment)
+    process = child.start(_MODULE, arguments, log_path, prefix=prefix, environment=environment)
     try:
         ready = _ready_line(process, start_timeout_s)
         if ready is None:
             raise _why_not_up(process, log_path, start_timeout_s)
-        yield Server(process, ready["http"], ready["grpc"], log_path)
+        pid = child.wrapped_pid(process, _MODULE) if prefix else process.pid
+        yield Server(process, ready["http"], ready["grpc"], log_path, pid)
     finally:
         if prefix:
-            child.stop_wrapped(process, "analyzer.runtime", STOP_TIMEOUT_S)
+            child.stop_wrapped(process, _MODULE, STOP_TIMEOUT_S)
         else:
             child.stop(process, STOP_TIMEOUT_S)
 

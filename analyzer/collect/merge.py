@@ -1,6 +1,6 @@
 """Timelines of several collectors over one window to one: their clocks laid on each other by their anchors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,13 +11,22 @@ from analyzer.timeline.table import DTYPES, Meta, Relation, Timeline
 _COPIED = tuple(DTYPES.keys() - {"kind", "start_ns", "end_ns", "name_id", "model_id", "parent"})
 
 
-def merged(timelines: Sequence[Timeline]) -> Timeline:
-    """On the clock of the first. Raises InputError where another has no clock in common with it."""
+Align = Callable[[Timeline, Timeline, int], int]
+
+
+def merged(timelines: Sequence[Timeline], align: Align | None = None) -> Timeline:
+    """On the clock of the first. ``align`` corrects what is added to another's times to be such of the first.
+
+    Raises InputError where another has no clock in common with it.
+    """
     first = timelines[0]
     build = TimelineBuilder()
     position = 0
     for timeline in timelines:
-        _add(build, timeline, _shift_ns(first, timeline), position)
+        shift_ns = _shift_ns(first, timeline)
+        if align is not None and timeline is not first:
+            shift_ns = align(timeline, first, shift_ns)
+        _add(build, timeline, shift_ns, position)
         position += len(timeline)
     return build.build(
         _meta(timelines),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from analyzer.collect.attribution import aligned, attributed
 from analyzer.collect.cupti import COLLECTED as GPU_KINDS
 from analyzer.collect.cupti import Placed, add_gpu, read_gpu
 from analyzer.collect.merge import merged
@@ -33,7 +34,7 @@ def timeline_of(
     whole, warnings = _own(read_spans(folder / _SPANS), process, sent, gpu_path), []
     for path in captures:
         try:
-            whole = merged([whole, import_any.read(path)])
+            whole = attributed(merged([whole, import_any.read(path)], aligned))
         except AnalyzerError as error:
             warnings.append(str(error))
     meta = msgspec.structs.replace(whole.meta, warnings=(*whole.meta.warnings, *warnings))

@@ -105,5 +105,8 @@ def test_a_server_under_a_command_that_ignores_signals_is_ended_itself(tmp_path)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
+    pid = child.wrapped_pid(process, "waits")
+    assert pid != process.pid
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())
     child.stop_wrapped(process, "waits", 30.0)
     assert process.returncode == 0
