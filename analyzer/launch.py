@@ -77,7 +77,9 @@ def launch(
         ChildError: it did not come up; its last words are in the message.
     """
     arguments = ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "off"]
-    arguments += ["--exit-with-parent", *(word for model in models for word in ("--load-model", model)), *flags]
+    # Models are links to those of the user, who may have linked them on.
+    arguments += ["--exit-with-parent", "--allow-links-to", "/"]
+    arguments += [*(word for model in models for word in ("--load-model", model)), *flags]
     process = child.start(_MODULE, arguments, log_path, prefix=prefix, environment=environment)
     try:
         ready = _ready_line(process, start_timeout_s)

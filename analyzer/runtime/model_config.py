@@ -11,6 +11,9 @@ from analyzer.runtime.backends.base import ModelError
 
 log = logging.getLogger(__name__)
 
+_PATH_LIMIT_BYTES = 3000  # Linux takes 4096, the folder's own path included
+_SHOWN = 200
+
 PLATFORMS = {
     "onnxruntime_onnx": "onnxruntime",
     "openvino": "openvino",
@@ -98,9 +101,11 @@ def read_labels(model_dir: Path, config: model_config_pb2.ModelConfig) -> dict[s
 
 def inside(folder: Path, name: str) -> Path:
     """The path of a file that a configuration names, by its letters inside the folder. Raises ModelError."""
+    if "\0" in name or len(name.encode()) > _PATH_LIMIT_BYTES:
+        raise ModelError(f"the file name {name[:_SHOWN]!r} is not a file's")
     path = Path(os.path.normpath(folder / name))
     if not path.is_relative_to(os.path.normpath(folder)):
-        raise ModelError(f"the file name '{name}' leads out of the folder '{folder.name}'")
+        raise ModelError(f"the file name '{name[:_SHOWN]}' leads out of the folder '{folder.name}'")
     return path
 
 

@@ -36,9 +36,12 @@ class ModelStore:
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
         spans: Spans | None = None,
+        link_targets: Sequence[Path] = (),
     ) -> None:
         self.repository = repository
-        self._residents = Residents(repository, loop, cache, limiter, spans)
+        self._residents = Residents(
+            repository, loop, cache=cache, limiter=limiter, spans=spans, link_targets=link_targets
+        )
         self._routes = self._residents.routes
         self.refused = dict.fromkeys(REFUSALS, 0)
         self._is_open = False

@@ -31,6 +31,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     gpu_metrics: bool = True
     cpu_metrics: bool = True
     load_models: tuple[str, ...] = ()
+    link_targets: tuple[str, ...] = ()
     model_control_mode: Literal["none", "poll", "explicit"] = "none"
     repository_poll_s: float = 15.0
     rate_limit: Literal["off", "execution_count"] = "off"
@@ -74,6 +75,15 @@ def _add_models(add: Callable[..., object]) -> None:
         default=[],
         metavar="NAME",
         help="load this model only; may be repeated (default: all; in explicit mode none, and '*' is all)",
+    )
+    add(
+        "--allow-links-to",
+        dest="link_targets",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="follow symbolic links of the repository that lead into this folder, too; may be repeated (default: only "
+        "those that stay in the repository)",
     )
     add(
         "--model-control-mode",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.backends.python_calls import Calls
+from analyzer.runtime.links import refuse_links_out
 from analyzer.runtime.loading import LoadedModel, Prepared, build, composing_models, prepare
 from analyzer.runtime.overlay import Overlay, Override, is_model_name, write_overlay
 from analyzer.runtime.rate_limiter import RateLimiter
@@ -33,19 +34,23 @@ _NO_OVERRIDE = Override()
 class Residents:
     """The loaded models of a repository folder. ``routes`` finds a servable by (model, version), "" is the latest.
 
-    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way,
-    and ``unloaded`` has the versions of those that were served before.
+    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way, and ``unloaded`` has
+    the versions of those that were served before. Links in the repository may lead to places in it and in
+    ``link_targets``.
     """
 
     def __init__(
         self,
         repository: Path,
         loop: asyncio.AbstractEventLoop,
+        *,
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
         spans: Spans | None = None,
+        link_targets: Sequence[Path] = (),
     ) -> None:
         self._cache = cache
+        self._homes = repository, *link_targets
         self._spans = spans
         self._limiter = limiter
         self.script_calls = Calls(self, loop)
@@ -186,6 +191,7 @@ class Residents:
             # A name may come from a client: only one that the folder lists leads to a path.
             if name not in self.names():
                 raise ModelError("there is no such folder in the model repository")
+            await asyncio.to_thread(refuse_links_out, self._repository, name, self._homes)
             return await asyncio.to_thread(prepare, self._repository / name, override.config_json)
         except (ModelError, OSError) as error:
             failures[name] = str(error)

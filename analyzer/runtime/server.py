@@ -85,7 +85,8 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> int:
     limiter = RateLimiter(RatePolicy(options.resource_limits)) if options.rate_limit == "execution_count" else None
     spans = Spans(options.span_rows) if options.span_rows else None
     capture = _capture(options, spans)
-    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter, spans=spans)
+    targets = [Path(folder) for folder in options.link_targets]
+    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter, spans=spans, link_targets=targets)
     background: list[asyncio.Task[None]] = []
     try:
         poller = await _poller(store, options)

@@ -212,7 +212,7 @@ def measured(repository: Path, variants: tuple[Variant, ...], plan: Plan) -> Ite
         # A server for each, so that no other model holds memory or threads.
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / variant.name).symlink_to(repository / variant.name)
-            with running_server(Path(folder)) as server:
+            with running_server(Path(folder), "--allow-links-to", str(repository)) as server:
                 for batch in plan.batches:
                     for way in plan.ways:
                         rate = lambda: served_rate(server.grpc, variant, batch, way, plan)  # noqa: E731, B023 (likewise)

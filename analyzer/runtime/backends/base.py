@@ -17,6 +17,7 @@ model, fails the requests of its batch with its words and leaves the instance in
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -210,10 +211,11 @@ def find_model_file(files: ModelFiles, file_names: Sequence[str]) -> Path:
     """The model file of a version folder: ``default_model_filename``, or the first known name that is there."""
     names = (files.config.default_model_filename,) if files.config.default_model_filename else file_names
     for name in names:
-        # The name may come from a client. By its letters only: links inside of a repository are its owner's choice.
+        # The name may come from a client. By its letters only: where links lead is judged before.
         path = Path(os.path.normpath(files.version_dir / name))
-        if path.is_relative_to(os.path.normpath(files.version_dir)) and path.exists():
-            return path
+        with suppress(OSError):  # a name that is too long for the file system
+            if path.is_relative_to(os.path.normpath(files.version_dir)) and path.exists():
+                return path
     wanted = " or ".join(repr(name) for name in names)
     raise ModelError(f"model '{files.name}' has no {wanted} in its version folder {files.version}")
 
