@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -30,7 +30,7 @@ from analyzer.settings.wanted import WantedSettings
 from analyzer.spaces import search_space, shape_choices
 from analyzer.store import RunFolder, RunHeader
 from perf_client.loads import VideoStreams
-from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
+from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate, SharedMemory
 from perf_client.version import __version__
 
 POINT_OVERHEAD_S = 0.2
@@ -182,6 +182,8 @@ def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) ->
         load=_first_load(settings),
         protocol="grpc" if settings.protocol == "grpc" else "http",
         input_data=_input_data(settings, Path(settings.model_repository) / spec.name),
+        shared_memory=_shared_memory(settings),
+        output_shared_memory_bytes=settings.output_shared_memory_bytes,
         shapes=dict(shapes),
         warmup_s=settings.warmup_s,
         duration_s=settings.duration_s,
@@ -191,6 +193,10 @@ def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) ->
 
 
 def _first_load(settings: ProfileSettings) -> Load:
+def _shared_memory(settings: ProfileSettings) -> SharedMemory:
+    return next(each for each in get_args(SharedMemory) if each == settings.shared_memory)
+
+
     """The kind of load that is asked for; its level is the planner's."""
     if settings.streams is not None:
         frames = settings.frames_per_second

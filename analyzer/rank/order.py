@@ -69,7 +69,8 @@ def best_of_each(
 def group_key(measurement: Measurement) -> str:
     """Which points differ in their load only."""
     sent = [
-        (load.model, load.batch_size, load.protocol, load.shapes, load.input_data) for load in measurement.config.loads
+        (load.model, load.batch_size, load.protocol, load.shared_memory, load.shapes, load.input_data)
+        for load in measurement.config.loads
     ]
     return content_key(measurement.config.server, sent)
 

@@ -102,6 +102,7 @@ def _configuration(config: RunConfig) -> Row:
         **_variants(config.server),
         "protocol": load.protocol,
         "client_batch_size": load.batch_size,
+        "shared_memory": load.shared_memory,
         "concurrency": load.load.in_flight if isinstance(load.load, Concurrency) else None,
         "request_rate_per_s": load.load.per_second if isinstance(load.load, RequestRate) else None,
         "video_streams": load.load.streams if isinstance(load.load, VideoStreams) else None,
@@ -193,5 +194,5 @@ COLUMNS = (
     *_metric_columns(),
     *_PARTS.values(),
     "verdict", "reason", "failed_at", "warnings", "incomplete", "client_bound", "client_cpu_ratio", "request_count",
-    "dropped_count", "protocol", "duration_s", "seed", "measured_at", "server_config", "point", "variants", "beside",
+    "dropped_count", "protocol", "shared_memory", "duration_s", "seed", "measured_at", "server_config", "point", "variants", "beside",
 )  # fmt: skip

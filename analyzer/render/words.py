@@ -129,6 +129,9 @@ def client_command(profile: LoadProfile) -> str:
     if profile.mix:
         words += ["--mix", ":".join(f"{share.weight:g}" for share in profile.mix)]
     words += ["-i", profile.protocol, "-b", str(profile.batch_size), *as_flags(profile.load)]
+    if profile.shared_memory != "none":
+        words += ["--shared-memory", profile.shared_memory]
+        words += ["--output-shared-memory-size", str(profile.output_shared_memory_bytes)]
     if profile.input_data != "random":
         words += ["--input-data", profile.input_data]
     for name, shape in sorted(profile.shapes.items()):

@@ -10,6 +10,7 @@ from analyzer.domain.space import LoadRange
 from analyzer.settings.axis_values import KINDS, ModelAxis, axis_list, lists_of, load_map, shape_map
 from analyzer.settings.options import option
 from analyzer.settings.values import (
+    at_least,
     choice,
     choices,
     milliseconds,
@@ -110,6 +111,23 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
     arrival: Annotated[str, option(choice("poisson", "constant"), "Arrivals of the open loop.", "NAME")] = "poisson"
     protocol: Annotated[str, option(choice("http", "grpc"), "How requests are sent.", "NAME", short="-i")] = "http"
+    shared_memory: Annotated[
+        str,
+        option(
+            choice("none", "system", "cuda"),
+            "Memory shared with the server that tensors lie in; none sends them.",
+            "NAME",
+        ),
+    ] = "none"
+    output_shared_memory_bytes: Annotated[
+        int,
+        option(
+            at_least(1, whole),
+            "Room for each output in shared memory.  [102400]",
+            "BYTES",
+            key="output_shared_memory_size",
+        ),
+    ] = 102_400
     input_data: Annotated[
         str | None,
         option(text, "random, zero, a JSON file or a folder.  [the model's input_data.json, else random]", "DATA"),

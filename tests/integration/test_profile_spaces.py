@@ -169,3 +169,15 @@ def test_a_field_that_is_not_there_is_told_before_anything_starts(tmp_path: Path
     assert done.returncode == 2
     assert "did you mean instance_group.kind?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_tensors_may_lie_in_shared_memory(tmp_path):
+    write_onnx(tmp_path / "models", "affine")
+    flags = "--shared-memory system --output-shared-memory-size 4096 --max-batch-sizes 1"
+    done = profile(tmp_path, "affine", *flags.split())
+    assert done.returncode == 0, done.stderr
+    outcomes = RunFolder.open(tmp_path / "run").outcomes()
+    assert all(isinstance(each, Measurement) and not each.load.failures for each in outcomes)
+    assert {each.config.load.shared_memory for each in outcomes} == {"system"}
+    advice = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "--shared-memory system --output-shared-memory-size 4096" in json.dumps(advice)
