@@ -1,12 +1,11 @@
 """Shared memory that clients register: tensors are read from it and written to it in place, past the socket.
 
-A client that makes its object smaller after it was registered is refused at the next use of the region. One that does
-it while a request on that region is being worked on ends the server with a bus error, as with any mapping: who may
-write to /dev/shm is trusted that far. Copies by pwrite and pread, which can't fail so, took twice as long as copies
-through the mapping (600 KB: 59 and 45 us, not 25).
+A client that makes its object smaller after it was registered is refused at the next use of the region. Where it does
+so while a request on that region is being worked on, the model reads zeros, and an output that has no place is an error
+(see ``bus_guard``). Copies by pwrite and pread took twice as long as copies through the mapping (600 KB: 59 and 45 us,
+not 25).
 """
 
-import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from analyzer.runtime.bus_guard import GuardedMap
 from analyzer.runtime.cuda_memory import CudaDriver, CudaError, CudaRegion, LibCuda, open_region
 from analyzer.runtime.device_tensor import DeviceTensor, as_array, on_device
 from analyzer.runtime.dtypes import datatype_of_numpy
@@ -35,13 +35,22 @@ class Region:
     key: str
     offset: int
     byte_size: int
-    view: memoryview
-    descriptor: int
+    map: GuardedMap
 
-    def check_size(self) -> None:
-        """Raises InferError where the object has become too small: to touch what is gone would end the process."""
-        if os.lseek(self.descriptor, 0, os.SEEK_END) < self.offset + self.byte_size:
+    @property
+    def view(self) -> memoryview:
+        return self.map.view[self.offset :]
+
+    def check(self) -> None:
+        """Raises InferError where a part of the object is gone."""
+        if self.map.file_bytes < self.offset + self.byte_size:
             text = f"shared memory region '{self.name}' is larger than its object '{self.key}', which was made smaller"
+            raise InferError(ErrorKind.INVALID_ARGUMENT, text)
+        if self.map.is_lost:
+            text = (
+                f"shared memory region '{self.name}' lost a part of its object '{self.key}', which was made smaller or "
+                "found /dev/shm full; unregister it and register it again"
+            )
             raise InferError(ErrorKind.INVALID_ARGUMENT, text)
 
 
@@ -62,15 +71,12 @@ class SharedMemory:
         self._check_new(name, byte_size)
         if offset < 0:
             raise invalid(f"shared memory region '{name}' needs an offset of 0 or more")
-        descriptor, view = _mapped(key, offset, byte_size)
-        self._regions[name] = Region(name, key, offset, byte_size, view, descriptor)
+        self._regions[name] = Region(name, key, offset, byte_size, _mapped(key, offset, byte_size))
 
     def unregister(self, name: str = "") -> None:
         """Forgets one region, or all where none is named. That it was not registered is no error."""
         for known in [name] if name else list(self._regions):
-            region = self._regions.pop(known, None)
-            if region is not None:
-                os.close(region.descriptor)
+            self._regions.pop(known, None)
 
     def status(self, name: str = "") -> Iterator[Region]:
         """One region, or all by name. Raises InferError for an unknown one."""
@@ -119,8 +125,9 @@ class SharedMemory:
         if region is None:
             raise InferError(ErrorKind.NOT_FOUND, f"Unable to find shared memory region: '{name}'")
         _check_room(region, offset, byte_size)
-        region.check_size()
-        return region.view[offset : offset + byte_size]
+        region.check()
+        begin = region.offset + offset
+        return region.map.view[begin : begin + byte_size]
 
     def read(self, name: str, dtype: "np.dtype[np.generic]", shape: tuple[int, ...], place: Delivery) -> Array:
         """A tensor that lies in a region, without a copy: a DeviceTensor in CUDA memory. Raises InferError.
@@ -158,11 +165,14 @@ class SharedMemory:
         room = self.view(place.region, place.offset, place.byte_size)
         if raw is not None:
             room[:size] = raw.data
-            return
-        device_tensor = on_device(array)
-        source = array if device_tensor is None else _told(device_tensor.to_host)
-        # Straight into its place, whatever the array's own layout is.
-        np.ndarray(source.shape, source.dtype, room)[...] = source
+        else:
+            device_tensor = on_device(array)
+            source = array if device_tensor is None else _told(device_tensor.to_host)
+            # Straight into its place, whatever the array's own layout is.
+            np.ndarray(source.shape, source.dtype, room)[...] = source
+        region = self._regions.get(place.region)
+        if region is not None and region.map.is_lost:
+            region.check()
 
     def _check_new(self, name: str, byte_size: int) -> None:
         if not name:
@@ -195,7 +205,7 @@ def _check_room(region: Region | CudaRegion, offset: int, byte_size: int) -> Non
         raise invalid(f"Invalid offset + byte size for shared memory region: '{region.name}'")
 
 
-def _mapped(key: str, offset: int, byte_size: int) -> tuple[int, memoryview]:
+def _mapped(key: str, offset: int, byte_size: int) -> GuardedMap:
     """Opened as shm_open does it, so no key leads out of the folder of shared memory."""
     name = key.removeprefix("/")
     missing = InferError(ErrorKind.INTERNAL, f"Unable to open shared memory region: '{key}'")
@@ -208,11 +218,8 @@ def _mapped(key: str, offset: int, byte_size: int) -> tuple[int, memoryview]:
     try:
         if offset + byte_size > os.fstat(descriptor).st_size:
             raise InferError(ErrorKind.INTERNAL, f"Invalid shared memory region: '{key}'")
-        memory = memoryview(mmap.mmap(descriptor, offset + byte_size))
-    except InferError:
-        os.close(descriptor)
-        raise
-    except (OSError, ValueError):
-        os.close(descriptor)
+        return GuardedMap(descriptor, offset + byte_size)
+    except (OSError, ValueError, OverflowError):
         raise missing from None
-    return descriptor, memory[offset:]
+    finally:
+        os.close(descriptor)

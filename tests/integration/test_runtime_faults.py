@@ -1,17 +1,20 @@
 """The real server and clients that misbehave: cut off at any byte, never reading, gone; and models that never end."""
 
 import json
+import os
 import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
-from tritonclient.utils import shared_memory
+from tritonclient.utils import InferenceServerException, shared_memory
 
 from analyzer.runtime.frames import PREFACE, settings_frame
 from tests.benchmarks.runtime_requests import grpc_call, grpc_opening, http_request
@@ -213,6 +216,44 @@ def test_client_that_is_gone_with_tensors_in_shared_memory_leaves_nothing_mapped
     until(lambda: in_flight(server, "gated") == 0, "requests stay in the queue")
     (gate / "open").touch()
     until(lambda: "analyzer_faults" not in maps.read_text(), "the region stays mapped")
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_client_that_takes_its_shared_memory_back_meanwhile_harms_itself_alone(server, gate, protocol):
+    """One request is executed, the other waits in the queue with its input where the client's memory was."""
+    module = {"http": triton_http, "grpc": triton_grpc}[protocol]
+    tensor, wanted = module.InferInput("INPUT0", [1, 4], "INT32"), module.InferRequestedOutput("OUTPUT0")
+    tensor.set_shared_memory("shrunk", 16)
+    wanted.set_shared_memory("shrunk", 16, 1_000_000)
+    region = shared_memory.create_shared_memory_region("shrunk", "/analyzer_shrunk", 1_000_016)
+
+    def ask() -> object:  # in a thread, whose own the client's event loop has to be
+        with module.InferenceServerClient(getattr(server, protocol)) as client:
+            return client.infer("gated", [tensor], outputs=[wanted])
+
+    with ThreadPoolExecutor(2) as pool, module.InferenceServerClient(getattr(server, protocol)) as client:
+        try:
+            client.register_system_shared_memory("shrunk", "/analyzer_shrunk", 1_000_016)
+            first = pool.submit(ask)
+            until((gate / "executed").exists, "the model did not begin")
+            second = pool.submit(ask)
+            until(lambda: in_flight(server, "gated") == 1, "the request did not arrive")
+            os.truncate("/dev/shm/analyzer_shrunk", 0)
+            (gate / "open").touch()
+            for answer in (first, second):
+                with pytest.raises(InferenceServerException, match="was made smaller"):
+                    answer.result(PATIENCE_S)
+            with pytest.raises(InferenceServerException, match="was made smaller"):
+                client.infer("gated", [tensor])
+            assert server.process.poll() is None
+        finally:
+            (gate / "open").touch()
+            client.unregister_system_shared_memory("shrunk")
+            shared_memory.destroy_shared_memory_region(region)
+    raw = connect(server.http)
+    raw.sendall(gated_request("after"))
+    assert status(raw) == 200
+    raw.close()
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
