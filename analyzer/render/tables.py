@@ -194,6 +194,6 @@ COLUMNS = (
     *_metric_columns(),
     *_PARTS.values(),
     "verdict", "reason", "failed_at", "warnings", "incomplete", "client_bound", "client_cpu_ratio", "request_count",
-    "dropped_count", "protocol", "shared_memory", "duration_s", "seed", "measured_at", "server_config", "point", "variants",
-    "beside",
+    "dropped_count", "protocol", "shared_memory", "duration_s", "seed", "measured_at", "server_config", "point",
+    "variants", "beside",
 )  # fmt: skip
