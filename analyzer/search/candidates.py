@@ -50,7 +50,7 @@ def roster(space: SearchSpace, bases: Sequence[ModelVariant]) -> Roster:
             if batch_size > max(slots.max_batch, 1):
                 skipped.append((candidate, f"a client batch of {batch_size} does not fit into max batch size"))
                 continue
-            twin = kept.setdefault(_behaviour(candidate, slots), candidate)
+            twin = kept.setdefault(_behaviour(candidate, slots, bases), candidate)
             if twin is not candidate:
                 skipped.append((candidate, _twin_rule(twin)))
     return Roster(tuple(kept.values()), tuple(skipped))
@@ -147,6 +147,12 @@ def highest(load_range: LoadRange) -> float:
     return max(top, lowest(load_range))
 
 
+def listed(load_range: LoadRange, load: float) -> float:
+    """Within the bounds; where the loads are listed, the highest of them that is not above ``load``."""
+    within = min(max(load, lowest(load_range)), highest(load_range))
+    return max((value for value in load_range.values if value <= within), default=within)
+
+
 def default_of(space: SearchSpace) -> ServerConfig:
     return ServerConfig(variants=tuple(ModelVariant(model=model.model) for model in space.models))
 
@@ -155,17 +161,29 @@ def _first(*values: int | bool | None) -> int:
     return next(int(value) for value in values if value is not None)
 
 
-def _behaviour(candidate: Candidate, slots: Slots) -> tuple[object, ...]:
+def _behaviour(candidate: Candidate, slots: Slots, bases: Sequence[ModelVariant]) -> tuple[object, ...]:
     """Equal for candidates that could only differ in fields without effect.
 
     Without the batcher a batch is what one client sends. A batcher that may only take one request has nothing to
     gather, nor to wait for.
     """
-    first, *others = candidate.server.variants
+    first = candidate.server.variants[0]
+    others = (_filled(variant, bases) for variant in candidate.server.variants[1:])
     rest = (slots.instances, slots.client_batch, candidate.shapes, first.edits, *others)
     if slots.batch_limit == 1:
         return (*rest, 1)
     return (*rest, slots.max_batch, slots.delay_us, first.preferred_batch_sizes)
+
+
+def _filled(variant: ModelVariant, bases: Sequence[ModelVariant]) -> ModelVariant:
+    """What is left as it is, written out where it is known."""
+    base = next((each for each in bases if each.model == variant.model), variant)
+    unset = {
+        name: getattr(base, name)
+        for name in ("instance_count", "max_batch_size", "dynamic_batching")
+        if getattr(variant, name) is None
+    }
+    return msgspec.structs.replace(variant, **unset)
 
 
 def _twin_rule(twin: Candidate) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from analyzer.domain.ledger import LedgerEntry, LedgerState, candidate_of
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
-from analyzer.search.candidates import highest, joint_config, lowest, roster, template_for
+from analyzer.search.candidates import highest, joint_config, listed, lowest, roster, template_for
 from analyzer.search.capacity import WORTH_ODDS
 from analyzer.search.encoding import encoded
 from analyzer.search.evidence import Level, Told, secures
@@ -245,8 +245,7 @@ class JointPlanner:
 
     def _within(self, load: float, place: int) -> float:
         each = self._problem.loads[place]
-        whole = float(round(load)) if each.kind == "concurrency" else float(f"{load:.4g}")
-        return min(max(whole, lowest(each)), highest(each))
+        return listed(each, float(round(load)) if each.kind == "concurrency" else float(f"{load:.4g}"))
 
     def _config(self, row: int, loads: list[float] | tuple[float, ...], duration_s: float | None = None) -> RunConfig:
         within = [self._within(load, place) for place, load in enumerate(loads)]

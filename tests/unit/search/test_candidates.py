@@ -9,6 +9,7 @@ from analyzer.search.candidates import (
     Slots,
     doublings,
     highest,
+    listed,
     lowest,
     roster,
     run_config,
@@ -50,6 +51,26 @@ def test_the_default_comes_first_and_its_spelled_out_twin_is_left_out():
     assert found.kept[0].server.is_default
     twins = {c.server: rule for c, rule in found.skipped}
     assert "default" in twins[server(instance_count=2, dynamic_batching=False)]
+
+
+def test_a_called_models_own_values_written_out_are_no_other_candidate():
+    caller, called = (ModelSpace(model="m", load=LOAD), ModelSpace(model="sub", instance_counts=(1, 3)))
+    bases = (BASE, ModelVariant(model="sub", instance_count=3, max_batch_size=4, dynamic_batching=True))
+    found = roster(SearchSpace(models=(caller, called)), bases)
+    assert [c.server.variants[1].instance_count for c in found.kept] == [None, 1]
+    assert "default" in found.skipped[0][1]
+
+
+@given(st.floats(0.1, 200), st.lists(st.integers(2, 100), max_size=5))
+def test_where_loads_are_listed_only_those_are_asked_for(load: float, values: list[int]):
+    within = LoadRange(kind="concurrency", minimum=2, maximum=100, values=tuple(sorted({2.0, *map(float, values)})))
+    found = listed(within, load)
+    assert found in within.values
+    assert found <= load or found == 2
+
+
+def test_without_a_list_a_load_is_only_kept_within_its_bounds():
+    assert [listed(LOAD, load) for load in (0.5, 7, 99)] == [1, 7, 64]
 
 
 def test_max_batch_sizes_make_no_difference_without_the_batcher():
