@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from analyzer.errors import ChildError
 from analyzer.runtime.gpu_trace import FORMAT_VERSION
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import ABSENT, MEMSET_NAME, SYNC_NAMES, Kind, MemoryKind, copy_name
+from analyzer.timeline.table import ABSENT, MEMSET_NAME, SYNC_NAMES, Column, Device, Kind, MemoryKind, copy_name
 
 Rows = npt.NDArray[np.int64]
 COLLECTED = ("kernel", "memcpy", "memset", "api", "sync")
@@ -34,6 +35,11 @@ _MEMORY = np.array(
 """By CUPTI's number, which is another than Nsight's."""
 
 
+_UNREADABLE = (
+    OSError, EOFError, KeyError, ValueError, IndexError, TypeError, zipfile.BadZipFile, msgspec.MsgspecError,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """Where a batch ran: its model (an id of the timeline's names) and its instance."""
@@ -46,12 +52,13 @@ class Placed:
 class GpuFile:
     """``clock_residual_ns`` bounds the error of the device's times on our clock."""
 
-    columns: dict[str, Rows]
+    columns: dict[str, Column]
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     batches: Rows
     dropped: int
-    process: int
+    warnings: tuple[str, ...]
+    devices: tuple[Device, ...]
     clock_residual_ns: int
 
 
@@ -60,10 +67,12 @@ def read_gpu(path: Path) -> GpuFile:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             header: dict[str, Any] = json.loads(file["header"].tobytes())
-            table, marks = file["rows"], file["marks"]
-        if header["format_version"] != FORMAT_VERSION:
-            raise ChildError(f"the GPU trace of the runtime is of format {header['format_version']}; use one version")
-        columns = {name: table[:, place] for place, name in enumerate(header["columns"])}
+            if header["format_version"] != FORMAT_VERSION:
+                raise ChildError(
+                    f"the GPU trace of the runtime is of format {header['format_version']}; use one version"
+                )
+            columns: dict[str, Column] = {name: file[name] for name in header["columns"]}
+            marks = file["marks"]
         (there, here, width), (there_end, here_end, width_end) = header["anchors"]
         for name in ("start_ns", "end_ns"):
             columns[name] = _on_our_clock(columns[name], (there, here), (there_end, here_end))
@@ -73,10 +82,11 @@ def read_gpu(path: Path) -> GpuFile:
             kinds=tuple(header["kinds"]),
             batches=_batches(columns["correlation"], marks),
             dropped=header["dropped"],
-            process=header["process"],
+            warnings=tuple(header["warnings"]),
+            devices=msgspec.convert(header["devices"], tuple[Device, ...]),
             clock_residual_ns=max(width, width_end),
         )
-    except (OSError, EOFError, KeyError, ValueError, IndexError, TypeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ChildError(f"the GPU trace of the runtime can't be read: {error}") from error
 
 
@@ -106,12 +116,8 @@ def add_gpu(build: TimelineBuilder, gpu: GpuFile, batches: dict[int, Placed], pr
     placed = [batches.get(number, nowhere) for number in distinct.tolist()]
     model = np.array([each.model_id for each in placed], np.int64)[inverse]
     instance = np.array([each.instance for each in placed], np.int64)[inverse]
-    kind, correlation = gpu.columns["kind"], gpu.columns["correlation"]
-    # A call of the runtime makes calls of the driver under its own correlation id: one call, told twice.
-    told = np.unique(correlation[kind == gpu.kinds.index("RUNTIME")])
     for place, name in enumerate(gpu.kinds):
-        chosen = kind == place
-        rows = np.flatnonzero(chosen & ~np.isin(correlation, told) if name == "DRIVER" else chosen)
+        rows = np.flatnonzero(gpu.columns["kind"] == place)
         if len(rows):
             _add_kind(build, gpu, rows, _KINDS[name], (model[rows], instance[rows], process))
 
@@ -122,9 +128,9 @@ def _add_kind(
     of = {name: column[rows] for name, column in gpu.columns.items()}
     model, instance, process = owner
     columns: dict[str, npt.ArrayLike] = {
-        name: of[name] for name in ("device", "stream", "correlation", "bytes", "block_count", "thread", "copy_kind")
+        name: of[name]
+        for name in ("device", "stream", "correlation", "bytes", "block_count", "thread_count", "thread", "copy_kind")
     }
-    columns["thread_count"] = np.minimum(of["thread_count"], np.iinfo(np.int16).max)
     for side in ("src_kind", "dst_kind"):
         known = np.clip(of[side], 0, len(_MEMORY) - 1)
         columns[side] = np.where(of[side] >= 0, _MEMORY[known], ABSENT)
@@ -134,13 +140,16 @@ def _add_kind(
     )  # fmt: skip
 
 
-def _names(build: TimelineBuilder, gpu: GpuFile, of: dict[str, Rows], kind: Kind) -> npt.ArrayLike:
-    if kind is Kind.MEMCPY:
-        known = {number: build.name_id(copy_name(number)) for number in np.unique(of["copy_kind"]).tolist()}
-        return np.array([known[number] for number in of["copy_kind"].tolist()])
+def _names(build: TimelineBuilder, gpu: GpuFile, of: dict[str, Column], kind: Kind) -> npt.ArrayLike:
     if kind is Kind.MEMSET:
         return build.name_id(MEMSET_NAME)
-    texts = gpu.names
-    if kind is Kind.SYNC:
-        texts = tuple(SYNC_NAMES.get(int(text), "sync") if text.isdigit() else text for text in texts)
-    return build.name_ids(texts)[of["name_id"]]
+    column = of["copy_kind"] if kind is Kind.MEMCPY else of["name_id"]
+    distinct, inverse = np.unique(column, return_inverse=True)
+    return build.name_ids(_text(gpu, kind, number) for number in distinct.tolist())[inverse]
+
+
+def _text(gpu: GpuFile, kind: Kind, number: int) -> str:
+    if kind is Kind.MEMCPY:
+        return copy_name(number)
+    text = gpu.names[number]
+    return SYNC_NAMES.get(int(text), "sync") if kind is Kind.SYNC else text

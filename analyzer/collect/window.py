@@ -15,7 +15,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.runtime.spans import Row
 from analyzer.timeline import import_any
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Anchor, Meta, Timeline, Track
+from analyzer.timeline.table import Anchor, Device, Meta, Timeline, Track
 from perf_client.version import __version__
 
 _SPANS = "spans.npz"
@@ -48,21 +48,25 @@ def _own(spans: SpanFile, process: int, sent: Sequence[Sent], gpu_path: Path | N
         add_sent(build, spans, each)
     dropped: dict[str, int] = {"spans": spans.dropped}
     collected: tuple[str, ...] = KINDS
+    devices: tuple[Device, ...] = ()
+    warnings = [_MATCHED] if sent else []
     if gpu_path is not None:
         gpu = read_gpu(gpu_path)
         add_gpu(build, gpu, _placed(build, spans), process)
         dropped["cupti"] = gpu.dropped
         collected += GPU_KINDS
+        devices = gpu.devices
+        warnings += gpu.warnings
     meta = Meta(
         producer="serving-analyzer",
         producer_version=__version__,
         collected=collected,
         partial=any(dropped.values()),
         dropped={name: count for name, count in dropped.items() if count},
-        warnings=(_MATCHED,) if sent else (),
+        warnings=tuple(warnings),
     )
     anchors = (Anchor("monotonic", 0, 0), Anchor("utc", spans.utc_offset_ns, spans.utc_drift_ns))
-    return build.build(meta, tracks, anchors=anchors)
+    return build.build(meta, tracks, devices, anchors)
 
 
 def _placed(build: TimelineBuilder, spans: SpanFile) -> dict[int, Placed]:

@@ -1,34 +1,35 @@
 """What the GPU did, by CUPTI in the server's own process: kernels, copies, memsets, calls and waits of the host.
 
 The number of a batch is pushed on the thread that launches its work, so that each call, and by it each kernel, is known
-to belong to that batch. Only one tracer can use CUPTI in a process: where Nsight Systems or PyTorch's profiler does,
-this one says that it is busy.
+to belong to that batch. ``cupti_calls`` says which calls are kept. Nothing is read before the window ends: meanwhile
+the buffers that CUPTI fills are only kept. Only one tracer can use CUPTI in a process: where Nsight Systems or
+PyTorch's profiler does, this one says that it is busy.
 """
 
+import atexit
 import ctypes
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from analyzer.runtime.capture import Availability, CaptureStats
+from analyzer.runtime.cuda_devices import CudaDevice, cuda_devices
+from analyzer.runtime.cupti_calls import Calls
+from analyzer.runtime.cupti_library import MOST_BYTES, Buffers, Library, LibraryError, open_library
+from analyzer.runtime.cupti_records import CALLS, COLUMNS, KINDS, ActivityKind, Decoded, Wanted, decode
 from analyzer.runtime.spans import Spans
 
-FORMAT_VERSION = 1
-COLUMNS = (
-    "kind", "start_ns", "end_ns", "name_id", "device", "stream", "correlation", "bytes", "copy_kind", "src_kind",
-    "dst_kind", "block_count", "thread_count", "thread",
-)  # fmt: skip
-KINDS = ("CONCURRENT_KERNEL", "MEMCPY", "MEMCPY2", "MEMSET", "RUNTIME", "DRIVER", "SYNCHRONIZATION")
-"""Names of ``ActivityKind``; a row's kind is its place here. EXTERNAL_CORRELATION is kept apart."""
+FORMAT_VERSION = 2
+"""1: one table of int64. 2: an array a column, calls of the driver within those of the runtime left out, devices."""
 MOST_RECORDS = 2_000_000
-_BUFFER_BYTES = 8 * 1024 * 1024
-_ABSENT = -1
 _TRIES = 9
+_UNNAMED = "(unnamed)"
 
 log = logging.getLogger(__name__)
 
@@ -41,25 +42,37 @@ def load_cupti() -> Any:
 
 
 class CuptiTracer:
-    """A Tracer. ``load`` gives what has the functions of ``cupti.cupti``; records are read as they are handed over."""
+    """A Tracer. ``load`` gives what has the functions of ``cupti.cupti``, ``opened`` the library that they call."""
 
     name = "cupti"
 
     def __init__(
-        self, spans: Spans | None, load: Callable[[], Any] = load_cupti, most_records: int = MOST_RECORDS
+        self,
+        spans: Spans | None,
+        load: Callable[[], Any] = load_cupti,
+        opened: Callable[[], Any] = open_library,
+        devices: Callable[[], tuple[CudaDevice, ...]] = cuda_devices,
+        *,
+        most_records: int = MOST_RECORDS,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._spans = spans
-        self._most_records = most_records
         self._load = load
+        self._opened = opened
+        self._devices = devices
+        self._most_records = most_records
+        self._buffers = Buffers(most_bytes=most_bytes)
         self._cupti: Any = None
+        self._library: Library | None = None
+        self._calls: dict[ActivityKind, Calls] = {}
         self._enabled: list[Any] = []
-        self._is_registered = False
-        self._clear()
+        self._anchors: list[tuple[int, int, int]] = []
 
     def probe(self) -> Availability:
         try:
             self._cupti = self._cupti or self._load()
             self._cupti.get_timestamp()
+            self._library = self._library or Library(self._opened())
         except ImportError as error:
             reason = f"the package cupti-python can't be used ({error}); pip install 'serving-analyzer[cupti]'"
             return Availability("absent", reason)
@@ -69,39 +82,44 @@ class CuptiTracer:
 
     def start(self) -> Availability:
         found = self.probe()
-        if found.state != "on":
+        if found.state != "on" or self._library is None:
             return found
-        self._clear()
-        self._anchors.append(self._anchor())
+        self._buffers.clear()
         try:
-            if not self._is_registered:
-                self._cupti.activity_register_callbacks(lambda: (_BUFFER_BYTES, 0), self._completed)
-                self._is_registered = True
-            for name in (*KINDS, "EXTERNAL_CORRELATION"):
-                kind = getattr(self._cupti.ActivityKind, name)
-                self._cupti.activity_enable(kind)
-                self._enabled.append(kind)
-        except self._cupti.cuptiError as error:
+            self._library.register(self._buffers)
+            self._library.dropped()  # what was dropped before this window is none of its own
+            self._calls = self._calls or {kind: Calls(self._cupti, kind) for kind in CALLS}
+            self._anchors = [self._anchor()]
+            for kind in (ActivityKind.EXTERNAL_CORRELATION, *KINDS):
+                self._enable(kind)
+        except (self._cupti.cuptiError, LibraryError) as error:
             self._disable()
             return self._refused(error)
+        atexit.register(self._end)  # CUPTI must not call back when the interpreter is gone
         if self._spans is not None:
             self._spans.correlator = self
         return found
 
     def stop(self, folder: Path) -> CaptureStats:
+        if self._library is None:
+            return CaptureStats()
         if self._spans is not None:
             self._spans.correlator = None
         begun_ns = monotonic_ns()
-        warnings = []
-        try:
-            self._cupti.activity_flush_all(1)
-        except self._cupti.cuptiError as error:
-            warnings.append(f"CUPTI did not hand over all of its records: {error}")
-        self._disable()
+        warnings = self._end()
+        atexit.unregister(self._end)
         self._anchors.append(self._anchor())
-        dropped = self._lost + self._dropped()
-        self._save(folder / "cupti.npz", dropped)
-        return CaptureStats(len(self._rows), dropped, monotonic_ns() - begun_ns, ("cupti.npz",), tuple(warnings))
+        dropped, refused = self._dropped(self._library), self._buffers.refused
+        wanted = Wanted(
+            int(self._cupti.ExternalCorrelationKind.CUSTOM0),
+            {kind: np.array(calls.kept, np.int64) for kind, calls in self._calls.items()},
+            self._most_records,
+        )
+        found = decode(self._buffers.taken(), self._library.stride_bytes, wanted, self._name)
+        lost = dropped + found.excess_count + found.untimed_count
+        warnings += _warnings(found, refused)
+        self._save(folder / "cupti.npz", found, lost, warnings)
+        return CaptureStats(len(found), lost, monotonic_ns() - begun_ns, ("cupti.npz",), tuple(warnings))
 
     def push(self, number: int) -> None:
         """Called on the thread that launches, as ``pop`` is."""
@@ -116,13 +134,12 @@ class CuptiTracer:
         except self._cupti.cuptiError as error:
             log.debug("a batch's mark could not be taken back: %s", error)
 
-    def _clear(self) -> None:
-        self._rows: list[tuple[int, ...]] = []
-        self._marks: list[tuple[int, int]] = []
-        self._names: dict[str, int] = {}
-        self._lost = 0
-        self._anchors: list[tuple[int, int, int]] = []
-        self._process = _ABSENT
+    def _enable(self, kind: ActivityKind) -> None:
+        number = self._cupti.ActivityKind(int(kind))
+        self._cupti.activity_enable(number)
+        self._enabled.append(number)
+        if kind in self._calls:
+            self._calls[kind].switch_off_others()
 
     def _refused(self, error: Exception) -> Availability:
         status = getattr(error, "status", None)
@@ -133,6 +150,20 @@ class CuptiTracer:
             )
         return Availability("absent", f"CUPTI can't trace here: {error}")
 
+    def _end(self) -> list[str]:
+        """Takes what there is, ends the recording, and takes the rest, so that CUPTI has no buffer left."""
+        warnings = self._flushed()
+        self._disable()
+        return warnings or self._flushed()
+
+    def _flushed(self) -> list[str]:
+        try:
+            if self._library is not None:
+                self._library.flush()
+        except LibraryError as error:
+            return [f"CUPTI did not hand over all of its records: {error}"]
+        return []
+
     def _disable(self) -> None:
         for kind in self._enabled:
             try:
@@ -141,46 +172,12 @@ class CuptiTracer:
                 log.debug("CUPTI kept a kind of records on: %s", error)
         self._enabled = []
 
-    def _completed(self, activities: Iterable[Any]) -> None:
-        """Called by CUPTI, from a thread of its own: what it hands over is gone when this returns."""
-        kinds = self._cupti.ActivityKind
-        places = {int(getattr(kinds, name)): place for place, name in enumerate(KINDS)}
-        mark = int(kinds.EXTERNAL_CORRELATION)
-        for activity in activities:
-            kind = int(activity.kind)
-            if kind == mark:
-                self._marks.append((activity.correlation_id, activity.external_id))
-            elif kind in places:
-                if len(self._rows) < self._most_records:
-                    self._rows.append(self._row(places[kind], activity))
-                else:
-                    self._lost += 1
-
-    def _row(self, place: int, activity: Any) -> tuple[int, ...]:
-        get, name = getattr, KINDS[place]
-        blocks = threads = _ABSENT
-        if name == "CONCURRENT_KERNEL":
-            text = activity.name
-            blocks = activity.grid_x * activity.grid_y * activity.grid_z
-            threads = activity.block_x * activity.block_y * activity.block_z
-        elif name in ("RUNTIME", "DRIVER"):
-            text = self._call_name(name, activity.cbid)
-            self._process = activity.process_id
-        else:
-            text = str(activity.type) if name == "SYNCHRONIZATION" else ""
-        return (
-            place, activity.start, activity.end, self._names.setdefault(text, len(self._names)),
-            get(activity, "device_id", _ABSENT), _signed(get(activity, "stream_id", _ABSENT)), activity.correlation_id,
-            get(activity, "bytes", _ABSENT), get(activity, "copy_kind", _ABSENT), get(activity, "src_kind", _ABSENT),
-            get(activity, "dst_kind", _ABSENT), blocks, threads, _thread(activity),
-        )  # fmt: skip
-
-    def _call_name(self, kind: str, number: int) -> str:
-        domain = getattr(self._cupti.CallbackDomain, f"{kind}_API")
-        try:
-            return str(self._cupti.get_callback_name(domain, number))
-        except self._cupti.cuptiError:
-            return f"{kind.lower()} call {number}"
+    def _name(self, kind: ActivityKind, raw: int) -> str:
+        if kind is ActivityKind.CONCURRENT_KERNEL:
+            return ctypes.string_at(raw).decode(errors="replace") if raw else _UNNAMED
+        if kind in self._calls:
+            return self._calls[kind].name(raw)
+        return str(raw) if kind is ActivityKind.SYNCHRONIZATION else ""
 
     def _anchor(self) -> tuple[int, int, int]:
         """CUPTI's clock and ours at one moment, and how far apart at most: the closest of several readings."""
@@ -193,38 +190,38 @@ class CuptiTracer:
         width_ns, there_ns, here_ns = min(found)
         return there_ns, here_ns, width_ns // 2
 
-    def _dropped(self) -> int:
-        count = ctypes.c_size_t(0)
+    def _dropped(self, library: Library) -> int:
         try:
-            self._cupti.activity_get_num_dropped_records(0, 0, ctypes.addressof(count))
-        except Exception as error:  # older libraries want a context here; then it is not known
+            return library.dropped()
+        except LibraryError as error:  # then it is not known
             log.debug("CUPTI does not say what it dropped: %s", error)
-        return count.value
+            return 0
 
-    def _save(self, path: Path, dropped: int) -> None:
+    def _save(self, path: Path, found: Decoded, dropped: int, warnings: list[str]) -> None:
         header = {
             "format_version": FORMAT_VERSION,
-            "columns": COLUMNS,
-            "kinds": KINDS,
-            "names": list(self._names),
+            "columns": list(COLUMNS),
+            "kinds": [kind.name for kind in KINDS],
+            "names": found.names,
             "anchors": self._anchors,
             "dropped": dropped,
-            "process": self._process,
+            "warnings": warnings,
+            "devices": msgspec.to_builtins(self._devices()),
         }
+        arrays: dict[str, Any] = {**found.columns, "marks": found.marks}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         with path.open("wb") as file:
-            np.savez(
-                file,
-                rows=np.array(self._rows, np.int64).reshape(-1, len(COLUMNS)),
-                marks=np.array(self._marks, np.int64).reshape(-1, 2),
-                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-            )
+            np.savez(file, **arrays)
 
 
-def _thread(activity: Any) -> int:
-    """CUPTI's own number of a thread: half of a pthread's address, no id of the kernel. Without its sign bit."""
-    return activity.thread_id & 0x7FFFFFFF if hasattr(activity, "thread_id") else _ABSENT
-
-
-def _signed(number: int) -> int:
-    """Ids that are all ones stand for none."""
-    return _ABSENT if number == 0xFFFFFFFF else number
+def _warnings(found: Decoded, refused: int) -> list[str]:
+    warnings = []
+    if refused:
+        warnings.append("the memory for CUPTI's records was full, so later ones were dropped; measure a shorter window")
+    if found.excess_count:
+        warnings.append(f"{found.excess_count:,} records beyond the limit were dropped; measure a shorter window")
+    if found.untimed_count:
+        warnings.append(f"CUPTI could not time {found.untimed_count:,} records, which are left out")
+    if found.cut_count:
+        warnings.append(f"{found.cut_count:,} of CUPTI's buffers could be read only in part")
+    return warnings

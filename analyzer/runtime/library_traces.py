@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import Any
 
 from analyzer.runtime.capture import Availability, CaptureStats
+from analyzer.runtime.mapped_files import mapped
 
 
 class TorchTracer:
@@ -88,20 +89,10 @@ class CudaRange:
         return CaptureStats()
 
     def _find(self) -> None:
-        for path in [*_loaded("libcudart"), "libcudart.so.13", "libcudart.so.12"]:
+        for path in [*mapped("libcudart"), "libcudart.so.13", "libcudart.so.12"]:
             try:
                 library = self._open(path)
                 self._begin, self._end = library.cudaProfilerStart, library.cudaProfilerStop
                 return
             except (OSError, AttributeError):
                 continue
-
-
-def _loaded(name: str) -> list[str]:
-    """The files of this library that the process has mapped: the one that its models use."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return []
-    found = (line.split(maxsplit=5)[-1] for line in lines if f"/{name}" in line)
-    return list(dict.fromkeys(found))

@@ -1,5 +1,6 @@
 """CUPTI's records to columns in the server, and from its file to events that know their batch."""
 
+import threading
 from time import monotonic_ns
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from analyzer.collect.cupti import Placed, _on_our_clock, add_gpu, read_gpu
 from analyzer.collect.window import timeline_of
 from analyzer.errors import ChildError
+from analyzer.runtime.cuda_devices import CudaDevice
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.spans import Row, Spans, save
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.table import Kind, MemoryKind, Meta
-from tests.fakes.cupti import FakeCupti, Result, call, kernel, mark, memcpy, sync
+from tests.fakes.cupti import FakeCupti, Result, call, kernel, mark, memcpy, memset, sync
 
 AHEAD_NS = 1_000_000_000_000
 """How far the fake's clock is ahead of ours."""
@@ -22,9 +24,16 @@ def cupti_clock():
     return monotonic_ns() + AHEAD_NS
 
 
+H100 = CudaDevice(0, "NVIDIA H100 80GB HBM3", "GPU-1", 80 * 2**30, 132, (9, 0))
+
+
+def traces(fake, spans=None, **more):
+    return CuptiTracer(spans, lambda: fake, lambda: fake.library, lambda: (H100,), **more)
+
+
 def traced(tmp_path, records, **more):
     fake = FakeCupti(cupti_clock, **more)
-    tracer = CuptiTracer(None, lambda: fake)
+    tracer = traces(fake)
     assert tracer.start().state == "on"
     fake.records = list(records)
     stats = tracer.stop(tmp_path)
@@ -55,7 +64,7 @@ def test_kernels_know_the_batch_that_launched_them_by_their_call(tmp_path):
     assert (table.block_count[first], table.thread_count[first]) == (8, 128)
     assert (table.batch[second], table.instance[second], timeline.model(second)) == (-1, -1, "")
     calls = timeline.rows(Kind.API)
-    assert [timeline.name(row) for row in calls] == ["runtime_api_13"] * 2
+    assert [timeline.name(row) for row in calls] == ["cudaLaunchKernel_v7000"] * 2
     assert table.thread[calls].tolist() == [99, 99]
     assert table.correlation[calls].tolist() == table.correlation[[first, second]].tolist()
 
@@ -98,9 +107,11 @@ def test_copies_carry_their_size_and_the_kinds_of_memory_in_the_tables_numbers(t
 
 def test_a_call_of_the_runtime_is_not_told_again_as_one_of_the_driver(tmp_path):
     now = cupti_clock()
-    traced(tmp_path, [call(now, now + 5, 1), call(now + 1, now + 4, 1, kind=4), call(now + 9, now + 11, 2, kind=4)])
+    nested, own = call(now + 1, now + 4, 1, 307, kind=4), call(now + 9, now + 11, 2, 307, kind=4)
+    stats, _ = traced(tmp_path, [call(now, now + 5, 1), nested, own])
     timeline = events(tmp_path)
-    assert [timeline.name(row) for row in timeline.rows(Kind.API)] == ["runtime_api_13", "driver_api_13"]
+    assert [timeline.name(row) for row in timeline.rows(Kind.API)] == ["cudaLaunchKernel_v7000", "cuLaunchKernel"]
+    assert (stats.records, stats.dropped) == (2, 0)
 
 
 def test_waits_have_their_names_and_no_stream_where_there_is_none(tmp_path):
@@ -112,7 +123,7 @@ def test_waits_have_their_names_and_no_stream_where_there_is_none(tmp_path):
 
 
 def test_what_the_library_dropped_is_counted(tmp_path):
-    stats, _ = traced(tmp_path, [], dropped=5)
+    stats, _ = traced(tmp_path, [], drops=5)
     assert stats.dropped == 5
     assert read_gpu(tmp_path / "cupti.npz").dropped == 5
     assert len(events(tmp_path)) == 0
@@ -120,22 +131,110 @@ def test_what_the_library_dropped_is_counted(tmp_path):
 
 def test_records_beyond_the_limit_are_counted_not_kept(tmp_path):
     now = cupti_clock()
-    tracer = CuptiTracer(None, lambda: fake, most_records=1)
     fake = FakeCupti(cupti_clock, [kernel(now, now + 1, 1), kernel(now, now + 1, 2)])
+    tracer = traces(fake, most_records=1)
     tracer.start()
     stats = tracer.stop(tmp_path)
     assert (stats.records, stats.dropped) == (1, 1)
+    assert "beyond the limit" in stats.warnings[0]
+
+
+def test_calls_that_only_ask_are_switched_off_for_each_window_and_left_out_where_they_can_not_be(tmp_path):
+    now = cupti_clock()
+    asks, waits = call(now, now + 5, 1, cbid=17), call(now + 6, now + 8, 2, cbid=131)
+    for can_select in (True, False):
+        fake = FakeCupti(cupti_clock, can_select=can_select)
+        tracer = traces(fake)
+        for _ in range(2):
+            tracer.start()
+            fake.write(asks, waits)
+            stats = tracer.stop(tmp_path)
+            assert (stats.records, stats.dropped) == (1, 0)
+        timeline = events(tmp_path)
+        assert [timeline.name(row) for row in timeline.rows(Kind.API)] == ["cudaStreamSynchronize_v3020"]
+
+
+def test_a_kernel_that_could_not_be_timed_is_left_out_and_told(tmp_path):
+    now = cupti_clock()
+    stats, _ = traced(tmp_path, [kernel(0, 0, 1), kernel(now, now + 5, 2)])
+    assert (stats.records, stats.dropped) == (1, 1)
+    assert "could not time 1 records" in stats.warnings[0]
+
+
+def test_marks_of_other_users_of_cupti_are_not_taken_for_batches(tmp_path):
+    now = cupti_clock()
+    traced(
+        tmp_path,
+        [mark(1, 9, kind=4), mark(1, 42), call(now, now + 5, 1), mark(2, 7, kind=1), kernel(now + 1, now + 5, 2)],
+    )
+    assert events(tmp_path).events.batch.tolist() == [42, -1]
+
+
+def test_memsets_and_copies_between_devices_are_there_too(tmp_path):
+    now = cupti_clock()
+    peer = memcpy(now + 7, now + 9, 2, copy_kind=10, src_kind=3, dst_kind=3, kind=22)
+    traced(tmp_path, [memset(now, now + 5, 1), peer])
+    timeline = events(tmp_path)
+    assert [timeline.name(row) for row in range(2)] == ["[CUDA memset]", "[CUDA memcpy Peer-to-Peer]"]
+    assert timeline.events.bytes.tolist() == [512, 4096]
+    assert timeline.events.correlation.tolist() == [1, 2]
+
+
+def test_the_device_is_told_with_its_name_and_capability(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [kernel(now, now + 5, 1)])
+    (device,) = read_gpu(tmp_path / "cupti.npz").devices
+    assert (device.id, device.name, device.compute_capability) == (0, "NVIDIA H100 80GB HBM3", (9, 0))
+
+
+def test_a_window_holds_nothing_of_the_one_before(tmp_path):
+    fake = FakeCupti(cupti_clock)
+    tracer = traces(fake)
+    counts = []
+    for launches in (3, 2):
+        tracer.start()
+        for _ in range(launches):
+            fake.launch()
+        counts.append(tracer.stop(tmp_path).records)
+        fake.launch()  # between the windows
+    assert counts == [6, 4]
+
+
+def test_marks_of_two_threads_that_launch_at_the_same_time_do_not_mix(tmp_path):
+    fake, rounds = FakeCupti(cupti_clock), 200
+    tracer = traces(fake)
+    tracer.start()
+    meet = threading.Barrier(2)
+
+    def instance(first):
+        meet.wait()
+        for number in range(first, first + rounds):
+            tracer.push(number)
+            fake.launch(f"of {number}")
+            fake.launch(f"of {number}")
+            tracer.pop()
+
+    threads = [threading.Thread(target=instance, args=(first,)) for first in (1, 10_001)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tracer.stop(tmp_path)
+    timeline = events(tmp_path)
+    kernels = timeline.rows(Kind.KERNEL)
+    assert len(kernels) == 4 * rounds
+    assert all(timeline.name(row) == f"of {timeline.events.batch[row]}" for row in kernels)
 
 
 def test_a_second_profiler_is_said_to_be_busy():
     fake = FakeCupti(cupti_clock, refuses=Result.ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-    found = CuptiTracer(None, lambda: fake).start()
+    found = traces(fake).start()
     assert (found.state, "another profiler" in found.reason) == ("busy", True)
     assert fake.enabled == []
 
 
 def test_any_other_refusal_and_a_missing_package_are_absent_with_the_reason():
-    refused = CuptiTracer(None, lambda: FakeCupti(cupti_clock, refuses=Result.ERROR_UNKNOWN)).start()
+    refused = traces(FakeCupti(cupti_clock, refuses=Result.ERROR_UNKNOWN)).start()
     assert (refused.state, "ERROR_UNKNOWN" in refused.reason) == ("absent", True)
 
     def missing():
@@ -149,13 +248,13 @@ def test_without_a_driver_the_probe_says_so():
     def broken():
         raise RuntimeError("libcupti.so.13 not found")
 
-    found = CuptiTracer(None, lambda: FakeCupti(broken)).probe()
+    found = traces(FakeCupti(broken)).probe()
     assert (found.state, "libcupti.so.13" in found.reason) == ("absent", True)
 
 
 def test_batches_are_marked_only_while_it_runs(tmp_path):
     spans, fake = Spans(4), FakeCupti(cupti_clock)
-    tracer = CuptiTracer(spans, lambda: fake)
+    tracer = traces(fake, spans)
     tracer.start()
     assert spans.correlator is tracer
     tracer.push(7)
@@ -175,12 +274,14 @@ def test_spans_and_device_work_stand_in_one_timeline(tmp_path):
     ring.write(Row.BATCH, 0, 42, 1, 0, 0, now, now + 1, now + 9, now + 10, 1, 0)
     ring.stop()
     save(tmp_path / "spans.npz", ring.rows(), ring.header())
-    traced(tmp_path, [mark(1, 42), kernel(now + AHEAD_NS, now + AHEAD_NS + 5, 1)], dropped=2)
+    traced(tmp_path, [mark(1, 42), kernel(now + AHEAD_NS, now + AHEAD_NS + 5, 1), kernel(0, 0, 2)], drops=2)
     timeline = timeline_of(tmp_path, 77, [], with_gpu=True)
     (row,) = timeline.rows(Kind.KERNEL)
     assert (timeline.model(row), timeline.events.instance[row]) == ("resnet", 0)
-    assert (timeline.meta.partial, timeline.meta.dropped) == (True, {"cupti": 2})
+    assert (timeline.meta.partial, timeline.meta.dropped) == (True, {"cupti": 3})
+    assert timeline.meta.warnings == ("CUPTI could not time 1 records, which are left out",)
     assert timeline.collected(Kind.MEMCPY)
+    assert [device.name for device in timeline.devices] == ["NVIDIA H100 80GB HBM3"]
 
 
 @pytest.mark.parametrize("content", [b"", b"none"])
