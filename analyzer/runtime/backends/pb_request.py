@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from analyzer.runtime.answered import parameter_fault
-from analyzer.runtime.backends.pb_server import Arriving, server
+from analyzer.runtime.backends.pb_server import Arriving, Reply, server
 from analyzer.runtime.backends.pb_tensor import Tensor, TritonModelException
 
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
@@ -172,7 +173,7 @@ class InferenceRequest:
         arriving = self._call(decoupled)
         if decoupled:
             return ResponseIterator(arriving)
-        given, _ = await _soon(arriving)
+        given, _ = await _soon(arriving.next())
         return _response(given)
 
     def _call(self, decoupled: bool) -> Arriving:
@@ -199,7 +200,7 @@ class ResponseIterator:
 
     def __next__(self) -> InferenceResponse:
         while not self._is_over:
-            response = self._taken(*self._arriving.next().result())
+            response = self._taken(*self._next().result())
             if response is not None:
                 return response
         raise StopIteration
@@ -209,7 +210,7 @@ class ResponseIterator:
 
     async def __anext__(self) -> InferenceResponse:
         while not self._is_over:
-            response = self._taken(*await _soon(self._arriving))
+            response = self._taken(*await _soon(self._next()))
             if response is not None:
                 return response
         raise StopAsyncIteration
@@ -219,6 +220,13 @@ class ResponseIterator:
         if not self._is_over:
             self._is_over = True
             self._server.tell("cancel", self._arriving.number)
+
+    def _next(self) -> "Future[Reply]":
+        """The server is told of waits, as it holds the models whose answers lie untaken: this one may need them."""
+        arriving = self._arriving
+        if arriving.is_empty:
+            self._server.tell("waits", arriving.number, arriving.total)
+        return arriving.next()
 
     def _taken(self, given: Any, final: bool) -> InferenceResponse | None:
         self._is_over = final
@@ -257,11 +265,11 @@ class InferenceResponseSender:
         return self._asks is not None and self._asks()
 
 
-def _soon(arriving: Arriving) -> Awaitable[tuple[Any, bool]]:
+def _soon(answer: "Future[Reply]") -> Awaitable[tuple[Any, bool]]:
     """The next answer, for code on an event loop. Imported here: most models have none, and it is slow to import."""
     import asyncio
 
-    return asyncio.wrap_future(arriving.next())
+    return asyncio.wrap_future(answer)
 
 
 def _response(given: Any) -> InferenceResponse:

@@ -20,11 +20,14 @@ class Arriving:
         self.number = number
         self._lock = threading.Lock()
         self._arrived: deque[Reply] = deque()
+        self.total = 0
+        """Of those that came so far."""
         self._awaited: deque[Future[Reply]] = deque()
 
     def put(self, reply: Reply) -> None:
         """Called by whoever hears of it."""
         with self._lock:
+            self.total += 1
             if not self._awaited:
                 self._arrived.append(reply)
                 return
@@ -32,7 +35,13 @@ class Arriving:
         if future.set_running_or_notify_cancel():
             future.set_result(reply)
         else:
+            self.total -= 1
             self.put(reply)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next one is still to come."""
+        return not self._arrived
 
     def next(self) -> "Future[Reply]":
         """Set with the next answer."""

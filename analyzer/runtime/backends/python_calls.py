@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from analyzer.runtime.backends.pb_server import log_from_model
 from analyzer.runtime.backends.python_arena import Arena, Window
+from analyzer.runtime.backends.python_backlog import Backlogs
 from analyzer.runtime.backends.python_frames import Frame, pack
 from analyzer.runtime.backends.python_requests import asked_request, code_of
 from analyzer.runtime.custom_metrics import CustomMetrics, MetricError
@@ -17,12 +17,6 @@ from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferR
 from analyzer.runtime.servable import Servable, count_refusal
 
 log = logging.getLogger(__name__)
-
-_UNTAKEN_LIMIT_BYTES = 2**24
-"""Of answers of a decoupled model that its caller has not taken, before it has to wait. A caller that reads two such
-calls in the other order than it made them hangs where this is too little, so it is not small."""
-_LEAST_UNTAKEN = 8  # more than are taken before the server hears of it
-_ANSWER_BYTES = 4096
 
 
 class Models(Protocol):
@@ -63,28 +57,6 @@ class Asker(Protocol):
     def reply(self, call: int, succeeded: bool, value: Any, *, final: bool = True) -> None: ...
 
 
-class _Answered:
-    """A call of a decoupled model whose answers are on their way: it is held while too much of it lies untaken."""
-
-    def __init__(self, request: InferRequest) -> None:
-        self.request = request
-        self._untaken_bytes: deque[int] = deque()
-        self._total_bytes = 0
-
-    def add(self, answer: InferResponse) -> None:
-        size = _ANSWER_BYTES + sum(array.nbytes for array in answer.outputs.values())
-        self._untaken_bytes.append(size)
-        self._total_bytes += size
-        if self._total_bytes > _UNTAKEN_LIMIT_BYTES and len(self._untaken_bytes) > _LEAST_UNTAKEN:
-            self.request.hold(True)
-
-    def take(self, count: int) -> None:
-        for _ in range(min(count, len(self._untaken_bytes))):
-            self._total_bytes -= self._untaken_bytes.popleft()
-        if self._total_bytes <= _UNTAKEN_LIMIT_BYTES or len(self._untaken_bytes) <= _LEAST_UNTAKEN:
-            self.request.hold(False)
-
-
 class Calls:
     """One for all models of a server."""
 
@@ -94,7 +66,7 @@ class Calls:
         self._loop = loop
         self._callers: dict[str, list[Caller]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: dict[tuple[Asker, int], _Answered] = {}
+        self._backlogs = Backlogs(loop)
 
     def enter(self, caller: Caller) -> None:
         self._callers.setdefault(caller.model, []).append(caller)
@@ -104,8 +76,7 @@ class Calls:
 
     def end(self, asker: Asker) -> None:
         """Its process is gone: nobody takes what it called for."""
-        for key in [key for key in self._open if key[0] is asker]:
-            self._open.pop(key).request.cancel()
+        self._backlogs.end(asker)
 
     def answer(self, caller: Caller, asker: Asker, call: int, operation: str, arguments: tuple[Any, ...]) -> None:
         """Answers a call, now or later."""
@@ -116,7 +87,9 @@ class Calls:
                 case "infer":
                     self._infer(caller, asker, call, *arguments)
                 case "taken":
-                    self._take(asker, *arguments)
+                    self._backlogs.of(asker).take(*arguments)
+                case "waits":
+                    self._backlogs.of(asker).wait(*arguments)
                 case "cancel":
                     self._cancel(asker, *arguments)
                 case "ready":
@@ -135,16 +108,19 @@ class Calls:
         request = asked_request(packed, asker.window, callers, accepts_stream=decoupled)
         target = request.model
         servable = self._models.find(target, request.version)
+        backlog = self._backlogs.of(asker)
         caller.waits_for.append(target)
         try:
             if callers and would_hang(self._callers, callers, target):
                 raise _hang(caller.model, target)
             if decoupled:
-                self._open[asker, call] = _Answered(request)
+                backlog.open(call, request, lambda error: asker.reply(call, False, code_of(error)))
+            else:
+                backlog.open_single(call)
             servable.submit(request, partial(self._on_answer, caller, asker, call, request))
         except InferError as error:
             caller.waits_for.remove(target)
-            self._open.pop((asker, call), None)
+            backlog.forget(call)
             count_refusal(servable.statistics, request, error)
             raise
 
@@ -152,19 +128,14 @@ class Calls:
         self, caller: Caller, asker: Asker, call: int, request: InferRequest, answer: InferResponse | InferError
     ) -> None:
         if isinstance(answer, InferError) or answer.final:
-            self._open.pop((asker, call), None)
-        elif (asker, call) in self._open:
-            self._open[asker, call].add(answer)
-        _pass_on(caller, asker, call, request, answer)
-
-    def _take(self, asker: Asker, call: int, count: int) -> None:
-        if (asker, call) in self._open:
-            self._open[asker, call].take(count)
+            caller.waits_for.remove(request.model)
+        if self._backlogs.answered(asker, call, answer):
+            _pass_on(asker, call, answer)
 
     def _cancel(self, asker: Asker, call: int) -> None:
-        answered = self._open.pop((asker, call), None)
-        if answered is not None:
-            answered.request.cancel()
+        cancelled = self._backlogs.forget(asker, call)
+        if cancelled is not None:
+            cancelled.request.cancel()
 
     def _is_ready(self, model: str, version: str) -> bool:
         try:
@@ -173,6 +144,7 @@ class Calls:
             return False
 
     async def _change(self, caller: Caller, asker: Asker, call: int, operation: str, model: str, *rest: Any) -> None:
+        self._backlogs.of(asker).open_single(call)
         try:
             if not caller.is_executing and operation == "load":
                 # Whoever loads the caller waits for it, and holds up all other loads.
@@ -192,6 +164,8 @@ class Calls:
             log.exception("a model's call failed")
             wrong = InferError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
             asker.reply(call, False, code_of(wrong))
+        finally:
+            self._backlogs.forget(asker, call)
 
     def _begin(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -228,12 +202,7 @@ def _hang(model: str, target: str) -> InferError:
     )
 
 
-def _pass_on(
-    caller: Caller, asker: Asker, call: int, request: InferRequest, answer: InferResponse | InferError
-) -> None:
-    final = isinstance(answer, InferError) or answer.final
-    if final:
-        caller.waits_for.remove(request.model)
+def _pass_on(asker: Asker, call: int, answer: InferResponse | InferError) -> None:
     if isinstance(answer, InferError):
         asker.reply(call, False, code_of(answer))
         return
@@ -242,7 +211,7 @@ def _pass_on(
     except (OSError, ValueError) as error:
         asker.reply(call, False, code_of(InferError(ErrorKind.INTERNAL, f"the outputs can't be handed over: {error}")))
         return
-    asker.reply(call, True, (tensors, dict(answer.parameters)), final=final)
+    asker.reply(call, True, (tensors, dict(answer.parameters)), final=answer.final)
 
 
 def _invalid(message: str) -> InferError:

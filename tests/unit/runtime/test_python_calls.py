@@ -94,6 +94,21 @@ class TritonPythonModel:
 """
 )
 
+# Gives the last answer of ``count``.
+PASSES_ON_COUNT = (
+    HEAD
+    + """
+class TritonPythonModel:
+    def execute(self, requests):
+        inner = pb_utils.InferenceRequest(
+            model_name="count", inputs=requests[0].inputs(), requested_output_names=["OUTPUT0"]
+        )
+        *_, last = inner.exec(decoupled=True)
+        array = pb_utils.get_output_tensor_by_name(last, "OUTPUT0").as_numpy()[:4]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)])]
+"""
+)
+
 
 def write_caller(repository: Path, code: str = CALLER, **options: object) -> None:
     repositories.write_python(repository, "caller", HEAD + code, type_name="TYPE_STRING", dims=(1,), **options)
@@ -328,6 +343,24 @@ class TritonPythonModel:
                 pass
 """
 )
+
+
+def test_answers_of_two_calls_may_be_taken_in_the_other_order(tmp_path: Path):
+    """The called model has one instance, which begins with the second when the first's 40 MB are sent."""
+    write_caller(tmp_path)
+    code = COUNT.replace("np.full(4, number", "np.full(250_000, number")
+    repositories.write_python(tmp_path, "count", code, extra=DECOUPLED)
+
+    async def use(store: ModelStore) -> None:
+        both = "[request('count', 40).exec(decoupled=True), request('count', 3).exec(decoupled=True)]"
+        told = "[[float(told(one)[0]) for one in parts] for parts in reversed(%s)]"
+        assert await evaluate(store, told % both) == str([[0.0, 1.0, 2.0], [float(x) for x in range(40)]])
+        mixed = "[request('count', 40).exec(decoupled=True), call('count_once', 5)]"
+        repositories.write_python(tmp_path, "count_once", PASSES_ON_COUNT)
+        await store.load("count_once")
+        assert await evaluate(store, f"{mixed}[1]") == str([4.0] * 4)
+
+    serve(tmp_path, use)
 
 
 @pytest.mark.parametrize("ending", ["PARTS[0].cancel()", "PARTS.clear()", "os._exit(3)"])
