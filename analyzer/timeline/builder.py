@@ -1,6 +1,6 @@
 """Blocks of events from a collector or importer to a Timeline: names interned, rows in order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class TimelineBuilder:
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
-        self._blocks: list[tuple[int, Mapping[str, Values]]] = []
+        self._blocks: list[tuple[int, dict[str, Values]]] = []
         self._count = 0
         self._edges: list[tuple[Relation, Column, Column]] = []
         self._series: dict[Series, int] = {}
@@ -80,7 +80,10 @@ class TimelineBuilder:
         anchors: Sequence[Anchor] = (),
         nesting: Sequence[Kind] = (),
     ) -> Timeline:
-        """Make the timeline. Rows of the ``nesting`` kinds get the innermost one on their thread as their parent."""
+        """Make the timeline, once: the blocks are freed on the way.
+
+        Rows of the ``nesting`` kinds get the innermost one on their thread as their parent.
+        """
         return Timeline(
             events=_nested(self._ordered_events(), nesting),
             names=tuple(self._ids),
@@ -112,7 +115,7 @@ class TimelineBuilder:
         column = np.empty(self._count, DTYPES[name])
         first = 0
         for count, block in self._blocks:
-            column[first : first + count] = block.get(name, ABSENT)
+            column[first : first + count] = block.pop(name, ABSENT)  # freed at once: memory is never needed twice
             first += count
         return column
 

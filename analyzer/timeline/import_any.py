@@ -10,7 +10,8 @@ from pathlib import Path
 
 from analyzer.errors import ChildError, InputError, MissingExtraError
 from analyzer.timeline import archive, import_kineto, import_nsight, import_onnxruntime
-from analyzer.timeline.chrome_json import GZIP_MAGIC, read_trace
+from analyzer.timeline.chrome_json import TraceReader, peeked
+from analyzer.timeline.json_slices import GZIP_MAGIC
 from analyzer.timeline.table import Timeline
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -33,14 +34,19 @@ def read(path: Path) -> Timeline:
     if _is_json_lines(head):
         return _read_json_lines(path)
     if head.startswith(GZIP_MAGIC) or head.lstrip()[:1] in (b"{", b"["):
-        trace = read_trace(path)
-        if import_onnxruntime.is_profile(trace):
-            return import_onnxruntime.from_trace(trace, str(path))
-        return import_kineto.from_trace(trace, str(path))
+        return _read_trace(path)
     raise InputError(
         f"{path} is no capture that is known; give an Nsight Systems report or its SQLite export, a Chrome trace as "
         "PyTorch writes it, an ONNX Runtime profile, or a .timeline file"
     )
+
+
+def _read_trace(path: Path) -> Timeline:
+    reader = TraceReader(path)
+    first, slices = peeked(iter(reader))
+    if first is not None and import_onnxruntime.is_profile(reader, first):
+        return import_onnxruntime.from_slices(reader, slices)
+    return import_kineto.from_slices(reader, slices)
 
 
 def _head(path: Path) -> bytes:

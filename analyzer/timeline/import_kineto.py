@@ -3,193 +3,201 @@
 Other Chrome traces are read too: complete and begin/end events become ranges, asynchronous pairs spans, instants marks.
 """
 
-from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.chrome_json import TraceEvent, TraceFile, in_range, read_trace, small_id, time_ns
-from analyzer.timeline.kineto_names import (
-    DEVICE_KINDS,
-    KINDS,
-    SKIPPED,
-    EventArgs,
-    event_args,
-    event_name,
-    product,
+from analyzer.timeline.chrome_json import Slice, TraceEvent, TraceFacts, TraceReader, lengths_ns, small_id
+from analyzer.timeline.kineto_names import DEVICE_KINDS, KINDS, SKIPPED, event_name
+from analyzer.timeline.table import (
+    ABSENT,
+    DTYPES,
+    GPU_KINDS,
+    Anchor,
+    Column,
+    Device,
+    Kind,
+    Meta,
+    Series,
+    Timeline,
+    Track,
 )
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Anchor, Device, Kind, Meta, Series, Timeline, Track
+from analyzer.timeline.trace_columns import FIRST_NAMED_THREAD, NumberedName, TraceColumns
 
-_COLUMNS = (
-    *("kind", "name_id", "copy_kind", "src_kind", "dst_kind"),
-    *("start_ns", "end_ns", "process", "thread", "device", "stream", "correlation"),
-    *("bytes", "model_id", "instance", "request", "batch", "step", "size", "block_count", "thread_count"),
-)
-_Where = tuple[int, int, int, int, int]
-"""Process, thread, device, stream, correlation."""
+_OTHER_KINDS = {"X": Kind.RANGE, "B": Kind.RANGE, "b": Kind.SPAN, "i": Kind.MARK, "I": Kind.MARK, "R": Kind.MARK}
+"""What an event of each phase is where its category does not say."""
+_WHOLE = ord("X")
+_PARTS, _ARROW_ENDS = list(b"BEbeiIRCM"), list(b"sft")
+_ARROW = "ac2g"
+"""Arrows from call to device work bear the correlation id, which older files lack in the events themselves."""
 
 
 def read(path: Path) -> Timeline:
-    return from_trace(read_trace(path), str(path))
+    reader = TraceReader(path)
+    return from_slices(reader, iter(reader))
 
 
-def from_trace(trace: TraceFile, source: str) -> Timeline:
-    if not trace.traceEvents:
-        raise InputError(f"{source} has no trace events; capture again")
-    reader = _KinetoImport()
-    for event in trace.traceEvents:
-        reader.take_flow(event)
-    for event in trace.traceEvents:
-        reader.take(event)
-    return reader.timeline(trace)
+def from_slices(reader: TraceReader, slices: Iterator[Slice]) -> Timeline:
+    found = _KinetoImport()
+    for part in slices:
+        found.take(part)
+    facts = reader.facts()
+    if not reader.event_count:
+        raise InputError(f"{reader.path} has no trace events; capture again")
+    return found.timeline(reader, facts)
 
 
 class _KinetoImport:
     def __init__(self) -> None:
         self.build = TimelineBuilder()
-        self.cells: array[int] = array("q")
-        self.named: dict[tuple[str, Kind], tuple[int, ...]] = {}
-        self.hosts: Counter[int] = Counter()
-        self.process_by_call: dict[int, int] = {}
-        self.flow_ids: dict[tuple[object, object, int], int] = {}
-        self.open_ranges: dict[tuple[object, object], list[TraceEvent]] = defaultdict(list)
-        self.open_spans: dict[tuple[object, ...], list[TraceEvent]] = defaultdict(list)
-        self.threads: dict[object, int] = {}
+        self.columns = TraceColumns(self._told, self.build.name_id)
+        self.open_ranges: dict[tuple[object, object], list[_Begun]] = defaultdict(list)
+        self.open_spans: dict[tuple[object, ...], list[_Begun]] = defaultdict(list)
         self.tracks: dict[Track, None] = {}
+        self.has_arrows = False
         self.unread_count = 0
 
-    def take_flow(self, event: TraceEvent) -> None:
-        """Arrows from call to device work bear the correlation id, which older files lack in the events themselves."""
-        if event.cat == "ac2g" and isinstance(event.id, int):
-            self.flow_ids[(event.pid, event.tid, time_ns(event.ts))] = event.id
+    def _told(self, phase: str, category: str | None, name: str | None) -> NumberedName | None:
+        """What an event is; None for those that are not rows, or become rows with another."""
+        other = _OTHER_KINDS.get(phase)
+        if other is None or (phase == "X" and category in SKIPPED):
+            return None
+        kind = KINDS.get(category or "", other)
+        told, copies = event_name(name or "(no name)", kind)
+        return kind, self.build.name_id(told), copies
 
-    def take(self, event: TraceEvent) -> None:
-        match event.ph:
-            case "X" if event.ts is not None and event.cat not in SKIPPED:
-                start = time_ns(event.ts)
-                self._event(event, start, start + time_ns(event.dur))
-            case "B":
-                self.open_ranges[(event.pid, event.tid)].append(event)
-            case "E":
-                self._close(self.open_ranges[(event.pid, event.tid)], event, Kind.RANGE)
-            case "b":
-                self.open_spans[(event.cat, event.id, event.name)].append(event)
-            case "e":
-                self._close(self.open_spans[(event.cat, event.id, event.name)], event, Kind.SPAN)
-            case "i" | "I" | "R":
-                self._event(event, time_ns(event.ts), time_ns(event.ts), Kind.MARK)
-            case "C":
-                self._counter(event)
-            case "M":
-                self._name(event)
+    def take(self, part: Slice) -> None:
+        codes, phases, kinds = self.columns.codes(part.events)
+        length = lengths_ns(part.events)
+        whole = (phases == _WHOLE) & (kinds >= 0) & part.has_time
+        rows = np.flatnonzero(whole & part.is_timed & (length >= 0))
+        self.unread_count += int(whole.sum()) - len(rows)
+        start = part.start_ns[rows]
+        events = part.events if len(rows) == len(part.events) else [part.events[row] for row in rows.tolist()]
+        self.columns.add(events, codes[rows], start, start + length[rows])
+        self._take_others(part, np.flatnonzero(np.isin(phases, _PARTS)).tolist(), codes)
+        self.has_arrows = self.has_arrows or bool(np.isin(phases, _ARROW_ENDS).any())
 
-    def _close(self, opened: list[TraceEvent], end: TraceEvent, kind: Kind) -> None:
+    def _take_others(self, part: Slice, places: list[int], codes: Column) -> None:
+        rows: list[_Ended] = []
+        for place in places:
+            event, at_ns, is_timed = part.events[place], int(part.start_ns[place]), bool(part.is_timed[place])
+            match event.ph:
+                case "B":
+                    self.open_ranges[(event.pid, event.tid)].append((event, int(codes[place]), at_ns, is_timed))
+                case "E":
+                    rows += self._closed(self.open_ranges[(event.pid, event.tid)], at_ns, is_timed)
+                case "b":
+                    begun = (event, int(codes[place]), at_ns, is_timed)
+                    self.open_spans[(event.cat, event.id, event.name)].append(begun)
+                case "e":
+                    rows += self._closed(self.open_spans[(event.cat, event.id, event.name)], at_ns, is_timed)
+                case "i" | "I" | "R" if is_timed or event.ts is None:
+                    rows.append((event, int(codes[place]), at_ns, at_ns))
+                case "C" if is_timed or event.ts is None:
+                    self._counter(event, at_ns, part.free_args(place))
+                case "M":
+                    self._name(event, str(part.free_args(place).get("name", "")))
+        if rows:
+            events, row_codes, start, end = zip(*rows, strict=True)
+            self.columns.add(events, np.array(row_codes), np.array(start, np.int64), np.array(end, np.int64))
+
+    def _closed(self, opened: "list[_Begun]", end_ns: int, is_timed: bool) -> "list[_Ended]":
         if not opened:
             self.unread_count += 1
-            return
-        begin = opened.pop()
-        self._event(begin, time_ns(begin.ts), time_ns(end.ts), kind)
-
-    def _event(self, event: TraceEvent, start_ns: int, end_ns: int, other: Kind = Kind.RANGE) -> None:
-        kind = KINDS.get(event.cat or "", other)
-        if not (in_range(start_ns) and in_range(end_ns)):
+            return []
+        event, code, start_ns, was_timed = opened.pop()
+        if not (is_timed and was_timed):
             self.unread_count += 1
-            return
-        args = event_args(event.args)
-        self.cells.extend(self._name_cells(event.name or "(no name)", kind))
-        self.cells.extend((start_ns, end_ns, *self._where(event, kind, args, start_ns), args.bytes))
-        model_id = self.build.name_id(args.model) if args.model else ABSENT
-        self.cells.extend((model_id, args.instance, args.request, args.batch, args.step, args.size))
-        self.cells.extend((product(args.grid, 2**31 - 1), product(args.block, 2**15 - 1)))
+            return []
+        return [(event, code, start_ns, end_ns)]
 
-    def _name_cells(self, name: str, kind: Kind) -> tuple[int, ...]:
-        """Kind, name and what the name says of a copy: most events share theirs with many others."""
-        cells = self.named.get((name, kind))
-        if cells is None:
-            told, copies = event_name(name, kind)
-            cells = (int(kind), self.build.name_id(told), *copies)
-            self.named[(name, kind)] = cells
-        return cells
-
-    def _where(self, event: TraceEvent, kind: Kind, args: EventArgs, start_ns: int) -> _Where:
-        correlation = args.correlation
-        if correlation < 0 and self.flow_ids and (kind in DEVICE_KINDS or kind is Kind.API):
-            correlation = self.flow_ids.get((event.pid, event.tid, start_ns), ABSENT)
-        if kind in DEVICE_KINDS:
-            device = args.device if args.device >= 0 else small_id(event.pid)
-            stream = args.stream if args.stream >= 0 else small_id(event.tid)
-            return args.process, ABSENT, device, stream, correlation
-        process, thread = small_id(event.pid), self._thread(event.tid)
-        self.hosts[process] += 1
-        if kind is Kind.API:
-            self.process_by_call[correlation] = process
-        return process, thread, ABSENT, ABSENT, correlation
-
-    def _thread(self, tid: object) -> int:
-        """Ids that are no thread ids of the system, such as names, get numbers of their own above those."""
-        if tid is None:
-            return ABSENT
-        number = small_id(tid)
-        if 0 <= number < 1 << 24:
-            return number
-        return self.threads.setdefault(tid, (1 << 24) + len(self.threads))
-
-    def _counter(self, event: TraceEvent) -> None:
-        values = _plain(event.args) if in_range(time_ns(event.ts)) else {}
+    def _counter(self, event: TraceEvent, at_ns: int, values: dict[str, Any]) -> None:
         for key, value in values.items():
             if isinstance(value, int | float):
-                series = Series(name=f"{event.name} {key}", process=small_id(event.pid))
-                self.build.sample(series, time_ns(event.ts), value)
+                self.build.sample(Series(name=f"{event.name} {key}", process=small_id(event.pid)), at_ns, value)
 
-    def _name(self, event: TraceEvent) -> None:
-        name, process = str(_plain(event.args).get("name", "")), small_id(event.pid)
-        if name and event.name == "process_name" and process >= 0:
+    def _name(self, event: TraceEvent, name: str) -> None:
+        process = small_id(event.pid)
+        if name.strip() and event.name == "process_name" and process >= 0:
             self.tracks[Track(name=PurePosixPath(name.split(maxsplit=1)[0]).name or name, process=process)] = None
         elif name and event.name == "thread_name":
-            self.tracks[Track(name=name, process=process, thread=self._thread(event.tid))] = None
+            self.tracks[Track(name=name, process=process, thread=self.columns.thread(event.tid))] = None
 
-    def timeline(self, trace: TraceFile) -> Timeline:
+    def timeline(self, reader: TraceReader, facts: TraceFacts) -> Timeline:
         unclosed = sum(map(len, (*self.open_ranges.values(), *self.open_spans.values())))
-        table = np.frombuffer(self.cells, np.int64).reshape(-1, len(_COLUMNS))
-        columns = {name: table[:, place] for place, name in enumerate(_COLUMNS)}
-        columns["process"] = self._processes(columns)
-        self.build.add(**columns)
+        columns = self.columns.joined() or {name: np.zeros(0, np.int64) for name in ("pid", *DTYPES)}
+        is_device = np.isin(columns["kind"], list(DEVICE_KINDS))
+        if self.has_arrows and ((columns["correlation"] < 0) & (is_device | (columns["kind"] == Kind.API))).any():
+            _follow_arrows(reader.path, self.columns, columns)
+        _place(columns, is_device)
+        tracks, kinds = _seen(self.tracks, columns), np.unique(columns["kind"])
+        self.build.add(**{name: columns.pop(name) for name in DTYPES if name in columns})
         meta = Meta(
-            producer="Kineto" if trace.schemaVersion is not None else "Chrome trace",
-            schema_version="" if trace.schemaVersion is None else str(trace.schemaVersion),
-            collected=tuple(Kind(kind).name.lower() for kind in np.unique(columns["kind"]).tolist()),
-            partial=trace.is_cut or unclosed > 0,
-            warnings=tuple(_doubts(trace, unclosed, self.unread_count, columns["kind"])),
+            producer="Kineto" if facts.schemaVersion is not None else "Chrome trace",
+            schema_version="" if facts.schemaVersion is None else str(facts.schemaVersion),
+            collected=tuple(Kind(kind).name.lower() for kind in kinds.tolist()),
+            partial=reader.is_cut or unclosed > 0,
+            warnings=tuple(_doubts(reader, unclosed, self.unread_count, kinds)),
         )
-        return self.build.build(
-            meta, _seen(self.tracks, columns), _devices(trace), _anchors(trace), [Kind.RANGE, Kind.OPERATOR]
-        )
-
-    def _processes(self, columns: dict[str, Any]) -> Any:
-        """Kineto's device work has no process: it gets that of its launch, or else that of most host events."""
-        process = columns["process"].copy()
-        usual = self.hosts.most_common(1)[0][0] if self.hosts else ABSENT
-        work = np.flatnonzero(np.isin(columns["kind"], list(DEVICE_KINDS)) & (process < 0))
-        process[work] = [self.process_by_call.get(call, usual) for call in columns["correlation"][work].tolist()]
-        return process
+        nesting = [Kind.RANGE, Kind.OPERATOR]
+        return self.build.build(meta, tracks, _devices(facts), _anchors(facts), nesting)
 
 
-def _plain(args: msgspec.Raw) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(args)
-    except msgspec.MsgspecError:
-        return {}
-    return found if isinstance(found, dict) else {}
+_Begun = tuple[TraceEvent, int, int, bool]
+"""An event that has begun, what it is, when, and whether a clock shows that time."""
+_Ended = tuple[TraceEvent, int, int, int]
+
+
+def _place(columns: dict[str, Column], is_device: Column) -> None:
+    """Host events stand on a thread of a process, device work on a stream of a device.
+
+    Kineto's device work has no process: it gets that of its launch, or else that of most host events.
+    """
+    host = np.where(is_device, ABSENT, columns["pid"])
+    hosts, counts = np.unique(host[~is_device], return_counts=True)
+    usual = int(hosts[counts.argmax()]) if len(hosts) else ABSENT
+    calls = np.flatnonzero(columns["kind"] == Kind.API)
+    calls = calls[np.argsort(columns["correlation"][calls], kind="stable")]
+    launched = columns["correlation"][calls]
+    wanted = columns["correlation"]
+    place = np.searchsorted(launched, wanted, side="right") - 1
+    if len(calls):
+        is_known = (place >= 0) & (launched[place] == wanted)
+        by_launch = np.where(is_known, columns["pid"][calls[place]], usual)
+    else:
+        by_launch = np.full(len(wanted), usual)
+    process = np.where(columns["process"] < 0, by_launch, columns["process"])
+    columns["process"] = np.where(is_device, process, host).astype(np.int32)
+    line = np.where(columns["thread"] < FIRST_NAMED_THREAD, columns["thread"], ABSENT)
+    for name, fallback in (("device", columns.pop("pid")), ("stream", line)):
+        told = np.where(columns[name] < 0, fallback, columns[name])
+        columns[name] = np.where(is_device, told, ABSENT).astype(np.int32)
+    columns["thread"] = np.where(is_device, ABSENT, columns["thread"]).astype(np.int32)
+
+
+def _follow_arrows(path: Path, numbers: TraceColumns, columns: dict[str, Column]) -> None:
+    """Read the file again, for the arrows only, and give what begins where one leaves or arrives its correlation."""
+    ids: dict[tuple[int, int, int], int] = {}
+    for part in TraceReader(path):
+        for place, event in enumerate(part.events):
+            if event.cat == _ARROW and isinstance(event.id, int) and 0 <= event.id < 1 << 62:
+                key = (small_id(event.pid), numbers.thread(event.tid), int(part.start_ns[place]))
+                ids[key] = event.id
+    lost = np.flatnonzero(columns["correlation"] < 0)
+    lost = lost[np.isin(columns["kind"][lost], [*DEVICE_KINDS, Kind.API])]
+    keys = zip(*(columns[name][lost].tolist() for name in ("pid", "thread", "start_ns")), strict=True)
+    columns["correlation"][lost] = [ids.get(key, ABSENT) for key in keys]
 
 
 def _seen(tracks: dict[Track, None], columns: dict[str, Any]) -> tuple[Track, ...]:
     """Names of processes and threads with events; the profiler also names devices as if they were processes."""
-    keys = np.unique(((columns["process"] + 1) << 32) + columns["thread"] + 1).tolist()
+    keys = np.unique(((columns["process"].astype(np.int64) + 1) << 32) + columns["thread"] + 1).tolist()
     pairs = {((key >> 32) - 1, (key & 0xFFFFFFFF) - 1) for key in keys}
     processes = {process for process, _ in pairs}
     is_seen = [
@@ -198,7 +206,7 @@ def _seen(tracks: dict[Track, None], columns: dict[str, Any]) -> tuple[Track, ..
     return tuple(each for each, seen in zip(tracks, is_seen, strict=True) if seen)
 
 
-def _devices(trace: TraceFile) -> tuple[Device, ...]:
+def _devices(facts: TraceFacts) -> tuple[Device, ...]:
     return tuple(
         Device(
             id=each.id,
@@ -207,19 +215,21 @@ def _devices(trace: TraceFile) -> tuple[Device, ...]:
             sm_count=each.numSms,
             compute_capability=None if each.computeMajor is None else (each.computeMajor, each.computeMinor or 0),
         )
-        for each in trace.deviceProperties
+        for each in facts.deviceProperties
     )
 
 
-def _anchors(trace: TraceFile) -> tuple[Anchor, ...]:
-    is_kineto = trace.schemaVersion is not None
-    return (Anchor(clock="utc", offset_ns=trace.baseTimeNanoseconds),) if is_kineto else ()
+def _anchors(facts: TraceFacts) -> tuple[Anchor, ...]:
+    is_kineto = facts.schemaVersion is not None
+    return (Anchor(clock="utc", offset_ns=facts.baseTimeNanoseconds),) if is_kineto else ()
 
 
-def _doubts(trace: TraceFile, unclosed: int, unopened: int, kinds: Any) -> list[str]:
+def _doubts(reader: TraceReader, unclosed: int, unopened: int, kinds: Column) -> list[str]:
     doubts = []
-    if trace.is_cut:
-        doubts.append(f"the file is cut off; {len(trace.traceEvents)} entries before the cut were read")
+    if reader.is_cut:
+        doubts.append(f"the file is cut off; {reader.event_count} entries before the cut were read")
+    if reader.odd_count:
+        doubts.append(f"{reader.odd_count} entries are no trace events; they are left out")
     if unclosed or unopened:
         doubts.append(f"{unclosed} ranges never ended and {unopened} never began; they are left out")
     if not np.isin(kinds, GPU_KINDS).any():

@@ -4,75 +4,64 @@ Its times are µs since profiling began, which the file does not say: ``begin_ut
 ``get_profiling_start_time_ns()``, ties them to the wall clock.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.chrome_json import TraceEvent, TraceFile, in_range, read_trace, small_id, time_ns
+from analyzer.timeline.chrome_json import Slice, TraceReader, lengths_ns
 from analyzer.timeline.table import ABSENT, Anchor, Kind, Meta, Timeline
+from analyzer.timeline.trace_columns import NumberedName, TraceColumns
 
-CATEGORIES = {"Session", "Node"}
+_KINDS = {"Session": Kind.RANGE, "Node": Kind.OPERATOR}
 _NODE_SUFFIX = "_kernel_time"
+_FENCES = ("_fence_before", "_fence_after")
+"""Older versions write fences around each node too; a node's own time is its kernel's."""
 _RESOLUTION_NS = 1000
 
 
-class _NodeArgs(msgspec.Struct):
-    output_size: int = ABSENT
-
-
-_ARGS = msgspec.json.Decoder(_NodeArgs, strict=False)
-
-
-def is_profile(trace: TraceFile) -> bool:
-    return trace.is_list and any(event.cat in CATEGORIES for event in trace.traceEvents[:100])
+def is_profile(reader: TraceReader, first: Slice) -> bool:
+    return reader.is_list and any(event.cat in _KINDS for event in first.events[:100])
 
 
 def read(path: Path, begin_utc_ns: int | None = None) -> Timeline:
-    return from_trace(read_trace(path), str(path), begin_utc_ns)
+    reader = TraceReader(path)
+    return from_slices(reader, iter(reader), begin_utc_ns)
 
 
-def from_trace(trace: TraceFile, source: str, begin_utc_ns: int | None = None) -> Timeline:
+def from_slices(reader: TraceReader, slices: Iterator[Slice], begin_utc_ns: int | None = None) -> Timeline:
     """Runs and stages of the session become ranges, nodes operators within them."""
-    chosen = [
-        event for event in trace.traceEvents if event.cat in CATEGORIES and event.ts is not None and _is_whole(event)
-    ]
-    if not chosen:
-        raise InputError(f"{source} has no events of ONNX Runtime; end the session's profiling before its file is read")
     build = TimelineBuilder()
-    start = np.array([time_ns(event.ts) for event in chosen], np.int64)
-    length = np.array([time_ns(event.dur) for event in chosen], np.int64)
-    build.add(
-        [Kind.OPERATOR if event.cat == "Node" else Kind.RANGE for event in chosen],
-        start,
-        start + length,
-        build.name_ids((event.name or "(no name)").removesuffix(_NODE_SUFFIX) for event in chosen),
-        process=[small_id(event.pid) for event in chosen],
-        thread=[small_id(event.tid) for event in chosen],
-        bytes=[_output_bytes(event) for event in chosen],
+    columns = TraceColumns(lambda phase, category, name: _told(build, phase, category, name), build.name_id)
+    for part in slices:
+        length, (codes, _, kinds) = lengths_ns(part.events), columns.codes(part.events)
+        rows = np.flatnonzero((kinds >= 0) & part.is_timed & (length >= 0))
+        start = part.start_ns[rows]
+        columns.add([part.events[row] for row in rows.tolist()], codes[rows], start, start + length[rows])
+    found = columns.joined()
+    if not found:
+        raise InputError(
+            f"{reader.path} has no events of ONNX Runtime; end the session's profiling before its file is read"
+        )
+    names = ("kind", "start_ns", "end_ns", "name_id", "thread")
+    count = build.add(**{name: found[name] for name in names}, process=found["pid"], bytes=found["output_size"]) + len(
+        found["kind"]
     )
-    cut = f"the file is cut off; {len(chosen)} events before the cut were read"
+    cut = f"the file is cut off; {count} events before the cut were read"
     meta = Meta(
         producer="ONNX Runtime",
         collected=(Kind.RANGE.name.lower(), Kind.OPERATOR.name.lower()),
-        partial=trace.is_cut,
-        warnings=(*((cut,) if trace.is_cut else ()), "no GPU activity in the capture"),
+        partial=reader.is_cut,
+        warnings=(*((cut,) if reader.is_cut else ()), "no GPU activity in the capture"),
     )
     anchors = () if begin_utc_ns is None else (Anchor(clock="utc", offset_ns=begin_utc_ns, residual_ns=_RESOLUTION_NS),)
     return build.build(meta, anchors=anchors, nesting=[Kind.RANGE, Kind.OPERATOR])
 
 
-def _is_whole(event: TraceEvent) -> bool:
-    """Older versions write fences around each node too; a node's own time is its kernel's."""
-    if not (in_range(time_ns(event.ts)) and in_range(time_ns(event.ts) + time_ns(event.dur))):
-        return False
-    return event.ph == "X" and not (event.name or "").endswith(("_fence_before", "_fence_after"))
-
-
-def _output_bytes(event: TraceEvent) -> int:
-    try:
-        return min(_ARGS.decode(event.args).output_size, 2**62)
-    except msgspec.MsgspecError:
-        return ABSENT
+def _told(build: TimelineBuilder, phase: str, category: str | None, name: str | None) -> NumberedName | None:
+    kind = _KINDS.get(category or "")
+    if phase != "X" or kind is None or (name or "").endswith(_FENCES):
+        return None
+    return kind, build.name_id((name or "(no name)").removesuffix(_NODE_SUFFIX)), (ABSENT, ABSENT, ABSENT)

@@ -4,11 +4,14 @@ An ``Intervals`` is half-open, in order, disjoint and without empty or touching 
 instants are equal arrays.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from analyzer.timeline.table import ABSENT, Column, Ns, Rows
+
+_BLOCK_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,7 @@ def parents(start_ns: Column, end_ns: Column, lane: Column) -> Rows:
     """
     found = np.full(len(start_ns), ABSENT, np.intp)
     open_by_lane: dict[int, list[tuple[int, int]]] = {}
-    rows = zip(start_ns.tolist(), end_ns.tolist(), lane.tolist(), strict=True)
-    for row, (start, end, key) in enumerate(rows):
+    for row, (start, end, key) in enumerate(_rows(start_ns, end_ns, lane)):
         stack = open_by_lane.setdefault(key, [])
         while stack and stack[-1][0] <= start:
             stack.pop()
@@ -118,3 +120,9 @@ def parents(start_ns: Column, end_ns: Column, lane: Column) -> Rows:
                 break
         stack.append((end, row))
     return found
+
+
+def _rows(*columns: Column) -> Iterator[tuple[int, ...]]:
+    """A block at a time: a million rows as Python's integers would take more memory than all of their table."""
+    for first in range(0, len(columns[0]), _BLOCK_ROWS):
+        yield from zip(*(column[first : first + _BLOCK_ROWS].tolist() for column in columns), strict=True)

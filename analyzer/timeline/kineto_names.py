@@ -1,9 +1,7 @@
 """What Kineto's categories, names and arguments say, in the words and numbers of the event table."""
 
 import re
-from typing import Annotated
-
-import msgspec
+from collections.abc import Sequence
 
 from analyzer.timeline.table import (
     ABSENT,
@@ -59,45 +57,9 @@ _COPY_KINDS = {
     "DtoA": CopyKind.DEVICE_TO_ARRAY,
 }
 _COPY_WORDS = {int(kind): word for word, kind in _COPY_KINDS.items()}
-Number = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**62)]
-SmallNumber = Annotated[int, msgspec.Meta(ge=ABSENT, le=2**31 - 1)]
-"""What a column of 32 bits can hold."""
 
 
-class EventArgs(msgspec.Struct, gc=False):
-    """Arguments that the table has columns for. Kineto says ``device`` and ``stream`` here, not by pid and tid.
-
-    ``process`` of device work is of our own traces.
-    """
-
-    correlation: Number = ABSENT
-    process: SmallNumber = ABSENT
-    device: SmallNumber = ABSENT
-    stream: SmallNumber = ABSENT
-    bytes: Number = ABSENT
-    grid: list[int] = []
-    block: list[int] = []
-    model: str = ""
-    instance: SmallNumber = ABSENT
-    request: Number = ABSENT
-    batch: Number = ABSENT
-    step: Number = ABSENT
-    size: SmallNumber = ABSENT
-
-
-_DECODER = msgspec.json.Decoder(EventArgs, strict=False)
-_NO_ARGS = EventArgs()
-
-
-def event_args(raw: msgspec.Raw) -> EventArgs:
-    """Arguments of another producer may have the same names and other types: then none of them is taken."""
-    try:
-        return _DECODER.decode(raw) if raw != b"null" else _NO_ARGS
-    except msgspec.MsgspecError:
-        return _NO_ARGS
-
-
-def product(sizes: list[int], limit: int) -> int:
+def product(sizes: Sequence[int], limit: int) -> int:
     found = 1 if sizes else ABSENT
     for size in sizes:
         found *= size

@@ -1,5 +1,7 @@
 """Small timelines by hand: device work with its calls, and requests of a server with their stages and batches."""
 
+from copy import deepcopy
+
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.table import Kind, Meta, Relation, Timeline
 
@@ -49,7 +51,7 @@ class Scene:
         return self
 
     def timeline(self) -> Timeline:
-        return self.build.build(Meta(producer="test"), nesting=[Kind.RANGE])
+        return deepcopy(self.build).build(Meta(producer="test"), nesting=[Kind.RANGE])
 
 
 def ensemble_scene(gap_ns: int, *, requests: int = 40, step_ns: int = 1_000_000, wait_ns: int = 50_000) -> Scene:

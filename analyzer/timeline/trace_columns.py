@@ -1,0 +1,120 @@
+"""Trace events to columns of the event table: what names and ids mean is worked out once, not for every event."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import TypeVar
+
+import numpy as np
+
+from analyzer.timeline.chrome_json import EventArgs, TraceEvent, small_id
+from analyzer.timeline.kineto_names import product
+from analyzer.timeline.table import ABSENT, DTYPES, Column, Kind, Ns
+
+K = TypeVar("K")
+NumberedName = tuple[Kind, int, tuple[int, int, int]]
+"""Kind, name and, of a copy, direction and the memory on both sides."""
+_NOTHING = EventArgs()
+_NAME_COLUMNS = ("kind", "name_id", "copy_kind", "src_kind", "dst_kind")
+_ARGUMENTS = ("correlation", "bytes", "output_size", "instance", "request", "batch", "step", "size")
+_PLACES = ("process", "device", "stream")
+_numbers = attrgetter(*_ARGUMENTS, *_PLACES)
+_meaning = attrgetter("ph", "cat", "name")
+_DTYPES = {**DTYPES, "output_size": np.int64, "pid": np.int32}
+FIRST_NAMED_THREAD = 1 << 24
+"""Ids that are no thread ids of the system, such as names, get numbers from here on."""
+
+
+class _Known(dict[K, int]):
+    """Numbers of things that are looked up by the million and worked out once each."""
+
+    def __init__(self, work_out: Callable[[K], int]) -> None:
+        super().__init__()
+        self._work_out = work_out
+
+    def __missing__(self, key: K) -> int:
+        found = self[key] = self._work_out(key)
+        return found
+
+
+class TraceColumns:
+    """Collects events of a trace as blocks of columns; ``joined`` puts the blocks together.
+
+    ``told`` says what a phase, category and name mean, and None of what is to be left.
+    """
+
+    def __init__(
+        self,
+        told: Callable[[str, str | None, str | None], NumberedName | None],
+        name_id: Callable[[str], int],
+    ) -> None:
+        self._told = told
+        self._meanings = array("q")
+        self._codes = _Known(self._code)
+        self._threads: dict[object, int] = {}
+        self._thread_numbers = _Known[object](self.thread)
+        self._processes = _Known[object](small_id)
+        self._blocks = _Known(_block_count)
+        self._block_threads = _Known(_thread_count)
+        self._models = _Known[str](lambda name: name_id(name) if name else ABSENT)
+        self._parts: dict[str, list[Column]] = {}
+
+    def _code(self, key: tuple[str, str | None, str | None]) -> int:
+        kind, name_id, copies = self._told(*key) or (ABSENT, ABSENT, (ABSENT, ABSENT, ABSENT))
+        self._meanings.extend((ord(key[0]) if len(key[0]) == 1 else 0, kind, name_id, *copies))
+        return len(self._codes)
+
+    def codes(self, events: Sequence[TraceEvent]) -> tuple[Column, Column, Column]:
+        """Of each event a number for what it is, its phase as a character code, and its kind or -1."""
+        codes = np.fromiter(map(self._codes.__getitem__, map(_meaning, events)), np.int64, len(events))
+        told = self._table()[codes, :2]
+        return codes, told[:, 0], told[:, 1]
+
+    def _table(self) -> Column:
+        return np.frombuffer(self._meanings, np.int64).reshape(-1, 1 + len(_NAME_COLUMNS))
+
+    def thread(self, tid: object) -> int:
+        if tid is None:
+            return ABSENT
+        number = small_id(tid)
+        if 0 <= number < FIRST_NAMED_THREAD:
+            return number
+        return self._threads.setdefault(tid, FIRST_NAMED_THREAD + len(self._threads))
+
+    def add(self, events: Sequence[TraceEvent], codes: Column, start_ns: Ns, end_ns: Ns) -> None:
+        """Add events that all have a meaning."""
+        if not len(events):
+            return
+        meanings = self._table()[codes]
+        found: dict[str, Column] = {name: meanings[:, place] for place, name in enumerate(_NAME_COLUMNS, 1)}
+        found |= {"start_ns": start_ns, "end_ns": end_ns}
+        args = [event.args or _NOTHING for event in events]
+        names = (*_ARGUMENTS, *_PLACES)
+        cells = np.fromiter(chain.from_iterable(map(_numbers, args)), np.int64, len(args) * len(names))
+        table = cells.reshape(-1, len(names))
+        found |= {name: table[:, place] for place, name in enumerate(names)}
+        found["model_id"] = self._looked_up(self._models, [each.model for each in args])
+        found["block_count"] = self._looked_up(self._blocks, [each.grid for each in args])
+        found["thread_count"] = self._looked_up(self._block_threads, [each.block for each in args])
+        found["pid"] = self._looked_up(self._processes, [event.pid for event in events])
+        found["thread"] = self._looked_up(self._thread_numbers, [event.tid for event in events])
+        for name, column in found.items():
+            self._parts.setdefault(name, []).append(column.astype(_DTYPES[name]))
+
+    @staticmethod
+    def _looked_up(known: _Known[K], keys: Sequence[K]) -> Column:
+        return np.fromiter(map(known.__getitem__, keys), np.int64, len(keys))
+
+    def joined(self) -> dict[str, Column]:
+        """All blocks as one, and no more kept here. Beside the table's columns ``pid``."""
+        names = list(self._parts)
+        return {name: np.concatenate(self._parts.pop(name)) for name in names}
+
+
+def _block_count(grid: tuple[int, ...]) -> int:
+    return product(grid, 2**31 - 1)
+
+
+def _thread_count(block: tuple[int, ...]) -> int:
+    return product(block, 2**15 - 1)
