@@ -4,11 +4,12 @@ from time import monotonic_ns
 
 from analyzer.runtime.answered import Answered
 from analyzer.runtime.backends.base import Answer, Answers, Execution
+from analyzer.runtime.durations import Durations
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Parameters, Reply, Tensors
 from analyzer.runtime.servable import Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
-from analyzer.runtime.statistics import Durations, FailureReason, Statistics
+from analyzer.runtime.statistics import FailureReason, Statistics
 
 _NO_PARAMETERS: Parameters = {}
 _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
@@ -38,8 +39,8 @@ class Answering:
     def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
         """``answer`` for the one request of an execution that went well."""
         now_ns, request = monotonic_ns(), job.request
-        if job.spent is not None:
-            job.spent.add(execution.start_ns - job.queued_ns, times_of(execution))
+        if request.account is not None:
+            request.account.executed(job.queued_ns, execution)
         if request.requested:
             outputs = {name: outputs[name] for name in request.requested}
         self._statistics.record_alone(job.rows, request.arrival_ns, job.queued_ns, execution, now_ns)
@@ -66,10 +67,9 @@ class Answering:
             latency_ns = now_ns - request.arrival_ns
             total_ns += latency_ns
             record_latency(latency_ns)
-            waited_ns = start_ns - job.queued_ns
-            queue_ns += waited_ns
-            if job.spent is not None:
-                job.spent.add(waited_ns, times)
+            queue_ns += start_ns - job.queued_ns
+            if request.account is not None:
+                request.account.executed(job.queued_ns, execution)
             if request.requested:
                 answer = {name: answer[name] for name in request.requested}
             replies.append((job.reply, InferResponse(model, version, request.id, answer, parameters)))

@@ -173,6 +173,8 @@ class Streams:
             reason = FailureReason.CANCELED if response is CANCELLED else FailureReason.BACKEND
             self._statistics.record_failure(total_ns, reason)
         else:
+            if job.request.account is not None:
+                job.request.account.executed(job.queued_ns, execution)
             self._statistics.record_requests(1, job.rows, total_ns, execution.start_ns - job.queued_ns)
             self._statistics.latencies.record(total_ns)
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.runtime.device_tensor import on_device, on_host
+from analyzer.runtime.durations import Durations
 from analyzer.runtime.ensemble_steps import Lookup, Step
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply, count_refusal
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans, RunSpans
-from analyzer.runtime.statistics import Durations, FailureReason, Statistics
+from analyzer.runtime.statistics import FailureReason, Statistics
+from analyzer.runtime.traces import Trace
 
 
 class Ensemble:
@@ -60,11 +62,11 @@ class Ensemble:
             fails = True
         return "a model that it calls is not ready" if fails else ""
 
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+    def submit(self, request: InferRequest, reply: Reply) -> None:
         rows, _ = self.signature.check(request)
         self._in_flight.count += 1
         # In a turn of its own: a step may refuse its request, and no answer may come before this returns.
-        self._loop.call_soon(_Run(self, request, reply, rows, spent).advance, self.steps)
+        self._loop.call_soon(_Run(self, request, reply, rows).advance, self.steps)
 
     def kept_on_device(self, step: Step, maker: Servable, request: InferRequest) -> frozenset[str]:
         """The outputs of a step that everyone who takes them can use in device memory."""
@@ -94,16 +96,13 @@ class Ensemble:
 class _Run:
     """One request on its way through the steps."""
 
-    def __init__(
-        self, ensemble: Ensemble, request: InferRequest, reply: Reply, rows: int, spent: Durations | None
-    ) -> None:
+    def __init__(self, ensemble: Ensemble, request: InferRequest, reply: Reply, rows: int) -> None:
         self._ensemble = ensemble
         spans = ensemble.spans
         self._trace = RunSpans(spans, request, rows) if spans is not None and spans.ring.is_on else None
         self._request = request
         self._reply = reply
         self._rows = rows
-        self._outer = spent
         self._spent = Durations()
         self._tensors: Tensors = {}
         self._far: set[str] = set()  # those on a device
@@ -137,6 +136,8 @@ class _Run:
             request = self._request_to(step, model)
             if self._trace is not None:
                 self._trace.begin(step.model, model.statistics.version, request)
+            if isinstance(outer := self._request.account, Trace):
+                request.account = outer.step(model.signature, model.statistics.version, request, self._spent)
             self._submit(step, model, request)
             self._running.append(request)
         except InferError as error:
@@ -145,7 +146,7 @@ class _Run:
 
     def _submit(self, step: Step, model: Servable, request: InferRequest) -> None:
         try:
-            model.submit(request, partial(self._on_reply, step, request), self._spent)
+            model.submit(request, partial(self._on_reply, step, request))
         except InferError as error:
             count_refusal(model.statistics, request, error)
             raise
@@ -161,6 +162,7 @@ class _Run:
             requested=tuple(name for _, name in step.outputs),
             parameters=self._request.parameters,
             callers=self._request.callers,
+            account=self._spent,
             on_device=any(tensor in self._far for _, tensor in step.inputs),
             keep_on_device=self._ensemble.kept_on_device(step, model, self._request),
         )
@@ -169,6 +171,8 @@ class _Run:
         self._running.remove(request)
         if self._trace is not None:
             self._trace.end(request, isinstance(answer, InferError))
+        if isinstance(request.account, Trace):
+            request.account.answered(answer)
         if isinstance(answer, InferError):
             self._error = self._error or answer
         else:
@@ -205,8 +209,8 @@ class _Run:
         statistics.record_requests(1, self._rows, total_ns, self._spent.queue_ns)
         statistics.latencies.record(total_ns)
         statistics.record_execution(1, self._rows, self._spent, now_ns)
-        if self._outer is not None:
-            self._outer.add(self._spent.queue_ns, self._spent)
+        if request.account is not None:
+            request.account.add(self._spent)
         outputs = {name: self._tensors[name] for name in names}
         if self._far and not self._far.isdisjoint(outputs.keys() - request.keep_on_device):
             outputs |= on_host({name: outputs[name] for name in outputs.keys() - request.keep_on_device})

@@ -48,6 +48,14 @@ def resource(text: str) -> tuple[str, int, int | None]:
     return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else None
 
 
+def trace_setting(text: str) -> tuple[str, str, str]:
+    setting, _, value = text.partition("=")
+    mode, _, name = setting.rpartition(",")
+    if not name or not value or mode not in ("", "triton", "opentelemetry"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no trace setting; give triton,NAME=VALUE or NAME=VALUE")
+    return mode, name, value
+
+
 def milliseconds(text: str) -> float:
     return positive(text) / 1000
 

@@ -24,6 +24,7 @@ from analyzer.runtime.overlay import read_override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
+from analyzer.runtime.tracing import Tracing
 from analyzer.runtime.wire import Buffer, invalid
 from analyzer.runtime.wire_proto import RequestDecoder, ResponseEncoder
 
@@ -43,6 +44,7 @@ class GrpcSite:
         log: LogSettings | None = None,
         intake: Intake | None = None,
         connection_limit: int = 0,
+        tracing: Tracing | None = None,
     ) -> None:
         self.connections: set[Http2Connection[GrpcHead]] = set()
         self.connection_limit = connection_limit
@@ -52,6 +54,7 @@ class GrpcSite:
         self._control = control
         self._limit_bytes = message_limit_bytes
         self._memory = memory or SharedMemory()
+        self._tracing = tracing or Tracing(store.signature, store.is_ready)
         self._decode = RequestDecoder(self._memory).decode
         self._encode = ResponseEncoder().encode
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +73,7 @@ class GrpcSite:
             "RepositoryModelLoad": Method(self._load),
             "RepositoryModelUnload": Method(self._unload),
             **shared_memory_methods(self._memory),
-            **setting_methods(log or LogSettings()),
+            **setting_methods(log or LogSettings(), self._tracing),
         }
         self._methods = {f"{_SERVICE}{name}".encode(): method for name, method in methods.items()}
 
@@ -151,7 +154,10 @@ class GrpcSite:
     def _submit(self, call: GrpcCall, request: InferRequest, reply: Reply) -> None:
         if request.deliveries:
             reply = delivering(request, reply, self._memory, self._store.signature)
-        self._intake.submit(request, reply)
+        if self._tracing.is_on:
+            self._tracing.submit(self._intake.submit, "GRPC", request, reply)
+        else:
+            self._intake.submit(request, reply)
         call.track(request)
 
     def _decoded(self, message: Buffer, arrival_ns: int) -> InferRequest:

@@ -1,14 +1,15 @@
 """gRPC calls of Triton's extensions beside inference: shared memory regions, log and trace settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.grpc_call import GrpcCall, Method
-from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
+from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.shared_memory import SharedMemory
+from analyzer.runtime.tracing import Tracing
 from analyzer.runtime.wire import Buffer, invalid
 
 _M = TypeVar("_M", bound=Message)
@@ -74,7 +75,7 @@ def shared_memory_methods(memory: SharedMemory) -> dict[str, Method]:
     }
 
 
-def setting_methods(log: LogSettings) -> dict[str, Method]:
+def setting_methods(log: LogSettings, tracing: Tracing) -> dict[str, Method]:
     pb = service_pb2
 
     def log_settings(request: Any) -> Any:
@@ -91,10 +92,11 @@ def setting_methods(log: LogSettings) -> dict[str, Method]:
         return answer
 
     def trace_settings(request: Any) -> Any:
-        wanted = {name: list(given.value) for name, given in request.settings.items() if given.value}
-        change_trace({name: value if name == "trace_level" else value[0] for name, value in wanted.items()})
+        tracing.change(
+            {name: _trace_value(name, given.value) for name, given in request.settings.items()}, request.model_name
+        )
         answer = pb.TraceSettingResponse()
-        for name, told in TRACE_SETTINGS.items():
+        for name, told in tracing.settings(request.model_name).items():
             answer.settings[name].value.extend(told if isinstance(told, list) else [told])
         return answer
 
@@ -102,3 +104,14 @@ def setting_methods(log: LogSettings) -> dict[str, Method]:
         "LogSettings": unary(pb.LogSettingsRequest, log_settings),
         "TraceSetting": unary(pb.TraceSettingRequest, trace_settings),
     }
+
+
+def _trace_value(name: str, values: Sequence[str]) -> str | list[str] | None:
+    """Without a value the setting is taken back."""
+    if not values:
+        return None
+    if name == "trace_level":
+        return list(values)
+    if len(values) > 1:
+        raise invalid(f"expect only 1 value for '{name}'")
+    return values[0]

@@ -9,6 +9,7 @@ into memory of its own, placed so that the binary tensors behind the JSON are al
 import asyncio
 import logging
 from collections import deque
+from time import monotonic_ns
 from typing import Protocol, cast
 
 from analyzer.runtime.http_exchange import JOIN_LIMIT_BYTES, Action, Exchange
@@ -245,6 +246,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if head.expects_continue:
             self._continue()
         self._next = head, action, exchange
+        exchange.begun_ns = monotonic_ns()
         if head.length is None:
             self._chunked = ChunkedBody(self._site.body_limit_bytes)
             return start

@@ -24,12 +24,13 @@ class Connection(Protocol):
 class Exchange:
     """The answer waits here until the answers before it are out. While ``is_open``, more of it is to come."""
 
-    __slots__ = ("_connection", "head_only", "is_open", "keep_alive", "parts", "request")
+    __slots__ = ("_connection", "begun_ns", "head_only", "is_open", "keep_alive", "parts", "request")
 
     def __init__(self, connection: Connection, keep_alive: bool, head_only: bool = False) -> None:
         self._connection = connection
         self.keep_alive = keep_alive
         self.head_only = head_only
+        self.begun_ns = 0  # when the first of a body came that did not come in one piece
         self.is_open = False
         self.parts: list[Buffer] | None = None
         self.request: InferRequest | None = None  # that is under way for it

@@ -7,8 +7,9 @@ import msgspec
 
 from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head
-from analyzer.runtime.log_settings import TRACE_SETTINGS, LogSettings, change_trace
+from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.shared_memory import SharedMemory
+from analyzer.runtime.tracing import Tracing
 from analyzer.runtime.wire import Buffer, invalid
 
 Route = tuple[str, str, Callable[..., None]]
@@ -89,11 +90,12 @@ class SharedMemoryRoutes:
 class SettingRoutes:
     """Log and trace settings, read and changed."""
 
-    def __init__(self, log: LogSettings) -> None:
+    def __init__(self, log: LogSettings, tracing: Tracing) -> None:
         self._log = log
+        self._tracing = tracing
 
     def table(self) -> list[Route]:
-        trace = r"/v2(?:/models/[^/]+)?/trace/setting"
+        trace = r"/v2(?:/models/(?P<model>[^/]+))?/trace/setting"
         return [
             (r"/v2/logging", "GET", self._logging),
             (r"/v2/logging", "POST", self._change_logging),
@@ -108,12 +110,12 @@ class SettingRoutes:
         self._log.change(parse_body(body, dict[str, Any]))
         self._logging(exchange, head, body)
 
-    def _trace(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
-        exchange.answer([_encode(TRACE_SETTINGS)])
+    def _trace(self, exchange: Exchange, _head: Head, _body: Buffer, model: str) -> None:
+        exchange.answer([_encode(self._tracing.settings(model))])
 
-    def _change_trace(self, exchange: Exchange, head: Head, body: Buffer) -> None:
-        change_trace(parse_body(body, dict[str, Any]))
-        self._trace(exchange, head, body)
+    def _change_trace(self, exchange: Exchange, head: Head, body: Buffer, model: str) -> None:
+        self._tracing.change(parse_body(body, dict[str, Any]), model)
+        self._trace(exchange, head, body, model)
 
 
 def parse_body(body: Buffer, kind: type[_T]) -> _T:

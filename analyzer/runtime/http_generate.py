@@ -8,25 +8,32 @@ from analyzer.runtime.http_exchange import Exchange
 from analyzer.runtime.http_message import Head, decompressed
 from analyzer.runtime.intake import Intake
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply
+from analyzer.runtime.tracing import Tracing
 from analyzer.runtime.wire import Buffer
 from analyzer.runtime.wire_json import error_body
 
 
 class GenerateRoutes:
-    def __init__(self, store: ModelStore, intake: Intake, body_limit_bytes: int) -> None:
+    def __init__(self, store: ModelStore, intake: Intake, body_limit_bytes: int, tracing: Tracing) -> None:
         self._store = store
+        self._tracing = tracing
         self._intake = intake
         self._limit_bytes = body_limit_bytes
 
     def generate(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         request = self._decoded(head, body, model, version)
-        self._intake.submit(request, partial(self._answer, exchange, OneAnswer()))
-        exchange.request = request
+        self._submit(exchange, request, partial(self._answer, exchange, OneAnswer()))
 
     def generate_stream(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:
         request = self._decoded(head, body, model, version)
-        self._intake.submit(request, partial(self._answer_event, exchange))
+        self._submit(exchange, request, partial(self._answer_event, exchange))
+
+    def _submit(self, exchange: Exchange, request: InferRequest, reply: Reply) -> None:
+        if self._tracing.is_on:
+            self._tracing.submit(self._intake.submit, "HTTP", request, reply, exchange.begun_ns)
+        else:
+            self._intake.submit(request, reply)
         exchange.request = request
 
     def _decoded(self, head: Head, body: Buffer, model: str, version: str) -> InferRequest:

@@ -28,6 +28,7 @@ from analyzer.runtime.overlay import read_override
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
+from analyzer.runtime.tracing import Tracing
 from analyzer.runtime.wire import Buffer
 from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_infer
 
@@ -53,6 +54,7 @@ class Routes:
         host: HostSampler | None = None,
         intake: Intake | None = None,
         capture: Capture | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._host = host or HostSampler(())
         self._store = store
@@ -63,7 +65,8 @@ class Routes:
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
         self._intake = intake or Intake(store)
-        generate = GenerateRoutes(store, self._intake, body_limit_bytes)
+        self._tracing = tracing or Tracing(store.signature, store.is_ready)
+        generate = GenerateRoutes(store, self._intake, body_limit_bytes, self._tracing)
         model, control_of = _MODEL, r"/v2/repository/models/(?P<model>[^/]+)"
         table: list[Route] = [
             (f"{model}/infer", "POST", self._infer),
@@ -82,7 +85,7 @@ class Routes:
             (f"{control_of}/unload", "POST", self._unload),
             (r"/metrics", "GET", self._metrics),
             *SharedMemoryRoutes(self._memory).table(),
-            *SettingRoutes(log or LogSettings()).table(),
+            *SettingRoutes(log or LogSettings(), self._tracing).table(),
             *LegacyRoutes(store).table(),
             *CaptureRoutes(capture or Capture(None, ())).table(),
         ]
@@ -174,7 +177,10 @@ class Routes:
         reply: Reply = partial(self._answer_infer, exchange, form, head.accept)
         if request.deliveries:
             reply = delivering(request, reply, self._memory, self._store.signature)
-        self._intake.submit(request, reply)
+        if self._tracing.is_on:
+            self._tracing.submit(self._intake.submit, "HTTP", request, reply, exchange.begun_ns)
+        else:
+            self._intake.submit(request, reply)
         exchange.request = request
 
     def _answer_infer(

@@ -17,8 +17,10 @@ from analyzer.runtime.flag_values import (
     resource,
     seconds,
     span_rows,
+    trace_setting,
     whole,
 )
+from analyzer.runtime.log_settings import FORMATS
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,27 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_client_ca: str = ""
     span_rows: int = 0
     capture_dir: str = ""
+    trace_settings: tuple[tuple[str, str, str], ...] = ()
+    """Mode ("" for any), name and value, in the order given."""
     exit_with_parent: bool = False
-    log_verbose: bool = False
+    log_file: str = ""
+    log_info: bool = True
+    log_warning: bool = True
+    log_error: bool = True
+    log_verbose: int = 0
+    log_format: Literal["default", "ISO8601"] = "default"
+
+    @property
+    def log_settings(self) -> dict[str, bool | int | str]:
+        """By the names of the protocol."""
+        return {
+            "log_file": self.log_file,
+            "log_info": self.log_info,
+            "log_warning": self.log_warning,
+            "log_error": self.log_error,
+            "log_verbose_level": self.log_verbose,
+            "log_format": self.log_format,
+        }
 
     @property
     def resource_limits(self) -> dict[tuple[str, int | None], int]:
@@ -232,7 +253,30 @@ def _add_figures(add: Callable[..., object]) -> None:
         metavar="DIR",
         help="folder that captures are written to when a client asks for them (default: no captures)",
     )
-    add("--log-verbose", action="store_true", help="log more to stderr")
+    add(
+        "--trace-config",
+        dest="trace_settings",
+        action="append",
+        type=trace_setting,
+        default=[],
+        metavar="[triton,]NAME=VALUE",
+        help="triton,file=FILE that traces of requests go to, triton,log-frequency=N, level=OFF|TIMESTAMPS|TENSORS, "
+        "rate=N, count=N, mode=triton; may be repeated (default: level=OFF)",
+    )
+    _add_log(add)
+
+
+def _add_log(add: Callable[..., object]) -> None:
+    add("--log-file", default="", metavar="FILE", help="log to this file rather than to stderr")
+    add("--log-verbose", nargs="?", const=1, type=whole, default=0, metavar="LEVEL", help="log more (default: 0)")
+    for kind in ("info", "warning", "error"):
+        add(f"--log-{kind}", type=boolean, default=True, metavar="BOOL", help=f"log {kind} messages (default: true)")
+    add(
+        "--log-format",
+        choices=FORMATS,
+        default="default",
+        help="default: local time; ISO8601: that of UTC (default: %(default)s)",
+    )
 
 
 def parse_options(arguments: list[str] | None = None, program: str = "python -m analyzer.runtime") -> ServerOptions:

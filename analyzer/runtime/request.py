@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.runtime.durations import Account
+
 Tensors = dict[str, NDArray[np.generic]]
 Parameters = dict[str, bool | int | float | str]
 
@@ -67,6 +69,7 @@ class InferRequest(msgspec.Struct, eq=False):
     ``watcher`` is called, on the loop's thread, when one of these two has changed; who serves the request sets it.
     ``step`` is the number of the ensemble's step that it is made for, where spans are kept; 0: none.
     ``callers`` are the models that wait for the answer, each in an instance of its own that called the next.
+    ``account`` is told of its executions: an ensemble's account of its steps, or a trace.
     """
 
     model: str
@@ -86,6 +89,7 @@ class InferRequest(msgspec.Struct, eq=False):
     watcher: Callable[[], None] | None = None
     callers: tuple[str, ...] = ()
     step: int = 0
+    account: Account | None = None
 
     @property
     def may_be_skipped(self) -> bool:

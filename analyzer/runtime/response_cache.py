@@ -12,7 +12,6 @@ import numpy as np
 from analyzer.runtime.device_tensor import on_host
 from analyzer.runtime.request import InferError, InferRequest, InferResponse, Reply, Tensors
 from analyzer.runtime.servable import Drained, Servable, call_reply
-from analyzer.runtime.statistics import Durations
 from analyzer.runtime.wire import to_raw
 
 _ENTRY_BYTES = 512
@@ -80,7 +79,7 @@ class CachedModel:
     def failure(self) -> str:
         return self._model.failure
 
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+    def submit(self, request: InferRequest, reply: Reply) -> None:
         if request.on_device:
             request.inputs, request.on_device = on_host(request.inputs), False
         request.keep_on_device = frozenset()  # what is kept here lies on the host
@@ -92,7 +91,7 @@ class CachedModel:
         outputs = self._cache.find(key)
         lookup_ns = monotonic_ns() - began_ns
         if outputs is None:
-            self._model.submit(request, partial(self._on_miss, key, lookup_ns, reply), spent)
+            self._model.submit(request, partial(self._on_miss, key, lookup_ns, reply))
             return
         self.statistics.record_cache_hit(lookup_ns)
         answer = InferResponse(self.signature.model, self.statistics.version, request.id, outputs)

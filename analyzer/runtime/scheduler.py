@@ -19,7 +19,7 @@ from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferRequ
 from analyzer.runtime.servable import Drained, Job, QueueIsFull
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
-from analyzer.runtime.statistics import Durations, FailureReason, Statistics
+from analyzer.runtime.statistics import FailureReason, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +100,11 @@ class ScheduledModel:
     def failure(self) -> str:
         return self._crew.failure
 
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+    def submit(self, request: InferRequest, reply: Reply) -> None:
         if self._streams is not None and not request.accepts_stream:
             raise refuse_unary(self.signature.model)
         rows, shape_key = self.signature.check(request)
-        job = Job(request, reply, rows, shape_key, monotonic_ns(), spent)
+        job = Job(request, reply, rows, shape_key, monotonic_ns())
         if self._queueing_is_plain:
             self._queue.append(job)
         else:

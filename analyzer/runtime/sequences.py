@@ -18,7 +18,7 @@ from analyzer.runtime.sequence_tensors import Flags, SequenceTensors
 from analyzer.runtime.servable import Drained, Job
 from analyzer.runtime.signature import ShapeKey, Signature
 from analyzer.runtime.spans import ModelSpans
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Statistics
 from analyzer.runtime.wire import invalid
 
 
@@ -99,7 +99,7 @@ class SequenceModel:
     def failure(self) -> str:
         return next((crew.failure for crew in self._crews if crew.failure), "")
 
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
+    def submit(self, request: InferRequest, reply: Reply) -> None:
         _, shape_key = self.signature.check(request)
         flags = read_flags(request)
         if self._tensors.is_batched and any(array.shape[0] != 1 for array in request.inputs.values()):
@@ -109,7 +109,7 @@ class SequenceModel:
             )
         self._look_for_deaths()
         now_ns = monotonic_ns()
-        turn = _Turn(Job(request, reply, 1, shape_key, now_ns, spent), flags)
+        turn = _Turn(Job(request, reply, 1, shape_key, now_ns), flags)
         try:
             self._seats.arrive(flags.identity, turn, now_ns, start=flags.start, end=flags.end)
         except SequenceFault as fault:

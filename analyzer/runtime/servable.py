@@ -9,7 +9,7 @@ import msgspec
 
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Parameters, Reply
 from analyzer.runtime.signature import ShapeKey, Signature
-from analyzer.runtime.statistics import Durations, FailureReason, Statistics
+from analyzer.runtime.statistics import FailureReason, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Servable(Protocol):
         """True where inputs in device memory are used as they are."""
         ...
 
-    def submit(self, request: InferRequest, reply: Reply, spent: Durations | None = None) -> None:
-        """As ModelStore.submit. ``spent`` is added to before the reply: an ensemble's account of its steps."""
+    def submit(self, request: InferRequest, reply: Reply) -> None:
+        """As ModelStore.submit."""
         ...
 
     async def drain(self) -> None:
@@ -52,7 +52,6 @@ class Job(msgspec.Struct, eq=False):
     rows: int
     shape_key: ShapeKey
     queued_ns: int
-    spent: Durations | None
     ranges: tuple[int, int] | None = None
     """Open while a tool listens: of the request, and of its stay in the queue."""
 

@@ -1,57 +1,39 @@
 """The serving runtime's life: open the repository, listen, say so, serve, drain, close."""
 
 import asyncio
-import errno
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import TextIO
 
 import uvloop
 
 from analyzer.runtime.capture import Capture, SpanTracer
-from analyzer.runtime.flag_values import Port
+from analyzer.runtime.front import BAD_USAGE, StartError, listen
 from analyzer.runtime.gpu_trace import CuptiTracer
-from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
-from analyzer.runtime.http import HttpSite
-from analyzer.runtime.http_routes import Routes
-from analyzer.runtime.intake import Intake
 from analyzer.runtime.library_traces import CudaRange, TorchTracer
-from analyzer.runtime.log_settings import LogSettings
+from analyzer.runtime.log_settings import LogSettings, open_log
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import ServerOptions
 from analyzer.runtime.own_process import end_with_parent, own_stdout, settle_memory
-from analyzer.runtime.patrol import Patrol
 from analyzer.runtime.polling import RepositoryPoller, look
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.rate_policy import RatePolicy
+from analyzer.runtime.request import InferError
 from analyzer.runtime.response_cache import ResponseCache
-from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.spans import Spans
-from analyzer.runtime.tls import TlsError, TlsOptions, make_context
+from analyzer.runtime.trace_settings import read_start
+from analyzer.runtime.tracing import Tracing
 
 UNANSWERED = 1
-BAD_USAGE = 2
 BAD_REPOSITORY = 3
-_BACKLOG = 1024
-_DRAIN_POLL_S = 0.01
 
 log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """Why the server can't start, in a sentence for the user."""
-
-    def __init__(self, exit_code: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def run(options: ServerOptions) -> int:
@@ -60,23 +42,23 @@ def run(options: ServerOptions) -> int:
     0: all requests were answered; 1: some were not within the exit time-out, as in Triton; 2: a wrong flag or address;
     3: a bad repository.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if options.log_verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    try:
+        settings = open_log(options.log_settings)
+    except OSError as error:
+        sys.stderr.write(f"error: --log-file '{options.log_file}' can't be written to: {error.strerror}\n")
+        return BAD_USAGE
     if options.exit_with_parent:
         end_with_parent()
     try:
         with own_stdout() as stdout:
-            exit_code: int = uvloop.run(_serve(options, stdout))
+            exit_code: int = uvloop.run(_serve(options, stdout, settings))
     except StartError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     return exit_code
 
 
-async def _serve(options: ServerOptions, stdout: TextIO) -> int:
+async def _serve(options: ServerOptions, stdout: TextIO, settings: LogSettings) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,6 +69,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> int:
     capture = _capture(options, spans)
     targets = [Path(folder) for folder in options.link_targets]
     store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter, spans=spans, link_targets=targets)
+    tracing = _tracing(options, store)
     background: list[asyncio.Task[None]] = []
     try:
         poller = await _poller(store, options)
@@ -94,7 +77,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> int:
         if stop.is_set():
             return 0
         host = _host_sampler(options)
-        front = await _listen(store, options, host, capture)
+        front = await listen(store, options, host=host, capture=capture, tracing=tracing, settings=settings)
         settle_memory()
         background.append(loop.create_task(host.run(options.metrics_interval_s)))
         if poller is not None:
@@ -108,6 +91,7 @@ async def _serve(options: ServerOptions, stdout: TextIO) -> int:
         await front.drain(deadline_s)
         late = await store.close(max(0.0, deadline_s - time.monotonic()))
         front.close()
+        tracing.close()
         if late:
             log.error("gave up requests to %s, which were not answered in time", ", ".join(late))
         return UNANSWERED if late else 0
@@ -129,6 +113,16 @@ def _capture(options: ServerOptions, spans: Spans | None) -> Capture:
         spans.start()
     tracers = SpanTracer(spans, asyncio.get_running_loop()), CuptiTracer(spans), TorchTracer(), CudaRange()
     return Capture(folder, tracers)
+
+
+def _tracing(options: ServerOptions, store: ModelStore) -> Tracing:
+    try:
+        setting, file = read_start(options.trace_settings)
+    except InferError as error:
+        raise StartError(BAD_USAGE, str(error)) from None
+    if file and not os.access(Path(file).absolute().parent, os.W_OK | os.X_OK):
+        raise StartError(BAD_USAGE, f"--trace-config triton,file='{file}' lies in no folder that can be written to")
+    return Tracing(store.signature, store.is_ready, setting, file)
 
 
 def _host_sampler(options: ServerOptions) -> HostSampler:
@@ -193,102 +187,6 @@ async def _open_models(store: ModelStore, options: ServerOptions) -> None:
 
 def _ready_count(store: ModelStore) -> int:
     return len({model.name for model in store.index() if model.state == "READY"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Front:
-    """The listening sockets and what serves them. ``addresses`` is in the order http, grpc, metrics."""
-
-    routes: Routes
-    sites: "tuple[HttpSite | GrpcSite, ...]"
-    servers: tuple[asyncio.Server, ...]
-    addresses: dict[str, str]
-
-    def ready_line(self, models: int) -> str:
-        return " ".join(
-            ("ready", *(f"{name}={address}" for name, address in self.addresses.items()), f"models={models}")
-        )
-
-    async def drain(self, deadline_s: float) -> None:
-        """Listens no more and lets the requests under way finish until ``deadline_s`` (monotonic)."""
-        self.routes.accepting = False
-        for server in self.servers:
-            server.close()
-        for site in self.sites:
-            if isinstance(site, GrpcSite):
-                site.accepting = False
-            site.drain()
-        while any(site.connections for site in self.sites) and time.monotonic() < deadline_s:
-            await asyncio.sleep(_DRAIN_POLL_S)
-
-    def close(self) -> None:
-        for site in self.sites:
-            site.abort()
-
-
-async def _listen(store: ModelStore, options: ServerOptions, host: HostSampler, capture: Capture) -> _Front:
-    limit = options.request_limit_bytes
-    control = options.model_control_mode == "explicit"
-    memory, settings = SharedMemory(), LogSettings()
-    intake, most = Intake(store, options.max_requests_in_flight), options.max_connections
-    routes = Routes(
-        store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host, intake=intake,
-        capture=capture,
-    )  # fmt: skip
-    http = HttpSite(routes.resolve, limit, connection_limit=most)
-    metrics = HttpSite(routes.resolve_metrics, limit, connection_limit=most)
-    grpc = GrpcSite(
-        store, control=control, message_limit_bytes=limit, memory=memory, log=settings, intake=intake,
-        connection_limit=most,
-    )  # fmt: skip
-    factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
-        ("http", http.connection, options.http_port),
-        ("grpc", grpc.connection, options.grpc_port),
-        ("metrics", metrics.connection, options.metrics_port),
-    )
-    contexts = _tls_contexts(options)
-    servers, addresses = [], {}
-    for name, factory, port in factories:
-        if port is not None:
-            server = await _bind(name, factory, options.host, port, contexts.get(name))
-            servers.append(server)
-            addresses[name] = _address(server)
-    sites = http, grpc, metrics
-    timeouts = {"idle_timeout_s": options.idle_timeout_s, "stall_timeout_s": options.stall_timeout_s}
-    Patrol(sites, **timeouts).start(asyncio.get_running_loop())
-    return _Front(routes, sites, tuple(servers), addresses)
-
-
-def _tls_contexts(options: ServerOptions) -> dict[str, ssl.SSLContext]:
-    """By the port's name; the metrics stay readable for who scrapes them."""
-    if not options.tls_certificate:
-        if options.tls_key or options.tls_client_ca:
-            raise StartError(BAD_USAGE, "--tls-key and --tls-client-ca need --tls-certificate")
-        return {}
-    key = options.tls_key or options.tls_certificate
-    given = TlsOptions(certificate=options.tls_certificate, key=key, client_ca=options.tls_client_ca)
-    try:
-        return {"http": make_context(given, "http/1.1"), "grpc": make_context(given, "h2")}
-    except TlsError as error:
-        raise StartError(BAD_USAGE, str(error)) from None
-
-
-async def _bind(
-    name: str, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, tls: ssl.SSLContext | None
-) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_server(factory, host, port, backlog=_BACKLOG, ssl=tls)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            mend = f"stop what listens there, or give another port with --{name}-port (0 picks a free one)"
-            raise StartError(BAD_USAGE, f"{name} port {port} on {host} is in use; {mend}") from None
-        raise StartError(BAD_USAGE, f"can't listen on {host} port {port} for {name}: {error}") from None
-
-
-def _address(server: asyncio.Server) -> str:
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _first_of(work: Awaitable[None], stop: asyncio.Event) -> None:

@@ -4,16 +4,20 @@ from functools import cache
 
 SERVER_NAME = "serving-analyzer"
 EXTENSIONS = (
-    "binary_tensor_data",
     "classification",
     "sequence",
-    "statistics",
-    "model_configuration",
     "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
     "system_shared_memory",
-    "generate",
+    "cuda_shared_memory",
+    "binary_tensor_data",
     "parameters",
+    "statistics",
+    "trace",
     "logging",
+    "generate",
 )
 
 

@@ -5,10 +5,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
-import msgspec
 from tritonclient.grpc import service_pb2
+
+from analyzer.runtime.durations import Durations, Stamps
 
 LATENCY_BOUNDS_NS = tuple(step * 10**power for power in range(4, 9) for step in (10, 25, 50))
 """100 us to 5 s."""
@@ -36,31 +36,6 @@ class Histogram:
     def record(self, duration_ns: int) -> None:
         self.counts[bisect_left(self.bounds_ns, duration_ns)] += 1
         self.sum_ns += duration_ns
-
-
-class Durations(msgspec.Struct, eq=False):
-    """Nanoseconds of one execution, or of one request's way through an ensemble."""
-
-    queue_ns: int = 0
-    input_ns: int = 0
-    infer_ns: int = 0
-    output_ns: int = 0
-
-    def add(self, queue_ns: int, other: "Durations") -> None:
-        """Adds a stay in a queue and the compute times of one execution."""
-        self.queue_ns += queue_ns
-        self.input_ns += other.input_ns
-        self.infer_ns += other.infer_ns
-        self.output_ns += other.output_ns
-
-
-class Stamps(Protocol):
-    """When an execution began and when its stages ended, CLOCK_MONOTONIC."""
-
-    start_ns: int
-    input_end_ns: int
-    infer_end_ns: int
-    end_ns: int
 
 
 @dataclass(slots=True)

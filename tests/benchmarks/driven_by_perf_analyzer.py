@@ -43,6 +43,7 @@ EIGHT = ("--concurrency-range=8",)
 RATE = ("--request-rate-range=200",)
 GRPC = ("-i", "grpc")
 STREAM = (*GRPC, "--streaming")
+TRACED = ("--trace-level=TIMESTAMPS", "--trace-rate=100")
 SHARED = ("--shared-memory=system", "--output-shared-memory-size=1024")
 
 MODES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -92,6 +93,8 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "HTTP, own data, validated": ("add_sub", ("--input-data=DATA", "--concurrency-range=4")),
     "gRPC, count of requests": ("quick", (*GRPC, "--request-count=500", "--concurrency-range=4")),
     "HTTP, trace settings": ("quick", ("--trace-level=OFF", *EIGHT)),
+    "HTTP, traces": ("quick", (*TRACED, "--trace-count=20", "--log-frequency=5", *EIGHT)),
+    "gRPC, traces": ("chain", (*GRPC, *TRACED, "--trace-count=-1", *EIGHT)),
 }
 
 DATA = """{"data": [
@@ -112,7 +115,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder) / "models")
         files = write_files(Path(folder))
-        with running_server(Path(folder) / "models") as server:
+        traces = f"triton,file={folder}/trace.json"
+        with running_server(Path(folder) / "models", "--trace-config", traces) as server:
             rows = [row(given.perf_analyzer, server, files, name) for name in MODES if given.only in name]
     return 0 if all(rows) else 1
 

@@ -44,7 +44,7 @@ class Step:
         self.replies: list[Callable[[InferResponse | InferError], None]] = []
         self.given: list[Tensors] = []
 
-    def submit(self, request, reply, spent=None):
+    def submit(self, request, reply):
         self.requests.append(request)
         self.replies.append(reply)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.runtime.backends.base import ModelFiles
+from analyzer.runtime.durations import Durations
 from analyzer.runtime.host_metrics import (
     CPU_UTILIZATION,
     GPU_ENERGY,
@@ -27,7 +28,7 @@ from analyzer.runtime.metrics import render
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import parse_options
 from analyzer.runtime.request import InferError, InferRequest
-from analyzer.runtime.statistics import LATENCY_BOUNDS_NS, Durations, FailureReason, Histogram, Statistics
+from analyzer.runtime.statistics import LATENCY_BOUNDS_NS, FailureReason, Histogram, Statistics
 from perf_client.prometheus import Series, parse
 from tests.fakes import repositories
 from tests.fakes.nvml import FakeNvml, fake_device

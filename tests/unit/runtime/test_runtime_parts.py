@@ -17,6 +17,7 @@ from analyzer.runtime.backends.base import Execution, ModelError
 from analyzer.runtime.backends.simulated import Service
 from analyzer.runtime.backends.tensor_batch import gather, scatter
 from analyzer.runtime.dtypes import NUMPY_DTYPES, config_type_of, datatype_of, datatype_of_numpy
+from analyzer.runtime.durations import Durations
 from analyzer.runtime.ensemble import Ensemble
 from analyzer.runtime.ensemble_steps import Step, check_steps
 from analyzer.runtime.instance import ThreadCrew
@@ -24,7 +25,7 @@ from analyzer.runtime.instance_groups import placements
 from analyzer.runtime.loading import prepare
 from analyzer.runtime.request import InferError, InferRequest
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
-from analyzer.runtime.statistics import Durations, Statistics
+from analyzer.runtime.statistics import Statistics
 from tests.fakes import repositories
 
 FP32 = NUMPY_DTYPES["FP32"]
