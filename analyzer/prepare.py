@@ -157,6 +157,7 @@ def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
         bases=bases_of(header),
         screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
         confirm_duration_s=settings.duration_s,
+        max_points=_most_points(settings, header),
     )
     return make_planner(
         settings.search,
@@ -170,6 +171,16 @@ def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
     )
 
 
+def _most_points(settings: ProfileSettings, header: RunHeader) -> int | None:
+    limit = settings.max_points
+    return None if limit is None else limit.of(len(roster(header.space, bases_of(header)).kept) * _load_count(header))
+
+
+def _load_count(header: RunHeader) -> int:
+    """Of the grid, for each candidate."""
+    return prod(len(doublings(model.load)) for model in header.space.driven if model.load is not None)
+
+
 def bases_of(header: RunHeader) -> tuple[ModelVariant, ...]:
     """What each model of the repository has, without gaps."""
     return tuple(base_variant(spec) for spec in header.model_specs)
@@ -181,9 +192,9 @@ def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) ->
         model=spec.name,
         load=_first_load(settings),
         protocol="grpc" if settings.protocol == "grpc" else "http",
-        input_data=_input_data(settings, Path(settings.model_repository) / spec.name),
         shared_memory=_shared_memory(settings),
         output_shared_memory_bytes=settings.output_shared_memory_bytes,
+        input_data=_input_data(settings, Path(settings.model_repository) / spec.name),
         shapes=dict(shapes),
         warmup_s=settings.warmup_s,
         duration_s=settings.duration_s,
@@ -192,11 +203,11 @@ def _template(settings: ProfileSettings, spec: ModelSpec, space: SearchSpace) ->
     )
 
 
-def _first_load(settings: ProfileSettings) -> Load:
 def _shared_memory(settings: ProfileSettings) -> SharedMemory:
     return next(each for each in get_args(SharedMemory) if each == settings.shared_memory)
 
 
+def _first_load(settings: ProfileSettings) -> Load:
     """The kind of load that is asked for; its level is the planner's."""
     if settings.streams is not None:
         frames = settings.frames_per_second
@@ -210,7 +221,7 @@ def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count
     """What is ahead. A third of the points are taken to be long ones, and each second one to need a fresh server."""
     space = header.space
     left_out = len(roster(space, bases_of(header)).skipped)
-    load_count = prod(len(doublings(model.load)) for model in space.driven if model.load is not None)
+    load_count = _load_count(header)
     kept = space.candidate_count - left_out
     short_s = min(settings.screen_duration_s, settings.duration_s)
     point_s = settings.duration_s if settings.search == "brute" else (2 * short_s + settings.duration_s) / 3

@@ -18,7 +18,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from analyzer import report
 from analyzer.domain.budget import Budget, Objective
 from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
-from analyzer.model_analyzer.from_run import NamedVariants, as_checkpoint, named_variants
+from analyzer.model_analyzer.from_run import NamedVariants, as_checkpoint, named_variants, server_only
 from analyzer.model_analyzer.order import Satisfies, ordered_points
 from analyzer.model_analyzer.output import Output
 from analyzer.model_analyzer.records import Checkpoint, Configuration, Point
@@ -82,14 +82,15 @@ def _together(
         outcomes = run.outcomes()
         wanted = run.header.objectives if objectives is None else objectives
         ranking = rank(outcomes, wanted, run.header.budgets if budgets is None else budgets)
-        made.append(as_checkpoint(outcomes, ranking, {spec.name: spec for spec in run.header.model_specs}))
+        specs = {spec.name: spec for spec in run.header.model_specs}
+        made.append(as_checkpoint(outcomes, ranking, specs, server_only(run.environment)))
     tests = [satisfies for _, satisfies, _ in made]
 
     def satisfies(configuration: Configuration, point: Point) -> bool:
         return all(test(configuration, point) for test in tests)
 
     configurations = tuple(each for checkpoint, _, _ in made for each in checkpoint.configurations)
-    return Checkpoint(configurations=configurations, server_only={}, gpus={}), satisfies, made[0][2]
+    return Checkpoint(configurations=configurations, server_only=made[0][0].server_only, gpus={}), satisfies, made[0][2]
 
 
 def _best(

@@ -1,41 +1,24 @@
 """One model with its block, or several that are profiled together, to the settings of one run of ours."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from analyzer.errors import UsageError
 from analyzer.model_analyzer import forms, wants
 from analyzer.model_analyzer.client_flags import client_settings
-from analyzer.model_analyzer.keys import BLOCK_KEYS, PARAMETERS
+from analyzer.model_analyzer.keys import PARAMETERS
+from analyzer.model_analyzer.place import Block, Globals, Job, Place
+from analyzer.model_analyzer.together import shared_batch_sizes, shared_client, shared_pairs
 from analyzer.settings.values import switch, texts, whole
 
-Job = dict[str, object]
-Block = Mapping[str, object]
-
 CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True, slots=True)
-class Globals:
-    """What is said for all models. ``theirs``: what is not said is as Model Analyzer has it, not as we do."""
-
-    raw: Mapping[str, object]
-    ours: frozenset[str]
-    theirs: bool
-    from_file: bool
-
-    def switch(self, name: str) -> bool:
-        return switch(self.raw.get(name, False))
-
-    def has(self, *names: str) -> bool:
-        return any(name in self.raw for name in names)
+USUAL_IDLE_S = 3
+"""As long as Model Analyzer watches a server that has nothing loaded."""
+_OF_SERVER = ("triton_server_environment", "triton_server_flags")
 
 
 def job_of(every: Globals, model: str, block: Block, model_count: int, notes: list[str]) -> Job:
     """Raises UsageError with every mistake of the block."""
-    place = _Place(f"profile_models: {model}: " if block else "")
+    place = Place(f"profile_models: {model}: " if block else "")
     place.check_keys(block)
     job = _shared(every, place, notes)
     job |= {"profile_models": [model], "run": _run(every, model)} if every.theirs else {"profile_models": [model]}
@@ -54,60 +37,28 @@ def job_of(every: Globals, model: str, block: Block, model_count: int, notes: li
 
 def job_of_all(every: Globals, blocks: Mapping[str, Block], notes: list[str]) -> Job:
     """Models that are profiled at the same time, on one server."""
-    place = _Place("profile_models: ")
+    place = Place("profile_models: ")
     for block in blocks.values():
         place.check_keys(block)
     job = _shared(every, place, notes)
     job |= {"profile_models": list(blocks), "together": True}
     if every.theirs or every.has("checkpoint_directory"):
         job["run"] = _run(every, "+".join(blocks))
-    place.add(job, "", lambda: _loads(every, {}))
-    loads: dict[str, object] = {}
-    for model, block in blocks.items():
-        parameters = block.get("parameters")
-        if isinstance(parameters, Mapping) and parameters.keys() & {"concurrency", "request_rate"}:
-            place.add(loads, "", lambda b=block, m=model: {m: _range_of(_loads(every, b))})  # type: ignore[misc]  # early bound
-    if loads:
-        job["load"] = loads
+    place.add(job, "", lambda: _loads_together(every, blocks, notes))
+    for_all = every.raw.get("batch_sizes")
+    place.add(job, "batch_sizes", lambda: _given("batch_sizes", shared_batch_sizes(for_all, blocks, notes)))
     place.add(job, "", lambda: _axes(every, blocks))
     place.add(job, "", lambda: _wants(every, blocks, named=True))
-    place.add(job, "perf_analyzer_flags", lambda: _client(every.raw.get("perf_analyzer_flags"), notes))
-    place.add(job, "", lambda: _server(every, {}))
+    flags = every.raw.get("perf_analyzer_flags")
+    place.add(job, "perf_analyzer_flags", lambda: shared_client(flags, blocks, notes))
+    for name in _OF_SERVER:
+        place.add(job, "", lambda n=name: _given(n, shared_pairs(n, every.raw.get(n), blocks, notes)))  # type: ignore[misc]  # early bound
+    place.add(job, "", lambda: _with_gpus(every, job))
     place.raise_all()
     return job
 
 
-class _Place:
-    """Collects mistakes, each with where it was made."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._mistakes: list[str] = []
-
-    def add(self, job: dict[str, object], name: str, make: Callable[[], Mapping[str, object]]) -> None:
-        try:
-            job |= make()
-        except ValueError as error:
-            self._mistakes.append(f"{self._prefix}{name} {error}".replace(":  ", ": ").strip())
-
-    def check_keys(self, block: Block) -> None:
-        for key in (key for key in block if key not in BLOCK_KEYS):
-            near = get_close_matches(str(key), BLOCK_KEYS, n=1)
-            known = f"did you mean {near[0]}?" if near else f"known are {', '.join(BLOCK_KEYS)}"
-            self._mistakes.append(f"{self._prefix}{key} is no option of a model; {known}")
-        parameters = block.get("parameters")
-        if parameters is not None and not isinstance(parameters, Mapping):
-            self._mistakes.append(f"{self._prefix}parameters takes a mapping")
-        unknown = [key for key in parameters if key not in PARAMETERS] if isinstance(parameters, Mapping) else []
-        if unknown:
-            self._mistakes.append(f"{self._prefix}parameters: {unknown[0]} is none of {', '.join(PARAMETERS)}")
-
-    def raise_all(self) -> None:
-        if self._mistakes:
-            raise UsageError("\n".join(self._mistakes))
-
-
-def _shared(every: Globals, place: _Place, notes: list[str]) -> Job:
+def _shared(every: Globals, place: Place, notes: list[str]) -> Job:
     """Options of ours as they are, and those that are only called differently."""
     listed_apart = {
         "profile_models",
@@ -126,11 +77,24 @@ def _shared(every: Globals, place: _Place, notes: list[str]) -> Job:
         job["sample_interval"] = raw["monitoring_interval"]
     if "client_protocol" in raw or every.from_file:
         job.setdefault("protocol", raw.get("client_protocol", "grpc"))
+    place.add(job, "", lambda: _most_points(raw, notes))
+    if "duration_seconds" in raw or every.from_file:
+        job["idle_duration"] = raw.get("duration_seconds", USUAL_IDLE_S)
     if raw.get("triton_launch_mode") == "remote" and "triton_metrics_url" not in raw:
         job["triton_metrics_url"] = "http://localhost:8002/metrics"
     if "run_config_search_mode" in raw and raw["run_config_search_mode"] == "quick" and _has_lists(raw):
         place.add(job, "run_config_search_mode", _refuse_lists)
     return job
+
+
+def _most_points(raw: Mapping[str, object], notes: list[str]) -> Job:
+    """Optuna's bounds on its trials; with any other search they had no effect."""
+    given = {name: str(raw[name]) for name in ("optuna_max_trials", "max_percentage_of_search_space") if name in raw}
+    if raw.get("run_config_search_mode") != "optuna":
+        notes += [f"{name} is of the search mode optuna: --max-points limits every mode" for name in given]
+        return {}
+    parts = [value + ("%" if name.startswith("max_percentage") else "") for name, value in given.items()]
+    return _given("max_points", ",".join(parts))
 
 
 def _refuse_lists() -> Job:
@@ -173,8 +137,31 @@ def _loads(every: Globals, block: Block) -> Job:
     return found
 
 
-def _range_of(loads: Job) -> object:
-    return loads.get("concurrency", loads.get("request_rate"))
+def _loads_together(every: Globals, blocks: Mapping[str, Block], notes: list[str]) -> Job:
+    """The range of all, and of each model that has one of its own."""
+    found = _loads(every, {})
+    own: Job = {}
+    for model, block in blocks.items():
+        loads, parameters = _loads(every, block), block.get("parameters")
+        kind = _kind(loads)
+        if kind != _kind(found) and not own:
+            found = {name: value for name, value in found.items() if name not in ("concurrency", "load_values")}
+            found[kind] = loads[kind]
+        elif kind != _kind(found):
+            raise ValueError("models that are profiled together take concurrency or request_rate, all the same of both")
+        if not (isinstance(parameters, Mapping) and kind in parameters):
+            continue
+        own[model] = loads[kind]
+        if str(loads.get("load_values", "")).count(",") > 1:
+            notes.append(
+                f"the loads {loads['load_values']} of {model} are taken as a range: of models that are profiled "
+                "together each load is searched between the least and the most; a list for all models is kept to"
+            )
+    return found | _given("load", own)
+
+
+def _kind(loads: Job) -> str:
+    return "request_rate" if "request_rate" in loads else "concurrency"
 
 
 def _bounds(name: str) -> tuple[str, str]:
@@ -287,11 +274,20 @@ def _client(raw: object, notes: list[str]) -> Job:
 
 def _server(every: Globals, block: Block) -> Job:
     found: Job = {}
-    environment = dict(forms.pairs(_either(every, block, "triton_server_environment"), "triton_server_environment"))
+    for name in _OF_SERVER:
+        found |= _given(name, dict(forms.pairs(_either(every, block, name), name)))
+    return found | _with_gpus(every, found)
+
+
+def _with_gpus(every: Globals, job: Job) -> Job:
+    """The devices that are to be used are told to the server by its environment."""
     gpus = texts(every.raw.get("gpus", "all"))
-    if gpus != ("all",):
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    if environment:
-        found["triton_server_environment"] = environment
-    flags = dict(forms.pairs(_either(every, block, "triton_server_flags"), "triton_server_flags"))
-    return found | ({"triton_server_flags": flags} if flags else {})
+    if gpus == ("all",):
+        return {}
+    environment = job.get("triton_server_environment", {})
+    own = environment if isinstance(environment, Mapping) else {}
+    return {"triton_server_environment": {**own, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}}
+
+
+def _given(name: str, value: object) -> Job:
+    return {name: value} if value else {}

@@ -25,6 +25,10 @@ def client_settings(raw: object) -> tuple[dict[str, object], list[str]]:
                 found["duration"] = f"{number(value):g}ms"
             case "request-distribution" if value in ("poisson", "constant"):
                 found["arrival"] = value
+            case "shared-memory" if value in ("none", "system", "cuda"):
+                found["shared_memory"] = value
+            case "output-shared-memory-size":
+                found["output_shared_memory_size"] = value
             case "random-seed":
                 found["seed"] = value
             case other:

@@ -7,6 +7,7 @@ Repeats of a point stand as one; a point that failed has no row, as with Model A
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 from google.protobuf import json_format, text_format
 
 from analyzer.config_fields import apply_edits
@@ -23,13 +24,20 @@ from perf_client.profile import Concurrency, LoadResult, RequestRate, ServerTime
 
 Specs = Mapping[str, ModelSpec]
 
+SERVER_ONLY = "server_only_gpus"
+"""Where the environment record of a run has the devices' figures from before a model was loaded, if they were taken."""
+
+
+def server_only(environment: Mapping[str, Any]) -> tuple[GpuUsage, ...]:
+    return msgspec.convert(environment.get(SERVER_ONLY, []), tuple[GpuUsage, ...])
+
 
 def as_checkpoint(
-    outcomes: Iterable[Outcome], ranking: Ranking, specs: Specs
+    outcomes: Iterable[Outcome], ranking: Ranking, specs: Specs, idle: Iterable[GpuUsage] = ()
 ) -> tuple[Checkpoint, Satisfies, dict[str, float]]:
     """The points, which of them are within the budgets, and the weights of the objectives by tag.
 
-    ``outcomes`` give the variants their numbers.
+    ``outcomes`` give the variants their numbers; ``idle`` is of the devices before a model was loaded.
     """
     outcomes = list(outcomes)
     named = named_variants(outcomes)
@@ -42,7 +50,11 @@ def as_checkpoint(
 
     weights = {TAGS[objective.metric]: objective.weight for objective in ranking.objectives if objective.metric in TAGS}
     return (
-        Checkpoint(configurations=tuple(c for c in configurations if c.points), server_only={}, gpus={}),
+        Checkpoint(
+            configurations=tuple(c for c in configurations if c.points),
+            server_only={gpu.uuid: _gpu(gpu) for gpu in idle},
+            gpus={},
+        ),
         satisfies,
         weights,
     )

@@ -59,7 +59,7 @@ BOTH = ("profile", "report")
 _DOCKER = "no container is started: the server runs on this machine"
 _CLIENT = "the load generator is perf-client, which is part of this program"
 _LOADS = "the load of each configuration is searched within its bounds, and that ends by itself"
-_TRIALS = "the search ends when more points can't change the answer; limit it by --time-limit"
+_TRIALS = "the search ends when more points can't change the answer, and not before; limit it by --max-points"
 
 KEYS: tuple[Key, ...] = (
     # files
@@ -92,8 +92,8 @@ KEYS: tuple[Key, ...] = (
     *_read("run_config_search_min_model_batch_size", "run_config_search_max_model_batch_size"),
     *_switches("run_config_profile_models_concurrently_enable"),
     Key("reload_model_disable", Fate.OURS, is_switch=True),
-    *_noted(_TRIALS, "min_percentage_of_search_space", "max_percentage_of_search_space"),
-    *_noted(_TRIALS, "optuna_min_trials", "optuna_max_trials", "optuna_early_exit_threshold"),
+    *_read("max_percentage_of_search_space", "optuna_max_trials"),
+    *_noted(_TRIALS, "min_percentage_of_search_space", "optuna_min_trials", "optuna_early_exit_threshold"),
     *_noted(_LOADS, "use_concurrency_formula", is_switch=True),
     Key(
         "run_config_search_preferred_batch_size_disable",
@@ -107,7 +107,7 @@ KEYS: tuple[Key, ...] = (
     *_noted("each model has a summary of its own", "num_top_model_configs"),
     # measuring
     Key("monitoring_interval", Fate.READ, short="-i"),
-    Key("duration_seconds", Fate.NOTED, "a server without load is not watched", short="-d"),
+    Key("duration_seconds", Fate.READ, "how long the GPU is watched before a model is loaded", short="-d"),
     *_switches("collect_cpu_metrics"),
     *_read("gpus"),
     Key("always_report_gpu_metrics", Fate.READ, is_switch=True, on=BOTH),

@@ -6,15 +6,22 @@ from pathlib import Path
 from analyzer.domain.record import Record
 from analyzer.errors import UsageError
 from analyzer.model_analyzer.forms import model_blocks
-from analyzer.model_analyzer.keys import BY_NAME, Fate
+from analyzer.model_analyzer.keys import BY_NAME
 from analyzer.model_analyzer.output import Output
-from analyzer.model_analyzer.translate import is_theirs, output_of, translate
+from analyzer.model_analyzer.translate import is_noted, is_theirs, note_of, output_of, translate
 from analyzer.settings.declared import ProfileSettings, ReportSettings
 from analyzer.settings.options import checked, flag_of, options_of, read_file
 from analyzer.settings.values import items, number, text
 
 CHECKPOINTS = "checkpoints"
 _PAGES = ("html", "pdf")
+_THEIR_NAMES = {
+    "search": "run_config_search_mode",
+    "sample_interval": "monitoring_interval",
+    "protocol": "client_protocol",
+    "idle_duration": "duration_seconds",
+}
+"""Options of ours that are made of one key of theirs: a mistake is told under the name that was written."""
 
 
 class Requested(Record, frozen=True):
@@ -37,7 +44,7 @@ def profile_requested(file: Path | None, given: Mapping[str, object]) -> Request
     placed = _placed(in_file, flags, file)
     made = translate(in_file | flags, keys.values(), from_file=from_file, twice=twice)
     runs = tuple(
-        checked(ProfileSettings, {key: (placed.get(key, (key, None))[0], value) for key, value in job.items()})
+        checked(ProfileSettings, {key: (_place_of(key, placed), value) for key, value in job.items()})
         for job in made.jobs
     )
     return Requested(runs, made.notes, made.output)
@@ -48,6 +55,11 @@ def _placed(
 ) -> dict[str, tuple[str, object]]:
     placed = {key: (f"{file}: {key}", value) for key, value in in_file.items()}
     return placed | {key: (flag_of(key), value) for key, value in flags.items()}
+
+
+def _place_of(key: str, placed: Mapping[str, tuple[str, object]]) -> str:
+    """Where the user wrote it, under their name or ours."""
+    return next((placed[name][0] for name in (key, _THEIR_NAMES.get(key, "")) if name in placed), key)
 
 
 def _shorts(flags: dict[str, object]) -> dict[str, object]:
@@ -80,11 +92,8 @@ def report_requested(run: Path | None, file: Path | None, given: dict[str, objec
     unknown = [name for name in raw if name not in BY_NAME and name not in keys.values()]
     if unknown:
         raise UsageError(f"{unknown[0]} is no option of profile or report")
-    notes = tuple(
-        f"{name} is accepted and not honoured: {BY_NAME[name].note}"
-        for name in theirs
-        if name in BY_NAME and BY_NAME[name].fate is Fate.NOTED
-    )
+    named = [*theirs, *(["plots"] if _has_plots(raw) else [])]
+    notes = tuple(note_of(name) for name in dict.fromkeys(named) if is_noted(name))
     if run is not None and not {"report_model_configs", "analysis_models"} & raw.keys():
         return ReportRequested(False, notes=notes)
     if not {"report_model_configs", "analysis_models", "checkpoint_directory", "export_path"} & raw.keys():
@@ -111,6 +120,15 @@ def _formats(raw: object) -> tuple[str, ...]:
     """Its own tool never reads them; HTML and PDF are what there is."""
     named = tuple(str(item) for item in items(raw) if item in _PAGES) if raw is not None else ()
     return named or _PAGES
+
+
+def _has_plots(raw: Mapping[str, object]) -> bool:
+    """For all, or in the block of a configuration."""
+    try:
+        blocks = model_blocks(raw.get("report_model_configs") or ())
+    except ValueError:
+        return False
+    return "plots" in raw or any("plots" in block for block in blocks.values())
 
 
 def _names(raw: object) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from analyzer.domain.record import Record
 from analyzer.errors import UsageError
-from analyzer.model_analyzer.blocks import Globals, Job, job_of, job_of_all
+from analyzer.model_analyzer.blocks import job_of, job_of_all
 from analyzer.model_analyzer.forms import model_blocks
 from analyzer.model_analyzer.keys import BY_NAME, Fate
 from analyzer.model_analyzer.output import Output
+from analyzer.model_analyzer.place import Globals, Job
 from analyzer.model_analyzer.tables import TableFields
 from analyzer.settings.values import at_least, switch, text, texts, whole
 
@@ -75,7 +76,7 @@ def translate(
         mistakes.append("model_type takes generic: language models are not profiled yet")
     blocks = _tried(lambda: model_blocks(raw.get("profile_models", ())), "profile_models", mistakes) or {}
     theirs = from_file or any(name.startswith("run_config_search") for name in raw)
-    notes = [_note(name) for name in raw if name in BY_NAME and BY_NAME[name].fate is Fate.NOTED]
+    notes = [note_of(name) for name in (*raw, *(key for block in blocks.values() for key in block)) if is_noted(name)]
     if from_file and "run_config_search_mode" not in raw:
         notes.append(
             f"no run_config_search_mode is given: the space is searched by {DEFAULT_SEARCH}, which finds what brute "
@@ -116,7 +117,11 @@ def _unknown(raw: Mapping[str, object], ours: frozenset[str]) -> list[str]:
     return found
 
 
-def _note(name: str) -> str:
+def is_noted(name: str) -> bool:
+    return name in BY_NAME and BY_NAME[name].fate is Fate.NOTED
+
+
+def note_of(name: str) -> str:
     return f"{name} is accepted and not honoured: {BY_NAME[name].note}"
 
 

@@ -7,7 +7,7 @@ from msgspec import field
 
 from analyzer.settings.options import option
 from analyzer.settings.tried import TriedSettings
-from analyzer.settings.values import items, switch, text
+from analyzer.settings.values import at_least, items, seconds, switch, text
 
 
 def mode_of_launch(raw: object) -> str:
@@ -81,6 +81,15 @@ class ServedSettings(TriedSettings, frozen=True, kw_only=True):
             key="triton_metrics_url",
         ),
     ] = None
+    idle_duration_s: Annotated[
+        float,
+        option(
+            at_least(0, seconds),
+            "How long the GPUs are watched while the server has no model loaded, for the server's own share.",
+            "3s",
+            key="idle_duration",
+        ),
+    ] = 0.0
     reload_model_disable: Annotated[
         bool, option(switch, "Measure the running server's models as they are; load nothing.", "")
     ] = False

@@ -9,6 +9,7 @@ from analyzer.domain.budget import Budget
 from analyzer.domain.space import LoadRange
 from analyzer.settings.axis_values import KINDS, ModelAxis, axis_list, lists_of, load_map, shape_map
 from analyzer.settings.options import option
+from analyzer.settings.point_limit import PointLimit, point_limit
 from analyzer.settings.values import (
     at_least,
     choice,
@@ -142,6 +143,11 @@ class TriedSettings(WantedSettings, frozen=True, kw_only=True):
             repeated=True,
         ),
     ] = field(default_factory=dict)
+
+    max_points: Annotated[
+        PointLimit | None,
+        option(point_limit, "Measure at most so many points, or so much of the grid: 40, 10% or both.", "N|N%"),
+    ] = None
 
     @property
     def frames_per_second(self) -> float:
