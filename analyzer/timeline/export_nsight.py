@@ -2,7 +2,8 @@
 
 What Nsight has no table for is written twice. Requests, batches, steps, stages and operators are NVTX ranges in a
 domain of their kind, so that every viewer shows them; with all their ids they stand in ``ANALYZER_EVENTS``. Which batch
-and model device work belongs to is in ``ANALYZER_WORK``; edges and counters have tables of their own too.
+and model device work belongs to is in ``ANALYZER_WORK``, by its place in the table of its kind; edges and counters have
+tables of their own too. ``nsight_own`` reads all of that back.
 An environment or a command line is never written.
 """
 
@@ -12,11 +13,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.export_file import replacing
+from analyzer.timeline.export_nsight_own import OWN_KINDS, write_own
 from analyzer.timeline.export_nsight_schema import SCHEMA_VERSION, TableWriter, nullable
+from analyzer.timeline.kernel_names import demangled, mangled, short_name
+from analyzer.timeline.nsight_own import OWN_FACTS, OWN_VERSION
 from analyzer.timeline.table import (
     ABSENT,
     COPY_NAMES,
@@ -25,7 +30,6 @@ from analyzer.timeline.table import (
     Column,
     Kind,
     MemoryKind,
-    Relation,
     Rows,
     Timeline,
 )
@@ -36,9 +40,7 @@ _MACHINE = 1 << 48
 _MARK, _RANGE, _SPAN, _DOMAIN = 34, 59, 60, 75
 _EVENT_TYPES = {_MARK: "NvtxMark", _RANGE: "NvtxPushPopRange", _SPAN: "NvtxStartEndRange", _DOMAIN: "NvtxDomainCreate"}
 _NVTX_KINDS = {Kind.RANGE: _RANGE, Kind.SPAN: _SPAN, Kind.MARK: _MARK}
-_OWN_KINDS = (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE, Kind.OPERATOR)
 _VERSION_PARTS = [f"EXPORT_SCHEMA_VERSION_{part}" for part in ("MAJOR", "MINOR", "MICRO")]
-_BASE_NAME = re.compile(r"^(?:void )?(?:\(anonymous namespace\)::)?([^<(]+)")
 
 
 def write(timeline: Timeline, path: Path) -> None:
@@ -65,6 +67,7 @@ class _NsightExport:
         self._work()
         self._ranges()
         self._own()
+        write_own(self.timeline, self.tables)
         self._facts()
         self.tables.insert("StringIds", {"id": list(self.strings.values()), "value": list(self.strings)})
 
@@ -131,14 +134,17 @@ class _NsightExport:
     def _kernel(self, rows: Rows) -> dict[str, Any]:
         """Only products of grid and block are known; they stand in the first dimension."""
         events = self.events
-        names = {
-            key: self._string(_base_name(self.timeline.names[key])) for key in np.unique(events.name_id[rows]).tolist()
-        }
+        keys, inverse = np.unique(events.name_id[rows], return_inverse=True)
+        names = [self.timeline.names[key] for key in keys.tolist()]
+        raw = [mangled(name) for name in names]
         ones = dict.fromkeys(("gridY", "gridZ", "blockY", "blockZ"), 1)
         unknown = ("registersPerThread", "staticSharedMemory", "dynamicSharedMemory", "localMemoryPerThread")
         return {
-            "demangledName": events.name_id[rows],
-            "shortName": [names[key] for key in events.name_id[rows].tolist()],
+            "demangledName": np.array([self._string(demangled(name)) for name in names])[inverse],
+            "shortName": np.array([self._string(short_name(name)) for name in names])[inverse],
+            "mangledName": nullable(
+                np.array([ABSENT if name is None else self._string(name) for name in raw])[inverse]
+            ),
             "gridX": events.block_count[rows],
             "blockX": events.thread_count[rows],
             **ones,
@@ -176,25 +182,11 @@ class _NsightExport:
 
     def _own(self) -> None:
         """What only we know of: shown to others as ranges of a domain of their kind, named with their model."""
-        for domain, kind in enumerate(_OWN_KINDS, 1):
+        for domain, kind in enumerate(OWN_KINDS, 1):
             if len(rows := self.timeline.rows(kind)):
                 self._domain(domain, kind, rows)
                 texts = [f"{self.timeline.name(row)} {self.timeline.model(row)}".rstrip() for row in rows.tolist()]
                 self._nvtx(rows, [_SPAN] * len(rows), texts, domain)
-        rows = self.timeline.rows(*_OWN_KINDS)
-        names = [self.timeline.name(row) for row in rows.tolist()]
-        thread = {"threadId": nullable(self.events.thread[rows]), "size": nullable(self.events.size[rows])}
-        self.tables.insert("ANALYZER_EVENTS", {**self._identity(rows), "name": names, **thread})
-        work = self.timeline.rows(*GPU_KINDS)
-        work = work[
-            (self.events.batch[work] >= 0) | (self.events.model_id[work] >= 0) | (self.events.request[work] >= 0)
-        ]
-        where = ("correlation", "correlationId"), ("device", "deviceId"), ("stream", "streamId")
-        place = {column: nullable(getattr(self.events, name)[work]) for name, column in where}
-        self.tables.insert("ANALYZER_WORK", {**self._identity(work), **place})
-        edges = self.timeline.edges
-        relations = [Relation(each).name.lower() for each in edges.relation.tolist()]
-        self.tables.insert("ANALYZER_EDGES", {"relation": relations, "source": edges.source, "target": edges.target})
 
     def _domain(self, domain: int, kind: Kind, rows: Rows) -> None:
         process = np.unique(self.events.process[rows])
@@ -213,24 +205,16 @@ class _NsightExport:
             },
         )
 
-    def _identity(self, rows: Rows) -> dict[str, Any]:
-        events = self.events
-        return {
-            "kind": [Kind(each).name.lower() for each in events.kind[rows].tolist()],
-            **self._span(rows),
-            "processId": nullable(events.process[rows]),
-            "model": [self.timeline.model(row) or None for row in rows.tolist()],
-            **{name: nullable(getattr(events, name)[rows]) for name in ("instance", "request", "batch", "step")},
-        }
-
     def _facts(self) -> None:
         timeline = self.timeline
+        own = zip(OWN_FACTS, (timeline.meta, timeline.tracks, timeline.anchors), strict=True)
         facts = {
             "EXPORT_PRODUCT_NAME": "serving-analyzer",
             "EXPORT_PRODUCT_VERSION": __version__,
             "EXPORT_SCHEMA_VERSION": SCHEMA_VERSION,
             **dict(zip(_VERSION_PARTS, SCHEMA_VERSION.split("."), strict=True)),
-            "ANALYZER_TABLES_VERSION": "1",
+            OWN_VERSION: "2",
+            **{name: msgspec.json.encode(part).decode() for name, part in own},
         }
         self.tables.insert("META_DATA_EXPORT", {"name": list(facts), "value": list(facts.values())})
         self._labels()
@@ -245,7 +229,6 @@ class _NsightExport:
         tids = [_MACHINE | each.process << 24 | each.thread & 0xFFFFFF for each in threads]
         self.tables.insert("ThreadNames", {"nameId": [self._string(each.name) for each in threads], "globalTid": tids})
         self._devices()
-        self._counters()
 
     def _devices(self) -> None:
         found = self.timeline.devices
@@ -267,17 +250,6 @@ class _NsightExport:
         users = {"gpuId": pairs[:, 1], "cudaId": pairs[:, 1], "pid": pairs[:, 0]}
         self.tables.insert("TARGET_INFO_CUDA_DEVICE", users)
 
-    def _counters(self) -> None:
-        counters = self.timeline.counters
-        series = [counters.series[each] for each in counters.series_id.tolist()]
-        values = {
-            "name": [each.name for each in series],
-            "unit": [each.unit for each in series],
-            "deviceId": [None if each.device < 0 else each.device for each in series],
-            "processId": [None if each.process < 0 else each.process for each in series],
-        }
-        self.tables.insert("ANALYZER_COUNTERS", {**values, "time": counters.time_ns, "value": counters.value})
-
     def _labels(self) -> None:
         tables = {
             "ENUM_NSYS_EVENT_TYPE": _EVENT_TYPES,
@@ -288,11 +260,6 @@ class _NsightExport:
         for table, labels in tables.items():
             texts = list(labels.values())
             self.tables.insert(table, {"id": list(labels), "name": texts, "label": texts})
-
-
-def _base_name(name: str) -> str:
-    found = _BASE_NAME.match(name)
-    return (found[1] if found else name).split("::")[-1].strip() or name
 
 
 def _last_number(name: str) -> int:

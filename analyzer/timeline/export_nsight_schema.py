@@ -53,10 +53,12 @@ _TABLES = {
     "ENUM_CUDA_MEM_KIND": _ENUM,
     "ENUM_CUPTI_SYNC_TYPE": _ENUM,
     "ANALYZER_EVENTS": (
-        "kind:TEXT! start! end! name:TEXT! processId threadId model:TEXT instance request batch step size"
+        "kind:TEXT! start! end! name:TEXT! processId threadId endThreadId model:TEXT instance request "
+        "batch step size bytes"
     ),
     "ANALYZER_WORK": (
-        "kind:TEXT! start! end! processId correlationId deviceId streamId model:TEXT instance request batch step"
+        "kind:TEXT! ordinal! start! end! processId correlationId deviceId streamId model:TEXT instance "
+        "request batch step"
     ),
     "ANALYZER_EDGES": "relation:TEXT! source! target!",
     "ANALYZER_COUNTERS": "name:TEXT! unit:TEXT! deviceId processId time! value:REAL!",

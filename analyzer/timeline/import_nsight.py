@@ -13,6 +13,7 @@ import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline import nsight_facts as facts
+from analyzer.timeline import nsight_own
 from analyzer.timeline.analyses import launches
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.nsight_ranges import add_metrics, read_ranges
@@ -34,6 +35,7 @@ TABLES_READ = frozenset(
     {
         *facts.KINDS,
         *facts.VERSION_TABLES,
+        *(nsight_own.EVENTS, nsight_own.WORK, nsight_own.EDGES, nsight_own.COUNTERS),
         "StringIds",
         "ENUM_NSYS_EVENT_TYPE",
         "GPU_METRICS",
@@ -103,12 +105,14 @@ class _NsightImport:
         self._host_calls("OSRT_API", Kind.OS_CALL)
         self._host_calls("PROFILER_OVERHEAD", Kind.OVERHEAD)
         unclosed = self._ranges()
+        if nsight_own.EVENTS in self.tables.names:
+            nsight_own.add_events(self.tables, self.build)
         add_metrics(self.tables, self.build)
         tracks = facts.tracks(self.tables, self.strings, self.processes, self.threads)
         made = self.build.build(
             facts.meta(self.tables), tracks, facts.devices(self.tables), facts.anchors(self.tables), [Kind.RANGE]
         )
-        doubts = [*made.meta.warnings, *_doubts(made, unclosed)]
+        doubts = dict.fromkeys((*made.meta.warnings, *_doubts(made, unclosed)))
         return replace(made, meta=msgspec.structs.replace(made.meta, warnings=tuple(doubts)))
 
     def _strings(self, ids: Column) -> Column:
@@ -123,7 +127,7 @@ class _NsightImport:
         used, inverse = np.unique(ids, return_inverse=True)
         return self.build.name_ids(self.strings.get(key, NO_NAME) for key in used.tolist())[inverse]
 
-    def _device_rows(self, table: str, *more: str) -> tuple[dict[str, Column], dict[str, Column]]:
+    def _device_rows(self, table: str, kind: Kind, *more: str) -> tuple[dict[str, Column], dict[str, Column]]:
         """The columns read, and those of the event table that all work of a device has."""
         rows = self.tables.read(f"{_CUPTI}{table}", (*_DEVICE_COLUMNS, *more))
         process, device = process_of(rows["globalPid"]), rows["deviceId"].copy()
@@ -132,7 +136,7 @@ class _NsightImport:
         stream = np.where(rows["streamId"] > 0x7FFFFFFF, ABSENT, rows["streamId"])
         self._note(rows["start"], rows["end"], process, np.zeros(0, np.int64))
         common = {"process": process, "device": device, "stream": stream, "correlation": rows["correlationId"]}
-        return rows, common
+        return rows, common | nsight_own.owners(self.tables, self.build, kind, len(device))
 
     def _note(self, start: Column, end: Column, process: Column, thread: Column) -> None:
         if len(start):
@@ -154,7 +158,7 @@ class _NsightImport:
 
     def _kernels(self) -> None:
         shape = ("gridX", "gridY", "gridZ", "blockX", "blockY", "blockZ")
-        rows, common = self._device_rows("KERNEL", "demangledName", "shortName", *shape)
+        rows, common = self._device_rows("KERNEL", Kind.KERNEL, "demangledName", "shortName", *shape)
         name = np.where(rows["demangledName"] == ABSENT, rows["shortName"], rows["demangledName"])
         blocks = rows["gridX"] * rows["gridY"] * rows["gridZ"]
         threads = rows["blockX"] * rows["blockY"] * rows["blockZ"]
@@ -162,26 +166,26 @@ class _NsightImport:
         self.build.add(Kind.KERNEL, rows["start"], rows["end"], self._strings(name), **common, **columns)
 
     def _copies(self) -> None:
-        rows, common = self._device_rows("MEMCPY", "bytes", "copyKind", "srcKind", "dstKind")
+        rows, common = self._device_rows("MEMCPY", Kind.MEMCPY, "bytes", "copyKind", "srcKind", "dstKind")
         kinds, inverse = np.unique(rows["copyKind"], return_inverse=True)
         name = self.build.name_ids(map(copy_name, kinds.tolist()))[inverse]
         columns = {"copy_kind": rows["copyKind"], "src_kind": rows["srcKind"], "dst_kind": rows["dstKind"]}
         self.build.add(Kind.MEMCPY, rows["start"], rows["end"], name, bytes=rows["bytes"], **common, **columns)
 
     def _memsets(self) -> None:
-        rows, common = self._device_rows("MEMSET", "bytes", "memKind")
+        rows, common = self._device_rows("MEMSET", Kind.MEMSET, "bytes", "memKind")
         if len(rows["start"]):
             columns = {"bytes": rows["bytes"], "dst_kind": rows["memKind"], **common}
             self.build.add(Kind.MEMSET, rows["start"], rows["end"], self.build.name_id(MEMSET_NAME), **columns)
 
     def _syncs(self) -> None:
-        rows, common = self._device_rows("SYNCHRONIZATION", "syncType")
+        rows, common = self._device_rows("SYNCHRONIZATION", Kind.SYNC, "syncType")
         kinds, inverse = np.unique(rows["syncType"], return_inverse=True)
         name = self.build.name_ids(SYNC_NAMES.get(kind, "Sync") for kind in kinds.tolist())[inverse]
         self.build.add(Kind.SYNC, rows["start"], rows["end"], name, **common)
 
     def _graphs(self) -> None:
-        rows, common = self._device_rows("GRAPH_TRACE", "graphId")
+        rows, common = self._device_rows("GRAPH_TRACE", Kind.GRAPH, "graphId")
         graphs, inverse = np.unique(rows["graphId"], return_inverse=True)
         name = self.build.name_ids(f"CUDA graph {graph}" for graph in graphs.tolist())[inverse]
         self.build.add(Kind.GRAPH, rows["start"], rows["end"], name, **common)

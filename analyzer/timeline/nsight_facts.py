@@ -7,6 +7,9 @@ where they are, since any of them can hold a secret.
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
+import msgspec
+
+from analyzer.timeline import nsight_own
 from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
 from analyzer.timeline.table import Anchor, Device, Kind, Meta, Track
 
@@ -36,6 +39,7 @@ _LOSS = ("dropped", "lost", "discarded")
 
 def meta(tables: NsightTables) -> Meta:
     version = _export_values(tables)
+    own = nsight_own.meta(tables)
     schema = version.get("EXPORT_SCHEMA_VERSION", "")
     lossy, warnings = _messages(tables)
     if tables.damaged:
@@ -44,6 +48,11 @@ def meta(tables: NsightTables) -> Meta:
     if not _is_known(schema):
         span = " to ".join(f"{major}.{minor}" for major, minor in KNOWN_SCHEMAS)
         warnings.append(f"the export has schema {schema or 'unknown'}; {span} are known, check the counts")
+    if own is not None:
+        is_partial = own.partial or lossy or bool(tables.damaged)
+        return msgspec.structs.replace(
+            own, partial=is_partial, warnings=tuple(dict.fromkeys((*own.warnings, *warnings)))
+        )
     return Meta(
         producer=version.get("EXPORT_PRODUCT_NAME", "NVIDIA Nsight Systems"),
         producer_version=version.get("EXPORT_PRODUCT_VERSION", ""),
@@ -121,6 +130,9 @@ def devices(tables: NsightTables) -> tuple[Device, ...]:
 
 
 def anchors(tables: NsightTables) -> tuple[Anchor, ...]:
+    own = nsight_own.anchors(tables)
+    if own is not None:
+        return own
     rows = tables.read("TARGET_INFO_SESSION_START_TIME", ("utcEpochNs",))["utcEpochNs"].tolist()
     return tuple(Anchor(clock="utc", offset_ns=utc) for utc in rows if utc > 0)
 
@@ -129,6 +141,9 @@ def tracks(
     tables: NsightTables, strings: dict[int, str], processes: Collection[int], threads: Collection[tuple[int, int]]
 ) -> tuple[Track, ...]:
     """Names of the processes and threads that have events, and of the default streams."""
+    own = nsight_own.tracks(tables)
+    if own is not None:
+        return own
     found = []
     for pid, name in tables.rows("PROCESSES", ("pid", "name")):
         if pid in processes and name:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyzer.timeline import nsight_own
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
 from analyzer.timeline.table import ABSENT, Column, Kind, Ns, Series
@@ -39,6 +40,8 @@ def read_ranges(tables: NsightTables, strings: dict[int, str], end_ns: int) -> R
     """Ranges in order of the file. One without an end gets that of the capture, which is at least ``end_ns``."""
     kinds = _kinds(tables)
     where = f'"eventType" IN ({",".join(map(str, kinds))})'
+    if nsight_own.EVENTS in tables.names:
+        where += ' AND "domainId" = 0'  # what stands in the other domains is read from there
     rows = tables.read("NVTX_EVENTS", _COLUMNS, where)
     texts = [text for (text,) in tables.rows("NVTX_EVENTS", ("text",), where)][: len(rows["start"])]
     start, end = rows["start"], rows["end"].copy()

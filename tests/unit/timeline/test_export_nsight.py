@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from analyzer.timeline import export_nsight, import_any, import_nsight
 from analyzer.timeline.analyses.projection import projected_sums
 from analyzer.timeline.analyses.sums import api_sums, copy_size_sums, copy_time_sums, kernel_sums, range_sums
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Kind, Timeline
+from analyzer.timeline.export_nsight_own import OWN_KINDS
+from analyzer.timeline.kernel_names import demangled, short_name
+from analyzer.timeline.table import DTYPES, GPU_KINDS, Kind, Timeline
 from tests.fakes.any_timeline import timelines
 from tests.fakes.timelines import Scene
 
@@ -44,6 +46,38 @@ def told(timeline: Timeline, kinds: tuple[Kind, ...], *columns: str) -> Counter[
     )
 
 
+EVERY_COLUMN = tuple(DTYPES.keys() - {"kind", "name_id", "model_id", "parent", "start_ns", "end_ns", "process"})
+
+
+@settings(deadline=None, max_examples=60)
+@given(timeline=timelines())
+def test_nothing_that_a_timeline_of_ours_has_is_lost_on_the_way_and_back(timeline, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nsight") / "capture.sqlite"
+    export_nsight.write(timeline, path)
+    again = import_nsight.read(path)
+    assert whole(again) == whole(timeline)
+    assert Counter(zip(*edges(again))) == Counter(zip(*edges(timeline)))
+    assert samples(again) == samples(timeline)
+    assert (again.tracks, again.anchors, again.devices) == (timeline.tracks, timeline.anchors, timeline.devices)
+    assert (again.meta.producer, again.meta.partial) == (timeline.meta.producer, timeline.meta.partial)
+
+
+def whole(timeline):
+    rows = told(timeline, tuple(Kind), *EVERY_COLUMN)
+    models = Counter((timeline.model(row), int(timeline.events.start_ns[row])) for row in range(len(timeline)))
+    return rows, models
+
+
+def edges(timeline):
+    return [column.tolist() for column in (timeline.edges.relation, timeline.edges.source, timeline.edges.target)]
+
+
+def samples(timeline):
+    counters = timeline.counters
+    names = [counters.series[each] for each in counters.series_id.tolist()]
+    return Counter(zip(names, counters.time_ns.tolist(), counters.value.tolist()))
+
+
 @settings(deadline=None, max_examples=60)
 @given(timeline=timelines())
 def test_a_file_reads_back_as_it_was(timeline, tmp_path_factory):
@@ -74,7 +108,7 @@ def own_events(db):
 def expected_own_events(timeline):
     numbers = ("start_ns", "end_ns", "process", "thread", "instance", "request", "batch", "step", "size")
     found = Counter()
-    for row in timeline.rows(*export_nsight._OWN_KINDS).tolist():
+    for row in timeline.rows(*OWN_KINDS).tolist():
         values = (int(getattr(timeline.events, name)[row]) for name in numbers)
         found[(Kind(timeline.events.kind[row]).name.lower(), timeline.name(row), timeline.model(row), *values)] += 1
     return found
@@ -111,10 +145,27 @@ def test_batches_are_ranges_to_other_tools_and_keep_their_ids_for_sql(tmp_path):
     scene = Scene().batch(5, [1], 20, 80, model="resnet", instance=1).work(30, 40, called=22, batch=5)
     export_nsight.write(scene.timeline(), tmp_path / "a.sqlite")
     again = import_nsight.read(tmp_path / "a.sqlite")
-    assert {again.name(row) for row in again.rows(Kind.SPAN)} == {"batch:execute resnet", "stage:compute_infer resnet"}
     with closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
+        assert dict(db.execute("SELECT text, eventType FROM NVTX_EVENTS WHERE domainId > 0 AND eventType = 60")) == {
+            "execute resnet": 60,
+            "compute_infer resnet": 60,
+        }
         assert db.execute("SELECT batch, instance, size FROM ANALYZER_EVENTS WHERE kind = 'batch'").fetchall() == [
             (5, 1, 1)
         ]
         assert db.execute("SELECT kind, batch, correlationId FROM ANALYZER_WORK").fetchall() == [("kernel", 5, 1)]
-    assert again.events.request.max() == ABSENT
+    assert [again.name(row) for row in again.rows(Kind.BATCH)] == ["execute"]
+
+
+def test_kernels_have_the_three_names_that_nsight_gives_them(tmp_path):
+    scene = Scene().work(1, 2, name="void n::relu<float>(float*)").work(3, 4, name="_Z4reluPfi").work(5, 6, name="gemm")
+    export_nsight.write(scene.timeline(), tmp_path / "a.sqlite")
+    columns = ("demangledName", "shortName", "mangledName")
+    ask = ", ".join(f"(SELECT value FROM StringIds WHERE id = {column})" for column in columns)
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
+        found = db.execute(f"SELECT {ask} FROM CUPTI_ACTIVITY_KIND_KERNEL ORDER BY start").fetchall()
+    assert found == [
+        ("void n::relu<float>(float*)", "relu", None),
+        (demangled("_Z4reluPfi"), short_name("_Z4reluPfi"), "_Z4reluPfi"),
+        ("gemm", "gemm", "gemm"),
+    ]
