@@ -13,6 +13,7 @@ import numpy.typing as npt
 from analyzer.errors import ChildError
 from analyzer.runtime.gpu_trace import FORMAT_VERSION
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kernel_names import demangled
 from analyzer.timeline.table import ABSENT, MEMSET_NAME, SYNC_NAMES, Column, Device, Kind, MemoryKind, copy_name
 
 Rows = npt.NDArray[np.int64]
@@ -152,4 +153,6 @@ def _text(gpu: GpuFile, kind: Kind, number: int) -> str:
     if kind is Kind.MEMCPY:
         return copy_name(number)
     text = gpu.names[number]
-    return SYNC_NAMES.get(int(text), "sync") if kind is Kind.SYNC else text
+    if kind is Kind.SYNC:
+        return SYNC_NAMES.get(int(text), "sync")
+    return demangled(text) if kind is Kind.KERNEL else text

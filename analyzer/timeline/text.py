@@ -6,6 +6,7 @@ from analyzer.timeline.analyses.busy import Busy
 from analyzer.timeline.analyses.critical_path import CriticalPath
 from analyzer.timeline.analyses.diff import Change, Difference
 from analyzer.timeline.analyses.idle import Gap, Idle, Side
+from analyzer.timeline.kernel_names import labels, short_name
 from analyzer.timeline.summary import GpuSummary, ServerSummary, Summary
 
 WIDTH = 80
@@ -45,8 +46,9 @@ def _gpu(gpu: GpuSummary, count: int) -> list[str]:
         lines += _device(busy, idle)
     lines += _launches(gpu)
     lines += _table("Longest gaps", ("gap", "cause", ""), [_gap(gap) for gap in gpu.gaps[:count]])
+    known = labels(k.name for k in gpu.kernels[:count])
     kernels = [
-        (f"{k.share_ratio:.1%}", f"{k.spread.count:,}", time(k.spread.mean), k.name) for k in gpu.kernels[:count]
+        (f"{k.share_ratio:.1%}", f"{k.spread.count:,}", time(k.spread.mean), known[k.name]) for k in gpu.kernels[:count]
     ]
     lines += _table("Kernels", ("of time", "count", "mean", ""), kernels)
     copies = [
@@ -98,7 +100,7 @@ def _gap(gap: Gap) -> tuple[str, ...]:
 
 def _side(side: Side, width: int) -> str:
     """The range that launched an operation, or else its model, tells more than the name of a kernel."""
-    return shorten(side.range or side.model or side.name.removeprefix("void "), width)
+    return shorten(side.range or side.model or short_name(side.name), width)
 
 
 def _server(server: ServerSummary, count: int) -> list[str]:
@@ -165,6 +167,7 @@ def diff_lines(difference: Difference, a: str, b: str, count: int) -> list[str]:
             f"of {time(each.span_ns)}"
             for each in devices
         ] or [f"{mark}: no GPU activity in the capture"]
+    known = labels(each.name for each in difference.kernels[:count])
     for title, changes in (
         ("Kernels", difference.kernels),
         ("Copies", difference.copies),
@@ -172,17 +175,19 @@ def diff_lines(difference: Difference, a: str, b: str, count: int) -> list[str]:
         ("Operators", difference.operators),
         ("Calls of the CUDA runtime", difference.calls),
     ):
-        lines += _table(title, ("a total", "b total", "b/a", "mean b/a", "count", ""), _changes(changes[:count]))
+        lines += _table(title, ("a total", "b total", "b/a", "mean b/a", "count", ""), _changes(changes[:count], known))
     return lines
 
 
-def _changes(changes: Iterable[Change]) -> list[tuple[str, ...]]:
+def _changes(changes: Iterable[Change], known: dict[str, str]) -> list[tuple[str, ...]]:
     rows = []
     for each in changes:
         totals = [time(side.total) if side else "-" for side in (each.a, each.b)]
         ratios = ["-" if ratio is None else f"{ratio:.2f}" for ratio in (each.total_ratio, each.mean_ratio)]
         counts = " ".join(f"{side.count:,}" if side else "-" for side in (each.a, each.b))
-        rows.append((*totals, *ratios, counts, each.name + (" (renamed)" if each.is_renamed else "")))
+        rows.append(
+            (*totals, *ratios, counts, known.get(each.name, each.name) + (" (renamed)" if each.is_renamed else ""))
+        )
     return rows
 
 

@@ -13,6 +13,7 @@ from analyzer.runtime.cuda_devices import CudaDevice
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.spans import Row, Spans, save
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kernel_names import demangled
 from analyzer.timeline.table import Kind, MemoryKind, Meta
 from tests.fakes.cupti import FakeCupti, Result, call, kernel, mark, memcpy, memset, sync
 
@@ -178,6 +179,13 @@ def test_memsets_and_copies_between_devices_are_there_too(tmp_path):
     assert [timeline.name(row) for row in range(2)] == ["[CUDA memset]", "[CUDA memcpy Peer-to-Peer]"]
     assert timeline.events.bytes.tolist() == [512, 4096]
     assert timeline.events.correlation.tolist() == [1, 2]
+
+
+def test_kernels_have_the_names_that_people_gave_them(tmp_path):
+    now = cupti_clock()
+    traced(tmp_path, [kernel(now, now + 5, 1, "_Z4reluPfi"), kernel(now + 7, now + 9, 2, "sm80_gemm")])
+    timeline = events(tmp_path)
+    assert [timeline.name(row) for row in range(2)] == [demangled("_Z4reluPfi"), "sm80_gemm"]
 
 
 def test_the_device_is_told_with_its_name_and_capability(tmp_path):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from analyzer.timeline.analyses.diff import diff
 from analyzer.timeline.summary import summarize
 from analyzer.timeline.table import Kind
-from analyzer.timeline.text import shorten, size, summary_lines, time
+from analyzer.timeline.text import diff_lines, shorten, size, summary_lines, time
 from analyzer.timeline.window import extent, within
 from tests.fakes.timelines import Scene
 
@@ -50,6 +51,20 @@ def test_a_summary_shows_the_slowest_request_piece_by_piece():
         ["500", "ns", "50.0%", "350", "ns", "compute_infer", "m", "batch", "3"],
         ["100", "ns", "10.0%", "-", "after", "compute_infer"],
     ]
+
+
+def test_tables_show_the_short_names_of_kernels_where_these_tell_them_apart():
+    relu, gelu = "void n::elementwise<relu>(int)", "void n::elementwise<gelu>(int)"
+    scene = Scene().work(0, 50, name="void n::gemm<float, (int)4>(float*)").work(60, 80, name=relu)
+    timeline = scene.work(90, 100, name=gelu).timeline()
+    lines = summary_lines(summarize(timeline, "a.timeline", 0), 5)
+    first = lines.index("Kernels")
+    assert [line.split()[4:] for line in lines[first + 2 : first + 5]] == [["gemm"], relu.split(), gelu.split()]
+    lines = diff_lines(diff(timeline, timeline), "a", "b", 5)
+    first = lines.index("Kernels")
+    assert sorted(line.split()[-1] for line in lines[first + 2 : first + 5]) == [
+        "gemm", "n::elementwise<gelu>(int)", "n::elementwise<relu>(int)",
+    ]  # fmt: skip
 
 
 def test_a_summary_of_a_server_without_gpu_shows_its_queue_and_batches():
