@@ -127,6 +127,10 @@ class GrpcCall:
             self.fail(error, reset=not end)
 
     @property
+    def is_ended(self) -> bool:
+        return self._remote_done
+
+    @property
     def missing(self) -> int | None:
         if self._remote_done:
             return None

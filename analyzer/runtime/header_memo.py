@@ -17,7 +17,11 @@ _T = TypeVar("_T")
 
 
 class HeaderBlockError(Exception):
-    """The block can't be decoded; the connection's table is lost with it."""
+    """The block can't be decoded; the connection's table is lost with it. ``is_too_large``: nothing else is wrong."""
+
+    def __init__(self, message: str, *, is_too_large: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_large = is_too_large
 
 
 class HeaderMemo(Generic[_T]):
@@ -36,7 +40,8 @@ class HeaderMemo(Generic[_T]):
         try:
             headers: Headers = self._decoder.decode(block, raw=True)
         except hpack.HPACKError as error:
-            raise HeaderBlockError(str(error)) from None
+            too_large = isinstance(error, hpack.OversizedHeaderListError)
+            raise HeaderBlockError(str(error), is_too_large=too_large) from None
         value = self._read(headers)
         if self._table_numbers() != numbers or self._newest_entry() is not newest:
             self._known.clear()

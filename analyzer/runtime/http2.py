@@ -13,6 +13,7 @@ from analyzer.runtime.frames import (
     Flag,
     Kind,
     Setting,
+    check_frame,
     frame_head,
     go_away_frame,
     read_settings,
@@ -20,6 +21,7 @@ from analyzer.runtime.frames import (
     settings_frame,
     unpadded,
     window_update_frame,
+    without_priority,
 )
 from analyzer.runtime.header_memo import HEADERS_LIMIT_BYTES, HeaderBlockError, HeaderMemo, Headers
 from analyzer.runtime.http2_writer import (
@@ -33,6 +35,7 @@ from analyzer.runtime.http2_writer import (
 from analyzer.runtime.patrol import PROGRESS_BYTES, Standing
 
 _IDLE_FRAMES_A_SECOND = 10_000  # those that cost us work and their sender nothing: pings, settings, resets, empty ones
+_SMALL_GRANT_BYTES = 256
 _HELLO = settings_frame(
     {
         Setting.MAX_CONCURRENT_STREAMS: STREAM_LIMIT,
@@ -137,7 +140,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         while (found := unary_call(data, offset, FRAME_LIMIT_BYTES)) is not None and self.writer.transport is not None:
             stream_id, block, payload, offset = found
             self._open(Flag.END_HEADERS, stream_id, block)
-            self.writer.acknowledge(len(payload))
+            self.writer.received(len(payload))
             if (call := self.writer.streams.get(stream_id)) is not None:
                 call.data(payload, True)
         return data[offset:]
@@ -146,6 +149,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         if self._block is not None and (kind != Kind.CONTINUATION or stream_id != self._block[0]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block was interrupted by another frame")
         self._frame_count += 1
+        check_frame(kind, stream_id, len(payload))
         match kind:
             case Kind.DATA:
                 self._on_data(flags, stream_id, payload)
@@ -154,11 +158,11 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             case Kind.WINDOW_UPDATE:
                 self._on_window_update(stream_id, payload)
             case Kind.PING:
-                self._on_ping(flags, stream_id, payload)
+                self._on_ping(flags, payload)
             case Kind.SETTINGS:
-                self._on_settings(flags, stream_id, payload)
+                self._on_settings(flags, payload)
             case Kind.RST_STREAM:
-                self._on_reset(stream_id, payload)
+                self._on_reset(stream_id)
             case Kind.CONTINUATION:
                 self._on_continuation(flags, payload)
             case Kind.PUSH_PROMISE:
@@ -182,12 +186,13 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             payload = unpadded(payload)
         if not payload and not flags & Flag.END_STREAM:
             self._count_idle_frame()
-        self.writer.acknowledge(received)
+        self.writer.received(received)
         call = self.writer.streams.get(stream_id)
         if call is None:
-            if stream_id == 0 or stream_id > self._last_id:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on a stream that was never opened")
+            self._check_opened(stream_id, "DATA")
             return  # answered or reset meanwhile
+        if call.is_ended:
+            raise ConnectionFault(Code.STREAM_CLOSED, f"DATA on stream {stream_id}, which its client has ended")
         if not flags & Flag.END_STREAM:
             self.writer.acknowledge_stream(stream_id, call, received)
         call.data(payload, bool(flags & Flag.END_STREAM))
@@ -196,7 +201,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         if flags & Flag.PADDED:
             payload = unpadded(payload)
         if flags & Flag.PRIORITY:
-            payload = payload[5:]
+            payload = without_priority(payload)
         if flags & Flag.END_HEADERS:
             self._open(flags, stream_id, payload)
         else:
@@ -219,9 +224,12 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
         try:
             head = self._memo.decode(block)
         except HeaderBlockError as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, f"header block can't be decoded: {error}") from None
+            code = Code.ENHANCE_YOUR_CALM if error.is_too_large else Code.COMPRESSION_ERROR
+            raise ConnectionFault(code, f"header block can't be decoded: {error}") from None
         call = self.writer.streams.get(stream_id)
         if call is not None:  # trailers of the request, which gRPC does not use
+            if call.is_ended:
+                raise ConnectionFault(Code.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which its client has ended")
             if not flags & Flag.END_STREAM:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "trailers must end their stream")
             call.data(b"", True)
@@ -230,6 +238,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which can't be opened now")
         if self.writer.is_full:
             self._last_id = stream_id
+            self._count_idle_frame()
             self.writer.write([reset_frame(stream_id, Code.REFUSED_STREAM)])
             return
         self._last_id = stream_id
@@ -239,34 +248,39 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         increment = int.from_bytes(payload, "big") & WINDOW_LIMIT_BYTES
-        if len(payload) != 4 or not increment:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "malformed WINDOW_UPDATE")
+        if not increment:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        if increment < _SMALL_GRANT_BYTES:
+            self._count_idle_frame()
+        if stream_id:
+            self._check_opened(stream_id, "WINDOW_UPDATE")
         writer = self.writer
         if stream_id == 0 or stream_id in writer.streams or writer.outbox.is_waiting(stream_id):
             writer.write(writer.outbox.grant(stream_id, increment))
             writer.wake_held()
             writer.close_if_done()
 
-    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id or len(payload) != 8:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "malformed PING")
+    def _on_ping(self, flags: int, payload: bytes) -> None:
         self._count_idle_frame()
         if not flags & Flag.ACK:
             self.writer.write([frame_head(8, Kind.PING, Flag.ACK, 0) + payload])
 
-    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
+    def _on_settings(self, flags: int, payload: bytes) -> None:
         self._count_idle_frame()
         if flags & Flag.ACK:
+            if payload:
+                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with contents")
             return
         frames = self.writer.outbox.obey(read_settings(payload))
         self.writer.write([frame_head(0, Kind.SETTINGS, Flag.ACK, 0), *frames])
         self.writer.wake_held()
 
-    def _on_reset(self, stream_id: int, payload: bytes) -> None:
-        if len(payload) != 4 or stream_id == 0 or stream_id > self._last_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "malformed RST_STREAM")
+    def _check_opened(self, stream_id: int, what: str) -> None:
+        if stream_id > self._last_id or not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"{what} on stream {stream_id}, which was never opened")
+
+    def _on_reset(self, stream_id: int) -> None:
+        self._check_opened(stream_id, "RST_STREAM")
         self._count_idle_frame()
         self.writer.outbox.forget(stream_id)
         call = self.writer.streams.pop(stream_id, None)

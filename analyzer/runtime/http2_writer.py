@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from analyzer.runtime.frames import Code, WholeAnswer, reset_frame, window_update_frame
+from analyzer.runtime.frames import Code, ConnectionFault, WholeAnswer, reset_frame, window_update_frame
 from analyzer.runtime.outbox import Outbox
 from analyzer.runtime.wire import Buffer
 
@@ -19,6 +19,11 @@ class Call(Protocol):
     """The receiving half of one stream."""
 
     unacknowledged_bytes: int
+
+    @property
+    def is_ended(self) -> bool:
+        """The client has said that it sends no more."""
+        ...
 
     @property
     def missing(self) -> int | None:
@@ -46,6 +51,7 @@ class Http2Writer:
         self._is_unread = False  # the client does not read what it gets
         self._held: set[int] = set()
         self._unacknowledged_bytes = 0
+        self._used_bytes = 0  # of the window that the client has for the whole connection
 
     @property
     def is_full(self) -> bool:
@@ -124,11 +130,19 @@ class Http2Writer:
             if call is not None:
                 call.resume()
 
+    def received(self, count: int) -> None:
+        """Bytes of DATA. A client that sends more than its window could fill our memory: raises ConnectionFault."""
+        self._used_bytes += count
+        if self._used_bytes > CONNECTION_WINDOW_BYTES:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data was sent than the connection's window allows")
+        self.acknowledge(count)
+
     def acknowledge(self, count: int) -> None:
         """The connection's window grows by what was received, or shrinks by what is put aside (below zero)."""
         self._unacknowledged_bytes += count
         if self._unacknowledged_bytes >= CONNECTION_WINDOW_BYTES // 2:
             self.write([window_update_frame(0, self._unacknowledged_bytes)])
+            self._used_bytes -= self._unacknowledged_bytes
             self._unacknowledged_bytes = 0
 
     def acknowledge_stream(self, stream_id: int, call: Call, count: int) -> None:

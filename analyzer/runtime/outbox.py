@@ -1,6 +1,7 @@
 """Flow control of what HTTP/2 streams send: DATA frames as far as the peer's windows allow, the rest kept in order."""
 
 from collections import deque
+from collections.abc import Mapping
 
 from analyzer.runtime.frames import (
     DEFAULT_FRAME_BYTES,
@@ -61,26 +62,20 @@ class Outbox:
         if stream_id:
             self._windows[stream_id] = _grown(self._windows.get(stream_id, self.initial_bytes), increment)
             return self._pump(stream_id) if stream_id in self._waiting else []
+        was_shut = self.window_bytes <= 0
         self.window_bytes = _grown(self.window_bytes, increment)
-        return self._pump_all()
+        return self._pump_all() if was_shut else []  # else what waits does so for windows of its own
 
-    def obey(self, settings: list[tuple[int, int]]) -> list[Buffer]:
+    def obey(self, settings: Mapping[int, int]) -> list[Buffer]:
         """The peer's SETTINGS. Gives the frames that may go out by them."""
-        frames: list[Buffer] = []
-        for key, value in settings:
-            if key == Setting.INITIAL_WINDOW_SIZE:
-                if value > WINDOW_LIMIT_BYTES:
-                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is too large")
-                frames += self.set_initial(value)
-            elif key == Setting.MAX_FRAME_SIZE:
-                if not DEFAULT_FRAME_BYTES <= value < 2**24:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
-                self.frame_bytes = value
-        return frames
+        self.frame_bytes = settings.get(Setting.MAX_FRAME_SIZE, self.frame_bytes)
+        return self.set_initial(settings.get(Setting.INITIAL_WINDOW_SIZE, self.initial_bytes))
 
     def set_initial(self, size: int) -> list[Buffer]:
         """SETTINGS_INITIAL_WINDOW_SIZE: open streams move by the difference, which may leave them below zero."""
         change = size - self.initial_bytes
+        if not change:
+            return []
         self.initial_bytes = size
         for stream_id, window in self._windows.items():
             self._windows[stream_id] = _grown(window, change)
@@ -92,7 +87,12 @@ class Outbox:
         self._trailers.pop(stream_id, None)
 
     def _pump_all(self) -> list[Buffer]:
-        return [frame for stream_id in list(self._waiting) for frame in self._pump(stream_id)]
+        frames: list[Buffer] = []
+        for stream_id in list(self._waiting):
+            if self.window_bytes <= 0:
+                break
+            frames += self._pump(stream_id)
+        return frames
 
     def _pump(self, stream_id: int) -> list[Buffer]:
         queue = self._waiting[stream_id]

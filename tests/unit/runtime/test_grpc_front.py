@@ -164,7 +164,7 @@ FAULTY_BYTES = {
     "large initial window": (PREFACE + settings_frame({4: 2**31}), Code.FLOW_CONTROL_ERROR),
     "small frames wanted": (PREFACE + settings_frame({5: 10}), Code.PROTOCOL_ERROR),
     "torn settings": (PREFACE + frame_head(5, Kind.SETTINGS, 0, 0) + b"abcde", Code.FRAME_SIZE_ERROR),
-    "short ping": (PREFACE + frame_head(1, Kind.PING, 0, 0) + b"x", Code.PROTOCOL_ERROR),
+    "short ping": (PREFACE + frame_head(1, Kind.PING, 0, 0) + b"x", Code.FRAME_SIZE_ERROR),
     "push": (PREFACE + frame_head(0, Kind.PUSH_PROMISE, 0, 1), Code.PROTOCOL_ERROR),
     "reset of an idle stream": (PREFACE + reset_frame(9, 0), Code.PROTOCOL_ERROR),
     "padding beyond the frame": (
