@@ -6,10 +6,11 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from analyzer.errors import ChildError, InputError, MissingExtraError
-from analyzer.timeline import archive, import_kineto, import_nsight, import_onnxruntime
+from analyzer.timeline import archive, import_kineto, import_nsight, import_onnxruntime, nsight_lines
 from analyzer.timeline.chrome_json import TraceReader, peeked
 from analyzer.timeline.json_slices import GZIP_MAGIC
 from analyzer.timeline.table import Timeline
@@ -104,35 +105,6 @@ def _is_json_lines(head: bytes) -> bool:
 
 
 def _read_json_lines(path: Path) -> Timeline:
-    """The rows go back into tables of SQLite in memory, so that one importer serves both."""
-    db = sqlite3.connect(":memory:")
-    columns: dict[str, set[str]] = {}
-    torn = 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                torn += not _insert(db, columns, line)
+    with closing(sqlite3.connect(":memory:")) as db:
+        torn = nsight_lines.load(path, db)
         return import_nsight.from_database(db, str(path), torn)
-    finally:
-        db.close()
-
-
-def _insert(db: sqlite3.Connection, columns: dict[str, set[str]], line: bytes) -> bool:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return not line.strip()
-    table = row.pop("table", None) if isinstance(row, dict) else None
-    if table not in import_nsight.TABLES_READ:
-        return True
-    row = {name: value for name, value in row.items() if name.isidentifier() and not isinstance(value, list | dict)}
-    known = columns.setdefault(table, set())
-    if not known:
-        db.execute(f'CREATE TABLE "{table}" (_row INTEGER PRIMARY KEY)')
-    for name in row.keys() - known:
-        db.execute(f'ALTER TABLE "{table}" ADD COLUMN "{name}"')
-        known.add(name)
-    names = ", ".join(f'"{name}"' for name in row)
-    if row:
-        db.execute(f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(row))})', list(row.values()))
-    return True

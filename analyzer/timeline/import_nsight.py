@@ -31,25 +31,6 @@ from analyzer.timeline.table import (
 )
 
 _CUPTI = "CUPTI_ACTIVITY_KIND_"
-TABLES_READ = frozenset(
-    {
-        *facts.KINDS,
-        *facts.VERSION_TABLES,
-        *(nsight_own.EVENTS, nsight_own.WORK, nsight_own.EDGES, nsight_own.COUNTERS),
-        "StringIds",
-        "ENUM_NSYS_EVENT_TYPE",
-        "GPU_METRICS",
-        "TARGET_INFO_GPU_METRICS",
-        "TARGET_INFO_GPU",
-        "TARGET_INFO_CUDA_DEVICE",
-        "TARGET_INFO_CUDA_CONTEXT_INFO",
-        "TARGET_INFO_SESSION_START_TIME",
-        "META_DATA_CAPTURE",
-        "DIAGNOSTIC_EVENT",
-        "PROCESSES",
-        "ThreadNames",
-    }
-)
 NO_NAME = "(no name)"
 _DENSE_IDS = 1 << 24
 _DEVICE_COLUMNS = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid")

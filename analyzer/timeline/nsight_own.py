@@ -23,6 +23,13 @@ _COLUMNS = {
     "bytes": "bytes",
 }
 """Columns of the event table and of ours in the file."""
+COLUMNS = {
+    EVENTS: f"kind name model start end {' '.join(_COLUMNS.values())}",
+    WORK: f"kind model ordinal {' '.join(_OWNER.values())}",
+    EDGES: "relation source target",
+    COUNTERS: "name unit deviceId processId time value",
+}
+"""What is read of each table."""
 _KINDS = {kind.name.lower(): kind for kind in Kind}
 _RELATIONS = {relation.name.lower(): relation for relation in Relation}
 T = TypeVar("T")
