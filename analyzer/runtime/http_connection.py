@@ -111,7 +111,12 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._body = None
             return
         data = bytes(self._scratch[:count])
-        self._consume(self._pending + data if self._pending else data)
+        if self._pending:
+            data = self._pending + data
+        try:
+            self._pending = self._cut(data)
+        except HttpError as error:
+            self._refuse(error)
 
     def eof_received(self) -> bool:
         """A client that closed only its sending side still gets its answers; whether it is there has to be tried."""
@@ -204,14 +209,10 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _consume_pending(self) -> None:
         if self._transport is not None and self._body is None:
-            self._consume(self._pending)
-
-    def _consume(self, data: bytes) -> None:
-        try:
-            self._pending = self._cut(data)
-        except HttpError as error:
-            self._pending = b""
-            self._refuse(error)
+            try:
+                self._pending = self._cut(self._pending)
+            except HttpError as error:
+                self._refuse(error)
 
     def _cut(self, data: bytes) -> bytes:
         """Starts every complete request in ``data`` and returns what is left over."""
@@ -294,6 +295,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _refuse(self, error: HttpError) -> None:
         """Answers what can't be read as a request; nothing after it can be trusted, so it is the last answer."""
         self._refused = True
+        self._pending = b""
         self._close_with(error)
 
     def _close_with(self, error: HttpError) -> None:
