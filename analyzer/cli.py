@@ -151,6 +151,9 @@ def profile(config_file: Path | None, quiet: bool, verbose: bool, **flags: objec
 
 
 def _profile(config_file: Path | None, given: dict[str, object], *, quiet: bool, verbose: bool) -> None:
+    from analyzer.cores import import_numpy_alone
+
+    import_numpy_alone()
     from analyzer.model_analyzer.requested import profile_requested
 
     asked = profile_requested(config_file, given)

@@ -1,9 +1,11 @@
 """Which cores the server and which the load generator run on, so that neither takes time from the other."""
 
 import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,18 @@ def on_cores(cores: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, usual)
+
+
+def import_numpy_alone() -> None:
+    """Its linear algebra gets no threads in this process: they would spin on the cores that a server is measured on.
+
+    OpenBLAS reads the variable once, when it is loaded; what is started later must not find it in its environment.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    if "numpy" in sys.modules or name in os.environ:
+        return
+    os.environ[name] = "1"
+    try:
+        import_module("numpy")
+    finally:
+        del os.environ[name]
