@@ -1,8 +1,8 @@
 """Whose work a foreign profiler saw: its calls and kernels are given to the batches of the runtime's own spans.
 
-A call belongs to the batch that was under way on its thread, and a kernel to the call of its correlation id. The two
-clocks meet in wall time, to some microseconds only; where the profiler saw our NVTX ranges too, the same batches stand
-in both and their difference is taken out first.
+A call or an operator belongs to the batch that was under way on its thread, and a kernel to the call of its
+correlation id. The two clocks meet in wall time, to some microseconds only; where the profiler saw our NVTX ranges too,
+the same batches stand in both and their difference is taken out first.
 """
 
 from dataclasses import replace
@@ -17,6 +17,8 @@ _NEAR_NS = 5_000_000
 """Ranges further from a batch than this are of another one."""
 
 _PROCESS_SHIFT = 40  # correlation ids are unique within a process, and have 32 bits
+
+_ON_THREADS = (Kind.API, Kind.SYNC, Kind.OPERATOR, Kind.RANGE)
 
 Ns = npt.NDArray[np.int64]
 
@@ -36,10 +38,10 @@ def aligned(foreign: Timeline, own: Timeline, shift_ns: int) -> int:
 
 
 def attributed(timeline: Timeline) -> Timeline:
-    """With batch, model and instance on each call and each piece of device work that lacks them."""
+    """With batch, model and instance on each call, operator, range and piece of device work that lacks them."""
     events = timeline.events
     batch = events.batch.copy()
-    calls = timeline.rows(Kind.API, Kind.SYNC)
+    calls = timeline.rows(*_ON_THREADS)
     calls = calls[batch[calls] == ABSENT]
     batches = timeline.rows(Kind.BATCH)
     for thread, rows in _batches_of(timeline).items():

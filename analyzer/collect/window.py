@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from analyzer.collect import onnxruntime_profiles
 from analyzer.collect.attribution import aligned, attributed
 from analyzer.collect.cupti import COLLECTED as GPU_KINDS
 from analyzer.collect.cupti import Placed, add_gpu, read_gpu
@@ -34,7 +35,8 @@ def timeline_of(
     whole, warnings = _own(read_spans(folder / _SPANS), process, sent, gpu_path), []
     for path in captures:
         try:
-            whole = attributed(merged([whole, import_any.read(path)], aligned))
+            found = onnxruntime_profiles.read(path) if onnxruntime_profiles.is_index(path) else [import_any.read(path)]
+            whole = attributed(merged([whole, *found], aligned))
         except AnalyzerError as error:
             warnings.append(str(error))
     meta = msgspec.structs.replace(whole.meta, warnings=(*whole.meta.warnings, *warnings))

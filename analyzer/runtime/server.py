@@ -19,6 +19,7 @@ from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gp
 from analyzer.runtime.library_traces import CudaRange, TorchTracer
 from analyzer.runtime.log_settings import LogSettings, open_log
 from analyzer.runtime.model_store import ModelStore
+from analyzer.runtime.onnxruntime_trace import OnnxRuntimeTracer
 from analyzer.runtime.options import ServerOptions
 from analyzer.runtime.own_process import end_with_parent, own_stdout, settle_memory
 from analyzer.runtime.polling import RepositoryPoller, look
@@ -111,8 +112,8 @@ def _capture(options: ServerOptions, spans: Spans | None) -> Capture:
         raise StartError(BAD_USAGE, f"--capture-dir '{folder}' is no folder that can be written to; make it first")
     if spans is not None:
         spans.start()
-    tracers = SpanTracer(spans, asyncio.get_running_loop()), CuptiTracer(spans), TorchTracer(), CudaRange()
-    return Capture(folder, tracers)
+    libraries = TorchTracer(), OnnxRuntimeTracer(), CudaRange()
+    return Capture(folder, (SpanTracer(spans, asyncio.get_running_loop()), CuptiTracer(spans), *libraries))
 
 
 def _tracing(options: ServerOptions, store: ModelStore) -> Tracing:

@@ -18,6 +18,7 @@ from analyzer.runtime.backends.onnxruntime_options import (
     unknown_parameters,
 )
 from analyzer.runtime.backends.onnxruntime_session import (
+    OpenSession,
     RunInstance,
     import_onnxruntime,
     load_cuda_libraries,
@@ -56,7 +57,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._shared: dict[tuple[int, str], dict[int, Any]] = {}
+        self._shared: dict[tuple[int, str], dict[int, OpenSession]] = {}
 
     def complete(self, files: ModelFiles) -> None:
         """Inputs, outputs and batching as the ONNX file says them, where the configuration has no inputs or outputs."""
@@ -107,7 +108,8 @@ class OnnxRuntimeBackend:
         if placement.kind == "KIND_GPU":
             load_cuda_libraries()
         sessions = self._sessions(files, placement, path, plan)
-        session = next(iter(sessions.values()))
+        opened = next(iter(sessions.values()))
+        session = opened.current
         _check_names(files, session)
         outputs = {output.name: datatype_of(output.data_type) for output in files.config.output}
         outputs |= added_outputs(files.config)
@@ -117,9 +119,11 @@ class OnnxRuntimeBackend:
             device = BoundDevice("cuda", placement.device, _driver(), outputs)
             return BoundInstance(files.name, sessions, plan, check=check, device=device)
         texts = [tensor.name for tensor in session.get_inputs() if _DATATYPES.get(tensor.type) == "BYTES"]
-        return TensorBatch(RunInstance(files.name, session, plan, outputs=list(outputs), texts=texts), check)
+        return TensorBatch(RunInstance(files.name, opened, plan, outputs=list(outputs), texts=texts), check)
 
-    def _sessions(self, files: ModelFiles, placement: Placement, path: Path, plan: SessionPlan) -> dict[int, Any]:
+    def _sessions(
+        self, files: ModelFiles, placement: Placement, path: Path, plan: SessionPlan
+    ) -> dict[int, OpenSession]:
         """By batch size; one of size 0 where no sizes are fixed.
 
         On a GPU each fixed size has a session of its own, as one session would plan its convolutions anew at every
@@ -136,10 +140,10 @@ class OnnxRuntimeBackend:
             return self._shared[key]
 
 
-def _open(files: ModelFiles, path: Path, plan: SessionPlan) -> Any:
-    session = open_session(files.name, path, plan)
-    check_in_use(files, plan, session.get_providers())
-    return session
+def _open(files: ModelFiles, path: Path, plan: SessionPlan) -> OpenSession:
+    opened = OpenSession(files.name, path, plan)
+    check_in_use(files, plan, opened.current.get_providers())
+    return opened
 
 
 def _driver() -> LibCuda:

@@ -8,7 +8,7 @@ import numpy as np
 from analyzer.runtime.backends.base import Answers, Execution, OutputCheck
 from analyzer.runtime.backends.fixed_batches import size_for
 from analyzer.runtime.backends.onnxruntime_options import SessionPlan
-from analyzer.runtime.backends.onnxruntime_session import end_profile, import_onnxruntime, run_options
+from analyzer.runtime.backends.onnxruntime_session import OpenSession, import_onnxruntime, run_options
 from analyzer.runtime.device_tensor import DeviceTensor, as_array, on_device
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, Tensors
 
@@ -35,7 +35,13 @@ class BoundInstance:
     takes_device_tensors = True
 
     def __init__(
-        self, model: str, sessions: Mapping[int, Any], plan: SessionPlan, *, check: OutputCheck, device: "BoundDevice"
+        self,
+        model: str,
+        sessions: Mapping[int, OpenSession],
+        plan: SessionPlan,
+        *,
+        check: OutputCheck,
+        device: "BoundDevice",
     ) -> None:
         """``sessions`` by batch size; with no fixed sizes there is one, of size 0. ``check`` knows the outputs."""
         self._model = model
@@ -49,7 +55,7 @@ class BoundInstance:
     def execute(self, execution: Execution) -> Answers:
         requests, rows = execution.requests, sum(execution.rows)
         size = size_for(rows, self._plan.batch_sizes)
-        session = self._sessions[size if self._plan.batch_sizes else 0]
+        session = self._sessions[size if self._plan.batch_sizes else 0].current
         binding = session.io_binding()
         for name in requests[0].inputs:
             self._bind_input(binding, name, [request.inputs[name] for request in requests], size - rows)
@@ -68,7 +74,7 @@ class BoundInstance:
 
     def close(self) -> None:
         for session in self._sessions.values():
-            end_profile(self._model, session, self._plan)
+            session.close()
         self._sessions.clear()
         self._staging.clear()
 

@@ -1,9 +1,12 @@
 """Sessions of ONNX Runtime opened by a plan, and the instance that runs one on arrays of the host."""
 
 import logging
+import threading
+import weakref
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -76,19 +79,62 @@ def run_options(plan: SessionPlan) -> Any:
     return options
 
 
-def end_profile(model: str, session: Any, plan: SessionPlan) -> None:
-    """Closes the trace that a session has written, where it was asked to."""
-    if plan.profile_file:
-        log.info("model '%s' wrote its ONNX Runtime profile to %s", model, session.end_profiling())
+class OpenSession:
+    """The session that an instance runs. While its profile is wanted, another of the same plan stands in for it.
+
+    ONNX Runtime profiles a session from its opening to the end of profiling, which comes once; so the one that serves
+    is never made to, and costs nothing. The other holds the weights a second time.
+    """
+
+    _opened: ClassVar["weakref.WeakSet[OpenSession]"] = weakref.WeakSet()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, model: str, path: Path, plan: SessionPlan) -> None:
+        """Raises ModelError."""
+        self.model = model
+        self.current = self._own = open_session(model, path, plan)
+        self._path = path
+        self._plan = plan
+        with self._lock:
+            self._opened.add(self)
+
+    @classmethod
+    def all(cls) -> "list[OpenSession]":
+        with cls._lock:
+            return list(cls._opened)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether opening it builds an engine, which takes minutes."""
+        return any("tensorrt" in provider.name.lower() for provider in self._plan.providers)
+
+    def profile(self, prefix: Path) -> None:
+        """From now on. Raises ModelError."""
+        self.current = open_session(self.model, self._path, replace(self._plan, profile_file=str(prefix)))
+
+    def end_profile(self) -> tuple[Path, int] | None:
+        """Its file and, in ns of UTC, when its times begin; None where there is none."""
+        profiled, self.current = self.current, self._own
+        if profiled is self._own:
+            return None
+        begin_utc_ns = int(profiled.get_profiling_start_time_ns())
+        return Path(profiled.end_profiling()), begin_utc_ns
+
+    def close(self) -> None:
+        """Closes the trace that the plan asks for. The session goes with its last reference: others may share it."""
+        if self._plan.profile_file:
+            log.info("model '%s' wrote its ONNX Runtime profile to %s", self.model, self._own.end_profiling())
 
 
 class RunInstance:
     """A TensorInstance: arrays of the host in and out."""
 
-    def __init__(self, model: str, session: Any, plan: SessionPlan, *, outputs: list[str], texts: list[str]) -> None:
+    def __init__(
+        self, model: str, session: OpenSession, plan: SessionPlan, *, outputs: list[str], texts: list[str]
+    ) -> None:
         """``texts`` are the inputs that ONNX Runtime wants as text, not bytes."""
         self._model = model
-        self._session = session
+        self._session: Any = session
         self._plan = plan
         self._run_options = run_options(plan)
         self._outputs = outputs
@@ -104,12 +150,11 @@ class RunInstance:
         return cut(self._model, self._run(pad(inputs, rows, size)), rows, size)
 
     def close(self) -> None:
-        # The session is freed with its last reference; its thread pool must not outlive the model.
-        end_profile(self._model, self._session, self._plan)
-        self._session = None
+        self._session.close()
+        self._session = None  # its thread pool must not outlive the model
 
     def _run(self, inputs: Tensors) -> Tensors:
-        arrays = self._session.run(self._outputs, inputs, self._run_options)
+        arrays = self._session.current.run(self._outputs, inputs, self._run_options)
         return {
             name: _to_bytes(array) if array.dtype.kind in "OU" else array for name, array in zip(self._outputs, arrays)
         }

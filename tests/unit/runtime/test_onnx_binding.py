@@ -34,6 +34,13 @@ class Recorded:
         self.session = session
         self.rows = []
 
+    @property
+    def current(self):
+        return self
+
+    def close(self):
+        pass
+
     def io_binding(self):
         return self.session.io_binding()
 

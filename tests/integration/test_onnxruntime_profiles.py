@@ -1,0 +1,75 @@
+"""ONNX Runtime's own profile of a window of a running server, on the CPU: nodes know their batch, windows are apart."""
+
+import json
+from http.client import HTTPConnection
+
+import numpy as np
+import pytest
+
+from analyzer.collect.window import timeline_of
+from analyzer.runtime.onnxruntime_trace import INDEX
+from analyzer.timeline.table import Kind
+from analyzer.zoo.catalogue import add
+from tests.fakes.running_server import running_server
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+ROUNDS = 3
+
+
+def call(address, path, body=None):
+    connection = HTTPConnection(address, timeout=120)
+    try:
+        connection.request("POST", path, json.dumps(body or {}))
+        response = connection.getresponse()
+        answer = json.loads(response.read() or b"{}")
+        assert response.status == 200, answer
+        return answer
+    finally:
+        connection.close()
+
+
+def infer(address):
+    image = np.random.default_rng(0).random(3 * 64 * 64, np.float32).tolist()
+    body = {"inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [1, 3, 64, 64], "data": image}]}
+    return call(address, "/v2/models/conv_chain/infer", body)["outputs"][0]["data"]
+
+
+def test_nodes_of_a_window_know_their_batch_and_model_and_those_of_another_window_are_not_there(tmp_path):
+    add("conv_chain", tmp_path / "models")
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    counts = []
+    with running_server(tmp_path / "models", "--spans", "4096", "--capture-dir", str(folder)) as server:
+        before = infer(server.http)
+        for _ in range(2):
+            states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
+            assert states["onnxruntime"]["state"] == "on"
+            during = [infer(server.http) for _ in range(ROUNDS)]
+            stats = call(server.http, "/v2/analyzer/capture/stop")
+            after = infer(server.http)
+            assert all(answer == before for answer in (*during, after))
+            assert stats["onnxruntime"]["files"] == [INDEX]
+            timeline = timeline_of(folder, server.process.pid, [], [folder / INDEX])
+            counts.append(len(timeline.rows(Kind.OPERATOR)))
+    assert timeline.meta.warnings == ()
+    table, nodes, batches = timeline.events, timeline.rows(Kind.OPERATOR), timeline.rows(Kind.BATCH)
+    runs = [row for row in timeline.rows(Kind.RANGE) if timeline.name(row) == "model_run"]
+    assert len(runs) == len(batches) == 3 * ROUNDS
+    assert counts[0] == counts[1] > 0
+    assert not {"session_initialization", "model_loading_uri"} & {timeline.name(row) for row in range(len(timeline))}
+    assert (table.batch[nodes] > 0).all()
+    assert {timeline.model(row) for row in nodes} == {"conv_1", "conv_2", "conv_3"}
+    assert set(table.batch[nodes].tolist()) == set(table.batch[batches].tolist())
+    assert any("conv" in timeline.name(row).lower() for row in nodes)
+
+
+def test_without_an_onnx_model_there_is_none_and_the_reason_is_said(tmp_path):
+    add("add_sub", tmp_path / "models")
+    folder = tmp_path / "captures"
+    folder.mkdir()
+    with running_server(tmp_path / "models", "--spans", "64", "--capture-dir", str(folder)) as server:
+        states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
+        call(server.http, "/v2/analyzer/capture/stop")
+    assert states["onnxruntime"]["state"] == "absent"
+    assert "no ONNX model is loaded" in states["onnxruntime"]["reason"]
