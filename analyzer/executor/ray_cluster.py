@@ -15,7 +15,7 @@ from perf_client.version import __version__
 
 CLOSE_TIMEOUT_S = 35.0
 """For a server to drain and end; what is left then is ended with its actor."""
-SWEEP_TIMEOUT_S = 10.0
+SWEEP_TIMEOUT_S = 30.0
 REACH_TIMEOUT_S = 5.0
 
 

@@ -27,8 +27,8 @@ from analyzer.store import RunFolder
 _outcome: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Measurement | Failure)
 
 MOST_ATTEMPTS = 3
-LOOK_AGAIN_S = 5.0
-"""Between looks at whether the cluster still has a machine for what waits."""
+LOOK_AGAIN_S = 2.0
+"""Between looks at whether the cluster still has a machine, and room on it, for what waits."""
 
 
 @dataclass(slots=True)
@@ -84,10 +84,24 @@ class RayExecutor:
 
     def inspect(self) -> Inspection:
         self._job = self._packed()
-        lease = self._leased(self._bundle.gpus, set())
-        configs, server_start_s = self._cluster.result(lease.actor.inspect.remote(self._job))
-        lease.close()
-        return Inspection({name: ModelConfig.FromString(text) for name, text in configs.items()}, server_start_s)
+        why = ""
+        for _ in range(MOST_ATTEMPTS):
+            lease = self._leased(self._bundle.gpus, set())
+            try:
+                configs, server_start_s = self._awaited(lease.actor.inspect.remote(self._job))
+            except LostError as error:
+                why = str(error)
+                lease.drop()
+                continue
+            lease.close()
+            return Inspection({name: ModelConfig.FromString(text) for name, text in configs.items()}, server_start_s)
+        raise ChildError(f"what was to load the models was lost {MOST_ATTEMPTS} times; the last time: {why}")
+
+    def _awaited(self, reference: Any) -> Any:
+        """The result of a call, unless no machine is left that could have made it."""
+        while not self._cluster.ray.wait([reference], timeout=LOOK_AGAIN_S)[0]:
+            self._check_room_is_left()
+        return self._cluster.result(reference)
 
     def begin(self, models: Inspection, run: RunFolder) -> int:
         self._run, self._configs = run, models.configs
@@ -115,6 +129,7 @@ class RayExecutor:
             done, _ = self._cluster.ray.wait(list(self._places), num_returns=1, timeout=LOOK_AGAIN_S)
             if not done:
                 self._check_room_is_left()
+                self._make_room()
                 continue
             place = self._places.pop(done[0])
             config = place.config
@@ -151,6 +166,13 @@ class RayExecutor:
             self._avoided.pop(config.key)
         self.submit(config)
         return None
+
+    def _make_room(self) -> None:
+        """What still waits for a machine gets that of a place that is done: one that was lost may be missing."""
+        waiting = sum(not place.lease.node_id for place in self._places.values())
+        for place in self._idle[:waiting]:
+            self._idle.remove(place)
+            place.lease.close()
 
     def _check_room_is_left(self) -> None:
         if not any(self._bundle.fits(node) for node in self._cluster.nodes()):
