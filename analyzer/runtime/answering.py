@@ -1,15 +1,18 @@
 """Executions that have ended to answers, counted before anybody is told."""
 
+import logging
 from time import monotonic_ns
 
 from analyzer.runtime.answered import Answered
 from analyzer.runtime.backends.base import Answer, Answers, Execution
 from analyzer.runtime.durations import Durations
 from analyzer.runtime.request import CANCELLED, ErrorKind, InferError, InferResponse, Parameters, Reply, Tensors
-from analyzer.runtime.servable import Drained, Job, call_reply
+from analyzer.runtime.servable import UNDELIVERED, Drained, Job, call_reply
 from analyzer.runtime.signature import Signature
 from analyzer.runtime.spans import ModelSpans
 from analyzer.runtime.statistics import FailureReason, Statistics
+
+log = logging.getLogger(__name__)
 
 _NO_PARAMETERS: Parameters = {}
 _NO_ANSWER = InferError(ErrorKind.INTERNAL, "the model gave no answer")
@@ -31,21 +34,27 @@ class Answering:
         """Counts and replies to every job of an execution."""
         if self._spans is not None and self._spans.ring.is_on:
             self._spans.executed(jobs, execution, answers)
-        if len(jobs) == 1 and type(answers[0]) is dict and not self._signature.reshapes_outputs:
-            self._answer_alone(jobs[0], execution, answers[0])
-        else:
+        if len(jobs) != 1 or type(answers[0]) is not dict or self._signature.reshapes_outputs:
             self._answer_all(jobs, execution, answers)
-
-    def _answer_alone(self, job: Job, execution: Execution, outputs: Tensors) -> None:
-        """``answer`` for the one request of an execution that went well."""
-        now_ns, request = monotonic_ns(), job.request
+            return
+        outputs: Tensors = answers[0]
+        now_ns, job = monotonic_ns(), jobs[0]
+        request = job.request
         if request.account is not None:
             request.account.executed(job.queued_ns, execution)
         if request.requested:
             outputs = {name: outputs[name] for name in request.requested}
         self._statistics.record_alone(job.rows, request.arrival_ns, job.queued_ns, execution, now_ns)
-        call_reply(job.reply, InferResponse(self._model, self._version, request.id, outputs))
-        self._in_flight.leave(1)
+        response = InferResponse(self._model, self._version, request.id, outputs)
+        try:  # ``call_reply``, without the call
+            job.reply(response)
+        except Exception:
+            log.exception(UNDELIVERED)
+        in_flight = self._in_flight
+        if in_flight.count > 1:
+            in_flight.count -= 1
+        else:
+            in_flight.leave(1)
 
     def _answer_all(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         now_ns, start_ns, times = monotonic_ns(), execution.start_ns, times_of(execution)

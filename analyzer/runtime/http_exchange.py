@@ -51,7 +51,7 @@ class Exchange:
         connection = self._connection
         if connection.draining:
             self.keep_alive = False
-        length = sum(map(len, body))
+        length = len(body[0]) + len(body[1]) if len(body) == 2 else sum(map(len, body))  # JSON and one tensor, mostly
         head = answer_head(status, length, extra, self.keep_alive)
         if self.head_only:
             self.parts = [head]

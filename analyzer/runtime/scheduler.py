@@ -114,7 +114,7 @@ class ScheduledModel:
         request.watcher = self._watch
         self._queued_rows += rows
         self._in_flight.count += 1
-        if self._is_dispatching or not self._can_send():
+        if self._is_dispatching or (self._free <= 0 and not self._can_send()):
             return  # in a busy turn of the loop the first request has seen to it
         wait = self._wait
         if wait and self._queued_rows < wait.until_rows and shape_key == self._queue[0].shape_key:
@@ -197,7 +197,7 @@ class ScheduledModel:
         self._wait = None
         if self._expiry is not None:
             self._expire()
-        while self._queue and self._can_send():
+        while self._queue and (self._free > 0 or self._can_send()):
             if self._goes_alone or (self._never_waits and len(self._queue) == 1):
                 self._send(1)  # as the policy would say
                 continue

@@ -13,6 +13,8 @@ from analyzer.runtime.statistics import FailureReason, Statistics
 
 log = logging.getLogger(__name__)
 
+UNDELIVERED = "an answer could not be handed over"
+
 
 class Servable(Protocol):
     """A model version that answers requests: scheduled on instances, or an ensemble of others."""
@@ -101,4 +103,4 @@ def call_reply(reply: Reply, answer: InferResponse | InferError) -> None:
     try:
         reply(answer)
     except Exception:
-        log.exception("an answer could not be handed over")
+        log.exception(UNDELIVERED)
