@@ -6,7 +6,9 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from analyzer.runtime.body_memory import BodyMemory, memory_bytes
 from analyzer.runtime.capture import Capture
 from analyzer.runtime.flag_values import Port
 from analyzer.runtime.grpc import GrpcSite
@@ -78,16 +80,18 @@ async def listen(
     limit = options.request_limit_bytes
     control = options.model_control_mode == "explicit"
     memory = SharedMemory()
+    body_memory_bytes = memory_bytes() // 2 if options.body_memory_bytes is None else options.body_memory_bytes
+    bodies = BodyMemory(body_memory_bytes, partial(store.count_refusal, "body_memory"))
     intake, most = Intake(store, options.max_requests_in_flight), options.max_connections
     routes = Routes(
         store, control=control, body_limit_bytes=limit, memory=memory, log=settings, host=host, intake=intake,
-        capture=capture, tracing=tracing,
+        capture=capture, tracing=tracing, bodies=bodies,
     )  # fmt: skip
-    http = HttpSite(routes.resolve, limit, connection_limit=most)
+    http = HttpSite(routes.resolve, limit, connection_limit=most, bodies=bodies)
     metrics = HttpSite(routes.resolve_metrics, limit, connection_limit=most)
     grpc = GrpcSite(
         store, control=control, message_limit_bytes=limit, memory=memory, log=settings, intake=intake,
-        connection_limit=most, tracing=tracing,
+        connection_limit=most, tracing=tracing, bodies=bodies,
     )  # fmt: skip
     factories: tuple[tuple[str, Callable[[], asyncio.BaseProtocol], Port], ...] = (
         ("http", http.connection, options.http_port),

@@ -11,6 +11,7 @@ from functools import partial
 from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.grpc_call import GrpcCall, GrpcHead, Method, read_head
 from analyzer.runtime.grpc_extensions import parsed, setting_methods, shared_memory_methods, unary
@@ -45,7 +46,9 @@ class GrpcSite:
         intake: Intake | None = None,
         connection_limit: int = 0,
         tracing: Tracing | None = None,
+        bodies: BodyMemory | None = None,
     ) -> None:
+        self._bodies = bodies or BodyMemory()
         self.connections: set[Http2Connection[GrpcHead]] = set()
         self.connection_limit = connection_limit
         self.accepting = True
@@ -84,7 +87,7 @@ class GrpcSite:
         return read_head(self._methods, headers)
 
     def begin(self, writer: Http2Writer, stream_id: int, head: GrpcHead) -> GrpcCall:
-        return GrpcCall(writer, stream_id, head, self._limit_bytes)
+        return GrpcCall(writer, stream_id, head, self._limit_bytes, self._bodies)
 
     def drain(self) -> None:
         """Closes every connection as soon as its calls are answered."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.frames import Flag, Kind, WholeAnswer, frame_head
 from analyzer.runtime.grpc_messages import PREFIX_BYTES, MessageReader
 from analyzer.runtime.header_memo import Headers
@@ -94,12 +95,15 @@ def read_head(methods: dict[bytes, Method], headers: Headers) -> GrpcHead:
 class GrpcCall:
     """One call: its messages as they arrive, and its answers. Answers to a call that is gone are dropped."""
 
-    __slots__ = ("_backlog", "_head", "_headers_sent", "_is_held", "_is_taking", "_limit_bytes", "_messages",
+    __slots__ = ("_backlog", "_bodies", "_head", "_headers_sent", "_is_held", "_is_taking", "_limit_bytes", "_messages",
                  "_outstanding", "_reader", "_remote_done", "_requests", "_stream_id", "_writer",
                  "unacknowledged_bytes")  # fmt: skip
 
-    def __init__(self, writer: Http2Writer, stream_id: int, head: GrpcHead, limit_bytes: int) -> None:
+    def __init__(
+        self, writer: Http2Writer, stream_id: int, head: GrpcHead, limit_bytes: int, bodies: BodyMemory
+    ) -> None:
         self._writer = writer
+        self._bodies = bodies
         self._backlog: deque[Buffer] | None = None
         self._is_held = False  # the client leaves our answers lying
         self._is_taking = False  # from the backlog
@@ -236,7 +240,7 @@ class GrpcCall:
         if self._head.fault is not None:
             raise self._head.fault
         if self._reader is None:
-            self._reader = MessageReader(self._limit_bytes)
+            self._reader = MessageReader(self._limit_bytes, self._bodies)
         for flag, message in self._reader.feed(payload):
             if self._messages and not self._head.method.streaming:
                 raise InferError(ErrorKind.UNIMPLEMENTED, "this call takes one message, not a stream")
@@ -256,7 +260,7 @@ class GrpcCall:
             return message
         if flag != 1 or not self._head.encoding:
             raise InferError(ErrorKind.INTERNAL, "a message is marked compressed but the call names no grpc-encoding")
-        return decompressed(message, self._head.encoding, self._limit_bytes)
+        return self._bodies.keep(decompressed(message, self._head.encoding, self._limit_bytes))
 
     def _end_if_done(self) -> None:
         if self._remote_done and not self._outstanding and not self._backlog:

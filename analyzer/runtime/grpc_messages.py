@@ -1,7 +1,6 @@
 """Length-prefixed gRPC messages out of the bytes of a stream, in whatever pieces those come."""
 
-import numpy as np
-
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.wire import Buffer
 
@@ -11,13 +10,13 @@ PREFIX_BYTES = 5
 class MessageReader:
     """``feed`` returns the messages that are complete by now, each with its flag (1: compressed).
 
-    A message that comes in several pieces is put together in memory of numpy's, which asks for huge pages: a large
-    ``bytes`` would be mapped, faulted in page by page and unmapped again, message after message.
+    A message that comes in several pieces is put together in ``memory``.
     """
 
-    __slots__ = ("_filled", "_limit_bytes", "_prefix", "_room")
+    __slots__ = ("_filled", "_limit_bytes", "_memory", "_prefix", "_room")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, memory: BodyMemory) -> None:
+        self._memory = memory
         self._limit_bytes = limit_bytes
         self._prefix = b""
         self._room: memoryview | None = None
@@ -33,7 +32,7 @@ class MessageReader:
         return self._filled
 
     def feed(self, payload: bytes) -> list[tuple[int, Buffer]]:
-        """Raises InferError for a message over the limit."""
+        """Raises InferError for a message over the limit, or for which there is no room now."""
         messages: list[tuple[int, Buffer]] = []
         position, end = 0, len(payload)
         while position < end:
@@ -49,7 +48,7 @@ class MessageReader:
                     position += length
                     self._prefix = b""
                     continue
-                self._room, self._filled = np.empty(length, dtype=np.uint8).data, 0
+                self._room, self._filled = self._memory.room(length), 0
             take = min(len(self._room) - self._filled, end - position)
             self._room[self._filled : self._filled + take] = memoryview(payload)[position : position + take]
             self._filled += take

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.http_connection import HttpConnection
 from analyzer.runtime.http_exchange import Action
 from analyzer.runtime.http_heads import HeadMemo
@@ -13,8 +14,14 @@ class HttpSite:
     """``connection_limit``: clients above that many are told so and closed at once; 0 is no limit."""
 
     def __init__(
-        self, resolve: Callable[[str, str], Action], body_limit_bytes: int, *, connection_limit: int = 0
+        self,
+        resolve: Callable[[str, str], Action],
+        body_limit_bytes: int,
+        *,
+        connection_limit: int = 0,
+        bodies: BodyMemory | None = None,
     ) -> None:
+        self.bodies = bodies or BodyMemory()
         self.body_limit_bytes = body_limit_bytes
         self.connection_limit = connection_limit
         self.connections: set[HttpConnection] = set()

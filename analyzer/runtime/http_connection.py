@@ -12,6 +12,7 @@ from collections import deque
 from time import monotonic_ns
 from typing import Protocol, cast
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.http_exchange import JOIN_LIMIT_BYTES, Action, Exchange
 from analyzer.runtime.http_heads import HeadMemo
 from analyzer.runtime.http_message import (
@@ -19,7 +20,7 @@ from analyzer.runtime.http_message import (
     ChunkedBody,
     Head,
     HttpError,
-    aligned_room,
+    body_room,
     check_unfinished_head,
 )
 from analyzer.runtime.patrol import PROGRESS_BYTES, Standing
@@ -38,6 +39,7 @@ class Shared(Protocol):
     """What the connections of a port share. ``scratch`` is what each reads into."""
 
     body_limit_bytes: int
+    bodies: BodyMemory
     connection_limit: int
     connections: "set[HttpConnection]"
     scratch: memoryview
@@ -249,9 +251,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._next = head, action, exchange
         exchange.begun_ns = monotonic_ns()
         if head.length is None:
-            self._chunked = ChunkedBody(self._site.body_limit_bytes)
+            self._chunked = ChunkedBody(self._site.body_limit_bytes, self._site.bodies)
             return start
-        self._body = body = aligned_room(head.length, head.json_length or 0)
+        self._body = body = body_room(self._site.bodies, head.length, head.json_length or 0)
         self._filled = len(data) - start
         body[: self._filled] = memoryview(data)[start:]
         return len(data)
@@ -271,7 +273,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         used = chunked.feed(data)
         if chunked.done:
             self._chunked = None
-            self._finish_body(memoryview(chunked.body))
+            self._finish_body(chunked.taken())
         return used
 
     def _finish_body(self, body: Buffer) -> None:

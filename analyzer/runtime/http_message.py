@@ -4,11 +4,11 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import httptools
-import numpy as np
 
+from analyzer.runtime.body_memory import BodyMemory, Claim
 from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.wire import Buffer
 
@@ -30,7 +30,8 @@ _REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
-_ALIGNMENT_BYTES = 64
+_SMALL_CHUNK_BYTES = 4096
+_T = TypeVar("_T")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -140,18 +141,25 @@ def check_unfinished_head(data: bytes, offset: int) -> None:
         raise HttpError(400, "malformed HTTP request: header lines must end with CR LF")
 
 
-def aligned_room(length: int, json_length: int) -> memoryview:
-    """Room for a body of ``length`` bytes whose part behind the JSON begins at an aligned address."""
-    room = np.empty(length + _ALIGNMENT_BYTES, dtype=np.uint8)
-    shift = -(room.ctypes.data + json_length) % _ALIGNMENT_BYTES
-    return room.data[shift : shift + length]
+def body_room(memory: BodyMemory, length: int, json_length: int) -> memoryview:
+    """Room for a body whose part behind the JSON begins at an aligned address. Raises HttpError."""
+    return _or_refused(lambda: memory.room(length, json_length))
+
+
+def _or_refused(take: Callable[[], _T]) -> _T:
+    try:
+        return take()
+    except InferError as error:
+        raise HttpError(error.kind.value[0], error.message) from None
 
 
 class ChunkedBody:
     """A chunked body as it arrives. ``feed`` returns how much it used; ``done`` says that the last chunk was seen."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, memory: BodyMemory) -> None:
         self.body = bytearray()
+        self._memory = memory
+        self._claims: list[Claim] = []
         self.done = False
         self._limit_bytes = limit_bytes
         self._missing = 0  # bytes of the current chunk, its CRLF included
@@ -165,6 +173,10 @@ class ChunkedBody:
                 break
             offset = used
         return offset
+
+    def taken(self) -> memoryview:
+        """The body, when it is done; it keeps what was claimed for it."""
+        return self._memory.keep(self.body, self._claims)
 
     def _line(self, data: bytes, offset: int) -> tuple[bytes, int] | None:
         end = data.find(b"\r\n", offset)
@@ -184,6 +196,8 @@ class ChunkedBody:
         size = int(digits, 16)
         if len(self.body) + size > self._limit_bytes:
             raise HttpError(413, f"request body is larger than the limit of {self._limit_bytes} bytes")
+        if size > _SMALL_CHUNK_BYTES:
+            self._claims.append(_or_refused(lambda: self._memory.claim(size)))
         self._missing = size + 2
         self._step = self._chunk if size else self._trailer
         return found[1]

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from google.protobuf.message import Message
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.capture import Capture
 from analyzer.runtime.delivery import delivering
 from analyzer.runtime.host_metrics import HostSampler
@@ -49,6 +50,7 @@ class Routes:
         *,
         control: bool,
         body_limit_bytes: int,
+        bodies: BodyMemory | None = None,
         memory: SharedMemory | None = None,
         log: LogSettings | None = None,
         host: HostSampler | None = None,
@@ -60,6 +62,7 @@ class Routes:
         self._store = store
         self._control = control
         self._limit_bytes = body_limit_bytes
+        self._bodies = bodies or BodyMemory()
         self._memory = memory or SharedMemory()
         self._decode = InferDecoder(self._memory).decode
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,7 +175,7 @@ class Routes:
         if self._intake.limit:
             self._intake.check()
         if head.encoding:
-            body = decompressed(body, head.encoding, self._limit_bytes)
+            body = self._bodies.keep(decompressed(body, head.encoding, self._limit_bytes))
         request, form = self._decode(model, version, body, head.json_length, arrival_ns)
         reply: Reply = partial(self._answer_infer, exchange, form, head.accept)
         if request.deliveries:

@@ -18,8 +18,9 @@ from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import Statistics
 
-REFUSALS = ("too_many_requests", "no_model", "shutting_down")
-"""Why requests are refused that are no model's: too many are under way, the model is not served, the server ends."""
+REFUSALS = ("too_many_requests", "body_memory", "no_model", "shutting_down")
+"""Why requests are refused that are no model's: too many are under way, their bodies are too much for the server's
+memory, the model is not served, the server ends."""
 
 
 class ModelStore:
@@ -54,6 +55,9 @@ class ModelStore:
         """
         await self._residents.load(self._residents.names() if models is None else models)
         self._is_open = True
+
+    def count_refusal(self, reason: str) -> None:
+        self.refused[reason] += 1
 
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Queues the request. ``reply`` is called exactly once, on the loop's thread, in a later turn of the loop.

@@ -42,6 +42,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
     request_limit_bytes: int = 2**30
+    body_memory_bytes: int | None = None
+    """Of all request bodies together; 0: no limit, None: half of the memory that there is."""
     max_requests_in_flight: int = 0
     max_connections: int = 0
     idle_timeout_s: float = 0.0
@@ -185,6 +187,14 @@ def _add_limits(add: Callable[..., object]) -> None:
         default=2**30,
         metavar="BYTES",
         help="largest request body or message (default: 1 GiB)",
+    )
+    add(
+        "--max-body-memory-bytes",
+        dest="body_memory_bytes",
+        type=whole,
+        metavar="BYTES",
+        help="refuse requests whose bodies would take more memory together (default: half of the machine's, or of the "
+        "container's; 0 for no limit)",
     )
     add(
         "--max-connections",

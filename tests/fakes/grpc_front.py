@@ -9,6 +9,7 @@ import numpy as np
 import uvloop
 from tritonclient.grpc import service_pb2
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.frames import PREFACE, Flag, Kind, frame_head, settings_frame
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.intake import Intake
@@ -95,14 +96,20 @@ class Client:
 Scene = Callable[[Client, EchoStore, GrpcSite], Awaitable[None]]
 
 
-def play(scene: Scene, *, held: bool = False, in_flight: int = 0, connections: int = 0) -> None:
+def play(
+    scene: Scene,
+    *,
+    held: bool = False,
+    in_flight: int = 0,
+    connections: int = 0,
+    bodies: BodyMemory | None = None,
+) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         store = EchoStore(loop, held=held)
         intake = Intake(store, in_flight)
-        site = GrpcSite(
-            store, control=True, message_limit_bytes=LIMIT_BYTES, intake=intake, connection_limit=connections
-        )
+        limits = {"message_limit_bytes": LIMIT_BYTES, "connection_limit": connections}
+        site = GrpcSite(store, control=True, intake=intake, bodies=bodies, **limits)
         server = await loop.create_server(site.connection, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import uvloop
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.intake import Intake
@@ -52,12 +53,15 @@ def play(
     datatypes: dict[str, str] | None = None,
     in_flight: int = 0,
     connections: int = 0,
+    bodies: BodyMemory | None = None,
 ) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         store = EchoStore(loop, held=held, datatypes=datatypes)
-        routes = Routes(store, control=control, body_limit_bytes=LIMIT_BYTES, intake=Intake(store, in_flight))
-        site = HttpSite(routes.resolve, LIMIT_BYTES, connection_limit=connections)
+        routes = Routes(
+            store, control=control, body_limit_bytes=LIMIT_BYTES, intake=Intake(store, in_flight), bodies=bodies
+        )
+        site = HttpSite(routes.resolve, LIMIT_BYTES, connection_limit=connections, bodies=bodies)
         server = await loop.create_server(site.connection, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:

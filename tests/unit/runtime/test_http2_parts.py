@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.frame_reader import FrameReader
 from analyzer.runtime.frames import PREFACE, ConnectionFault, Flag, Kind, frame_head
 from analyzer.runtime.grpc_messages import MessageReader
@@ -151,7 +152,7 @@ def test_frames_are_the_same_however_the_bytes_are_cut(frames, cuts):
 @given(st.lists(st.binary(max_size=50), max_size=6), st.lists(st.integers(0, 30), max_size=30))
 def test_messages_are_the_same_however_the_bytes_are_cut(messages, cuts):
     stream = b"".join(bytes([n % 2]) + len(body).to_bytes(4, "big") + body for n, body in enumerate(messages))
-    reader, got, position = MessageReader(50), [], 0
+    reader, got, position = MessageReader(50, BodyMemory()), [], 0
     for size in [*cuts, len(stream)]:
         got += [(flag, bytes(body)) for flag, body in reader.feed(stream[position : position + size])]
         position += size
