@@ -49,7 +49,7 @@ def model_spec(folder: Path, config: ModelConfig) -> ModelSpec:
 
     A model of a running server whose folder is not here is known by its configuration.
     """
-    config_text = text_format.MessageToString(config)
+    config_text, batches = text_format.MessageToString(config), config.HasField("dynamic_batching")
     return ModelSpec(
         name=config.name,
         backend=config.backend or config.platform,
@@ -57,10 +57,11 @@ def model_spec(folder: Path, config: ModelConfig) -> ModelSpec:
         inputs=tuple(_tensor(tensor) for tensor in config.input),
         outputs=tuple(_tensor(tensor) for tensor in config.output),
         instance_count=sum(group.count for group in config.instance_group) or 1,
-        dynamic_batching=config.HasField("dynamic_batching"),
+        dynamic_batching=batches,
         digest=digest_of([folder]) if folder.is_dir() else content_key(config_text),
         config_text=config_text,
         composing=tuple(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step)),
+        queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds if batches else None,
     )
 
 

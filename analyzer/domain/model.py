@@ -16,7 +16,8 @@ class ModelSpec(Record, frozen=True):
 
     ``max_batch_size`` 0 means the model does no batching. ``composing`` names the models an ensemble calls.
     ``digest`` is over the content of the model's files, so an edited model is another model. ``config_text`` is the
-    configuration as written (protobuf text format).
+    configuration as written (protobuf text format). ``queue_delay_us`` None: no batcher, or an
+    earlier version wrote this.
     """
 
     name: str
@@ -29,3 +30,4 @@ class ModelSpec(Record, frozen=True):
     digest: str
     config_text: str
     composing: tuple[str, ...] = ()
+    queue_delay_us: int | None = None

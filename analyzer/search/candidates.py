@@ -180,7 +180,7 @@ def _filled(variant: ModelVariant, bases: Sequence[ModelVariant]) -> ModelVarian
     base = next((each for each in bases if each.model == variant.model), variant)
     unset = {
         name: getattr(base, name)
-        for name in ("instance_count", "max_batch_size", "dynamic_batching")
+        for name in ("instance_count", "max_batch_size", "dynamic_batching", "queue_delay_us")
         if getattr(variant, name) is None
     }
     return msgspec.structs.replace(variant, **unset)

@@ -27,4 +27,5 @@ def base_variant(spec: ModelSpec) -> ModelVariant:
         instance_count=spec.instance_count,
         max_batch_size=spec.max_batch_size,
         dynamic_batching=spec.dynamic_batching,
+        queue_delay_us=spec.queue_delay_us,
     )

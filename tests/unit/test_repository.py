@@ -99,3 +99,11 @@ def test_a_missing_model_is_named_with_what_is_there(tmp_path: Path, make, name,
     make(tmp_path / "repo")
     with pytest.raises(InputError, match=sentence):
         model_folder(tmp_path / "repo", name)
+
+
+def test_the_queue_delay_is_known_where_there_is_a_batcher(tmp_path: Path):
+    batching = config()
+    batching.dynamic_batching.max_queue_delay_microseconds = 300
+    assert model_spec(tmp_path / "m", batching).queue_delay_us == 300
+    batching.ClearField("dynamic_batching")
+    assert model_spec(tmp_path / "m", batching).queue_delay_us is None

@@ -53,6 +53,12 @@ def test_the_default_comes_first_and_its_spelled_out_twin_is_left_out():
     assert "default" in twins[server(instance_count=2, dynamic_batching=False)]
 
 
+def test_a_delay_of_none_is_another_candidate_where_the_repository_has_one():
+    batches = ModelVariant(model="m", instance_count=2, max_batch_size=8, dynamic_batching=True, queue_delay_us=500)
+    space = space_of(dynamic_batching=(True,), queue_delays_us=(0, 500))
+    assert [c.server.variants[0].queue_delay_us for c in roster(space, (batches,)).kept] == [None, 0]
+
+
 def test_a_called_models_own_values_written_out_are_no_other_candidate():
     caller, called = (ModelSpace(model="m", load=LOAD), ModelSpace(model="sub", instance_counts=(1, 3)))
     bases = (BASE, ModelVariant(model="sub", instance_count=3, max_batch_size=4, dynamic_batching=True))
