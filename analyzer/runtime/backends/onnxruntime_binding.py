@@ -55,10 +55,15 @@ class BoundInstance:
     def execute(self, execution: Execution) -> Answers:
         requests, rows = execution.requests, sum(execution.rows)
         size = size_for(rows, self._plan.batch_sizes)
-        session = self._sessions[size if self._plan.batch_sizes else 0].current
+        opened = self._sessions[size if self._plan.batch_sizes else 0]
+        session = opened.current
         binding = session.io_binding()
         for name in requests[0].inputs:
-            self._bind_input(binding, name, [request.inputs[name] for request in requests], size - rows)
+            tensors = [request.inputs[name] for request in requests]
+            self._bind_input(binding, name, tensors, size - rows)
+            is_whole = len(tensors) == 1 and size == rows
+            shape = tensors[0].shape if is_whole else (size, *tensors[0].shape[1:])
+            opened.seen[name] = shape, tensors[0].dtype
         execution.input_ended()
         kept = self._kept(requests)
         for name in self._check.dtypes:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,8 @@ class OpenSession:
     """The session that an instance runs. While its profile is wanted, another of the same plan stands in for it.
 
     ONNX Runtime profiles a session from its opening to the end of profiling, which comes once; so the one that serves
-    is never made to, and costs nothing. The other holds the weights a second time.
+    is never made to, and costs nothing. The other holds the weights a second time. ``seen`` has shape and type of each
+    input of the last run, which the other is run with once before it serves: a session's first run is slow.
     """
 
     _opened: ClassVar["weakref.WeakSet[OpenSession]"] = weakref.WeakSet()
@@ -93,6 +95,7 @@ class OpenSession:
         """Raises ModelError."""
         self.model = model
         self.current = self._own = open_session(model, path, plan)
+        self.seen: dict[str, tuple[Sequence[int], Any]] = {}
         self._path = path
         self._plan = plan
         with self._lock:
@@ -110,7 +113,13 @@ class OpenSession:
 
     def profile(self, prefix: Path) -> None:
         """From now on. Raises ModelError."""
-        self.current = open_session(self.model, self._path, replace(self._plan, profile_file=str(prefix)))
+        other = open_session(self.model, self._path, replace(self._plan, profile_file=str(prefix)))
+        if self.seen:
+            try:
+                other.run(None, {name: _zeros(shape, dtype) for name, (shape, dtype) in self.seen.items()})
+            except Exception as error:  # a model may want other values than these
+                log.debug("model '%s' was not run before it is profiled: %s", self.model, error)
+        self.current = other
 
     def end_profile(self) -> tuple[Path, int] | None:
         """Its file and, in ns of UTC, when its times begin; None where there is none."""
@@ -154,10 +163,15 @@ class RunInstance:
         self._session = None  # its thread pool must not outlive the model
 
     def _run(self, inputs: Tensors) -> Tensors:
+        self._session.seen = {name: (array.shape, array.dtype) for name, array in inputs.items()}
         arrays = self._session.current.run(self._outputs, inputs, self._run_options)
         return {
             name: _to_bytes(array) if array.dtype.kind in "OU" else array for name, array in zip(self._outputs, arrays)
         }
+
+
+def _zeros(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    return np.full(shape, "" if np.dtype(dtype).kind in "OSU" else 0, dtype)
 
 
 def _to_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ from analyzer.runtime.backends.base import Execution, OutputCheck
 from analyzer.runtime.backends.fixed_batches import cut, pad, size_for
 from analyzer.runtime.backends.onnxruntime_binding import BoundDevice, BoundInstance
 from analyzer.runtime.backends.onnxruntime_options import CPU, SessionPlan
-from analyzer.runtime.backends.onnxruntime_session import RunInstance, open_session
+from analyzer.runtime.backends.onnxruntime_session import OpenSession, RunInstance, open_session
 from analyzer.runtime.device_tensor import DeviceTensor, as_array, on_host
 from analyzer.runtime.request import InferError, InferRequest
 from tests.fakes.device_memory import HostCopies, device_tensor
@@ -33,6 +33,7 @@ class Recorded:
     def __init__(self, session) -> None:
         self.session = session
         self.rows = []
+        self.seen = {}
 
     @property
     def current(self):
@@ -160,3 +161,28 @@ def test_a_full_batch_is_not_copied():
 def test_an_output_that_does_not_follow_the_batch_is_refused_where_rows_were_added():
     with pytest.raises(InferError, match=r"output 'y' of model 'm' has shape \(1,\) for a padded batch of 4 rows"):
         cut("m", {"y": np.zeros(1)}, 3, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_while_a_session_is_profiled_another_answers_that_has_run_before(path: Path, tmp_path: Path, rows: int):
+    plan = SessionPlan((CPU,), intra_op_threads=1)
+    on_arrays, on_device = OpenSession("affine", path, plan), OpenSession("affine", path, plan)
+    check, device = (
+        OutputCheck("affine", {"y": np.dtype(np.float32)}),
+        BoundDevice("cpu", 0, HostCopies(), {"y": "FP32"}),
+    )
+    alone = RunInstance("affine", on_arrays, plan, outputs=["y"], texts=[])
+    both = BoundInstance("affine", {0: on_device}, plan, check=check, device=device)
+    x = rows_of(rows)
+    for profiled in (False, True, False):
+        if profiled:
+            for number, session in enumerate((on_arrays, on_device)):
+                session.profile(tmp_path / str(number))
+        np.testing.assert_array_equal(alone.execute({"x": x})["y"], 2 * x + 1)
+        np.testing.assert_array_equal(execute(both, [InferRequest("affine", {"x": x}, 0)])[0]["y"], 2 * x + 1)
+        files = [session.end_profile() for session in (on_arrays, on_device)]
+        assert all((file is not None) is profiled for file in files)
+        for file, _begin_utc_ns in filter(None, files):
+            assert file.read_text().count('"model_run"') == 2
+    assert {on_arrays, on_device} <= set(OpenSession.all())
+    assert on_arrays.seen == {"x": ((rows, 4), np.float32)}
