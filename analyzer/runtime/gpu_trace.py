@@ -219,9 +219,9 @@ def _warnings(found: Decoded, refused: int) -> list[str]:
     if refused:
         warnings.append("the memory for CUPTI's records was full, so later ones were dropped; measure a shorter window")
     if found.excess_count:
-        warnings.append(f"{found.excess_count:,} records beyond the limit were dropped; measure a shorter window")
+        warnings.append(f"records beyond the limit were dropped: {found.excess_count:,}; measure a shorter window")
     if found.untimed_count:
-        warnings.append(f"CUPTI could not time {found.untimed_count:,} records, which are left out")
+        warnings.append(f"CUPTI had no times for some records, which are left out: {found.untimed_count:,}")
     if found.cut_count:
-        warnings.append(f"{found.cut_count:,} of CUPTI's buffers could be read only in part")
+        warnings.append(f"buffers of CUPTI that could be read only in part: {found.cut_count:,}")
     return warnings

@@ -10,6 +10,7 @@ from analyzer.collect.cupti import Placed, _on_our_clock, add_gpu, read_gpu
 from analyzer.collect.window import timeline_of
 from analyzer.errors import ChildError
 from analyzer.runtime.cuda_devices import CudaDevice
+from analyzer.runtime.cupti_library import BUFFER_BYTES
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.spans import Row, Spans, save
 from analyzer.timeline.builder import TimelineBuilder
@@ -159,7 +160,7 @@ def test_a_kernel_that_could_not_be_timed_is_left_out_and_told(tmp_path):
     now = cupti_clock()
     stats, _ = traced(tmp_path, [kernel(0, 0, 1), kernel(now, now + 5, 2)])
     assert (stats.records, stats.dropped) == (1, 1)
-    assert "could not time 1 records" in stats.warnings[0]
+    assert "left out: 1" in stats.warnings[0]
 
 
 def test_marks_of_other_users_of_cupti_are_not_taken_for_batches(tmp_path):
@@ -234,6 +235,28 @@ def test_marks_of_two_threads_that_launch_at_the_same_time_do_not_mix(tmp_path):
     assert all(timeline.name(row) == f"of {timeline.events.batch[row]}" for row in kernels)
 
 
+def test_memory_that_is_full_drops_records_which_are_counted_and_told(tmp_path):
+    fake = FakeCupti(cupti_clock)
+    tracer = traces(fake, most_bytes=BUFFER_BYTES)
+    tracer.start()
+    launched = 20_000
+    now = cupti_clock()
+    fake.write(*(kernel(now, now + 1, number) for number in range(1, launched + 1)))
+    stats = tracer.stop(tmp_path)
+    assert stats.records == BUFFER_BYTES // 216
+    assert stats.dropped == launched - stats.records
+    assert "memory for CUPTI's records was full" in stats.warnings[0]
+    assert read_gpu(tmp_path / "cupti.npz").warnings == stats.warnings
+    tracer.start()
+    fake.launch()
+    assert tracer.stop(tmp_path).dropped == 0
+
+
+def test_a_library_that_does_not_hand_over_its_records_is_told_of(tmp_path):
+    stats, _ = traced(tmp_path, [], flush_status=999)
+    assert "did not hand over all" in stats.warnings[0]
+
+
 def test_a_second_profiler_is_said_to_be_busy():
     fake = FakeCupti(cupti_clock, refuses=Result.ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
     found = traces(fake).start()
@@ -287,7 +310,7 @@ def test_spans_and_device_work_stand_in_one_timeline(tmp_path):
     (row,) = timeline.rows(Kind.KERNEL)
     assert (timeline.model(row), timeline.events.instance[row]) == ("resnet", 0)
     assert (timeline.meta.partial, timeline.meta.dropped) == (True, {"cupti": 3})
-    assert timeline.meta.warnings == ("CUPTI could not time 1 records, which are left out",)
+    assert timeline.meta.warnings == ("CUPTI had no times for some records, which are left out: 1",)
     assert timeline.collected(Kind.MEMCPY)
     assert [device.name for device in timeline.devices] == ["NVIDIA H100 80GB HBM3"]
 
