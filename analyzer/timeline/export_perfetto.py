@@ -235,9 +235,16 @@ def _series(timeline: Timeline) -> Iterator[tuple[Series, Ns, Column]]:
     for number_, series in enumerate(counters.series):
         mine = counters.series_id == number_
         yield series, counters.time_ns[mine], counters.value[mine]
+    server = _server(timeline)
     in_flight = requests_in_flight(timeline)
     if len(in_flight.time_ns):
-        yield Series(name="requests in flight", unit="requests"), in_flight.time_ns, in_flight.count
+        yield Series(name="requests in flight", unit="requests", process=server), in_flight.time_ns, in_flight.count
     for model, depth in queue_depths(timeline).items():
         name = f"queue depth of {model or 'unknown model'}"
-        yield Series(name=name, unit="requests"), depth.time_ns, depth.count
+        yield Series(name=name, unit="requests", process=server), depth.time_ns, depth.count
+
+
+def _server(timeline: Timeline) -> int:
+    """The process that has the batches."""
+    processes = timeline.events.process[timeline.rows(Kind.BATCH, Kind.REQUEST)]
+    return int(processes[0]) if len(processes) else ABSENT

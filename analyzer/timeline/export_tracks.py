@@ -134,19 +134,22 @@ class _Layout:
         device, stream = int(events.device[row]), int(events.stream[row])
         if family == "thread":
             name = self.names.get((process, thread, ABSENT, ABSENT)) or f"thread {thread}"
-            if is_further:
-                return self._add((family, number), Place(f"{name} (overlapping)", self._process(process)))
+            if is_further or thread <= 0:  # viewers take a thread without a number for a process
+                name = "host" if thread < 0 else name
+                name = f"{name} (overlapping)" if is_further else name
+                return self._add((family, number), Place(name, self._process(process)))
             return self._add((family, number), Place(name, self._process(process), process, thread))
         if family in {"stream", "synchronization"}:
-            return self._add(
-                (family, number), Place(self._stream(family, process, device, stream), self._device(device))
-            )
+            holder = self._device(device) if device >= 0 else self._process(process)
+            name = self._stream(family, process, device, stream)
+            return self._add((family, number), Place(name, holder))
         model = self.timeline.names[int(events.model_id[row])] if events.model_id[row] >= 0 else "unknown model"
         if family == "instance":
             holder = self._add(("model", process, model), Place(f"model {model}", self._process(process)))
             return self._add((family, number), Place(f"instance {max(0, int(events.instance[row]))}", holder))
         name = f"requests of {self._request_model(row)}" if family == "requests" else family
-        return self._add((family, number), Place(name, self._process(process)))
+        holder = self._process(process) if process >= 0 else self._add(("clients",), Place("load generator"))
+        return self._add((family, number), Place(name, holder))
 
     def _request_model(self, row: int) -> str:
         model_id = int(self.request_models[row])

@@ -31,7 +31,7 @@ class Scene:
     def add(self, kind: Kind, name: str, start: int, end: int, model: str = "", **columns: int) -> "Scene":
         if model:
             columns["model_id"] = self.build.name_id(model)
-        self.build.add(kind, start, end, self.build.name_id(name), process=PROCESS, **columns)
+        self.build.add(kind, start, end, self.build.name_id(name), **{"process": PROCESS, **columns})
         return self
 
     def request(self, number: int, start: int, end: int, model: str = "m") -> "Scene":

@@ -184,7 +184,10 @@ def queue_depths(timeline: Timeline) -> dict[str, Depth]:
 
 
 def requests_in_flight(timeline: Timeline) -> Depth:
+    """Of clients: what an ensemble asks of its models is part of one of these."""
     rows = timeline.rows(Kind.REQUEST)
+    children = timeline.edges.of(Relation.REQUEST_CHILD)[1]
+    rows = rows[~np.isin(timeline.events.request[rows], children)]
     return depth(timeline.events.start_ns[rows], timeline.events.end_ns[rows])
 
 

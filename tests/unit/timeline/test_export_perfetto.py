@@ -119,3 +119,15 @@ def test_times_before_zero_are_moved_as_one():
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):
     with pytest.raises(InputError, match=r"can't write .*; choose another place"):
         export_perfetto.write(Scene().work(0, 1).timeline(), tmp_path / "none" / "x.perfetto")
+
+
+def test_what_no_device_thread_or_process_is_known_of_stands_under_what_is_known():
+    scene = Scene().request(1, 0, 9)
+    scene.add(Kind.CLIENT_REQUEST, "infer", 0, 9, request=1, process=-1)
+    scene.add(Kind.SYNC, "Stream sync", 1, 2, stream=7)
+    scene.add(Kind.API, "cudaLaunchKernel", 3, 4)
+    places = layout(scene.timeline()).places
+    told = {place.name: places[place.parent].name for place in places if place.parent >= 0}
+    assert told["client requests"] == "load generator"
+    assert told["synchronization, stream 7"] == told["host"] == "process"
+    assert [place.name for place in places if place.parent < 0] == ["process", "load generator"]

@@ -43,6 +43,12 @@ def test_a_queue_is_as_deep_as_requests_wait():
     assert serving.requests_in_flight(batched().timeline()).largest == 3
 
 
+def test_requests_of_an_ensemble_to_its_models_are_not_in_flight_beside_it():
+    scene = Scene().request(1, 0, 90).request(2, 10, 50, model="part")
+    scene.build.link(Relation.REQUEST_CHILD, [1], [2])
+    assert serving.requests_in_flight(scene.timeline()).largest == 1
+
+
 def test_a_batch_knows_its_requests_and_how_long_they_waited():
     (found,) = serving.batch_forming(batched().timeline())
     assert (found.batch_count, found.mean_size, found.batches_by_size) == (2, 1.5, {1: 1, 2: 1})
