@@ -7,7 +7,8 @@ from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.metrics import METRICS
 from analyzer.search.candidates import Slots
 from analyzer.search.evidence import Level
-from analyzer.search.outlook import WORTH_RATIO, Outlook, Prospect
+from analyzer.search.outlook import WORTH_RATIO, Outlook
+from analyzer.search.prospect import Prospect
 
 _HOPELESS_SD = 2.0
 _UNITS = {"concurrency": "in flight", "request_rate": "requests/s", "streams": "streams"}
@@ -97,6 +98,14 @@ def _measured_rule(look: Outlook, row: int, levels: list[Level]) -> str:
 
 
 def _skipped_rule(look: Outlook, prospect: Prospect) -> str:
+    if prospect.alike != "apart" and prospect.p_kept == 1.0:
+        return (
+            "like one that was measured: only a larger batch is allowed or not, and none gets as large at its best load"
+        )
+    return _forecast_rule(look, prospect)
+
+
+def _forecast_rule(look: Outlook, prospect: Prospect) -> str:
     if look.incumbent is None:
         return f"unlikely to keep the limits: {prospect.p_kept:.0%} by the forecast"
     if prospect.p_loads < 1:

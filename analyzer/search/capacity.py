@@ -1,24 +1,26 @@
 """Finds the best server configuration at the highest load it carries within the budgets, in few measurements.
 
 The two questions are kept apart: the load at which a configuration is at its best follows from the forecast of its own
-curve, and measurements go to the configuration that may still beat the best found. The next point is a function of what
-was told, in whatever order: a search that was cut off goes on where it stood.
+curve, and measurements go to the configuration that may still beat the best found, for what it costs: where a server
+is slow to start, what is to be learnt from the one that runs goes first. The next point is a function of what was told
+and is out, in whatever order it was told: a search that was cut off goes on where it stood.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
-import numpy as np
 
 from analyzer.domain.ledger import LedgerEntry, candidate_of
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.search import account, settle
-from analyzer.search.candidates import highest, lowest, roster, run_config, template_for
+from analyzer.search.candidates import listed, lowest, roster, run_config, template_for
 from analyzer.search.encoding import encoded
 from analyzer.search.evidence import Level, Told, clearly_breaks
-from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, WORTH_RATIO, Outlook, Problem
+from analyzer.search.outlook import FLAT_RATIO, MOST_LEVELS, WORTH_RATIO, Outlook
+from analyzer.search.problem import Problem
+from analyzer.search.prospect import Prospect
 from analyzer.search.task import SearchTask
 
 WORTH_ODDS = 0.02
@@ -29,10 +31,15 @@ _USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
 _EAGER_POINTS = 30
 """After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
 
-_AS_GOOD = 0.5
-"""The server that runs is kept where the gain expected from it is this part of the largest: a start costs a point."""
+_DEFAULT_CONFIRMED = 0.7
+"""How often the load at which the default is at its best so far is the one at which it will be confirmed."""
 
 _RAISED = 1.25
+
+_A_FEW = 4
+
+_BEYOND_DOUBT_SD = 3.0
+"""A higher load whose forecast is so far over a limit is not tried to see whether the leader carries it."""
 
 _SAME_SD = 0.015
 """A forecast surer than this says that a candidate behaves like one that was measured."""
@@ -57,6 +64,8 @@ class CapacityPlanner:
         self._template = template_for(task.space.load, task.load_template)
         self._content = task.content
         self._options = task.options
+        self._point_s = task.options.screen_duration_s or task.load_template.duration_s
+        self._is_slow_to_start = task.options.restart_s > self._point_s
         self._outcomes: dict[str, Outcome] = {}
         self._corners = account.corners(slots)
         self._told = Told(self._problem.metrics)
@@ -91,7 +100,7 @@ class CapacityPlanner:
             self._reused.add(config.key)
         self._outcomes[config.key] = outcome
         self._told.add(outcome)
-        self._running = config.server
+        self._running = self._told.newest
         self._outlook = None
 
     def expected_remaining(self) -> int:
@@ -129,9 +138,36 @@ class CapacityPlanner:
         prospects = {p.row: p for p in look.prospects}
         if 0 in prospects and len(look.levels[0]) < 2:
             yield self._config(0, prospects[0].load)
+        yield from self._before_leaving(look, look.prospects)
         for row in self._corners:
-            if row in prospects and not look.levels[row] and prospects[row].p_loads == 1.0:
-                yield self._config(row, prospects[row].load)
+            prospect = prospects.get(row)
+            if prospect is None or prospect.p_loads < 1:
+                continue
+            if not look.levels[row] and prospect.alike == "apart":
+                yield self._config(row, prospect.load)
+            elif (
+                self._is_slow_to_start
+                and len(look.levels[row]) == 1
+                and look.levels[row][0].candidate.server == self._running
+            ):
+                yield from self._unbatched(look, row)
+        if not look.has_batched:
+            yield from self._batched(look)
+
+    def _batched(self, look: Outlook) -> Iterator[RunConfig]:
+        """A few requests for each instance: where all were alone so far, what a batch costs is only guessed."""
+        slots, load = self._problem.slots, self._problem.load
+        able = [p for p in look.prospects if p.p_loads == 1 and slots[p.row].batch_limit > 1]
+        if able and load.kind == "concurrency":
+            row = min(able, key=lambda p: (slots[p.row].instances, -slots[p.row].batch_limit)).row
+            yield self._config(row, slots[row].instances * min(_A_FEW, slots[row].batch_limit))
+
+    def _unbatched(self, look: Outlook, row: int) -> Iterator[RunConfig]:
+        """One request for each instance: as on a server without batches, which then needs no start of its own."""
+        slots, load = self._problem.slots[row], self._problem.load
+        single = float(slots.instances)
+        if slots.batch_limit > 1 and load.kind == "concurrency" and lowest(load) <= single < look.levels[row][0].load:
+            yield self._config(row, single)
 
     def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
         """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
@@ -139,12 +175,30 @@ class CapacityPlanner:
         worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _EAGER_POINTS * 3)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
-        enough = _AS_GOOD * max((gain for gain, _ in promising), default=0.0)
-        for gain, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):
-            if gain >= enough and p.candidate.server == self._running:
-                yield self._config(p.row, p.load)
-        for _, p in sorted(promising, key=lambda item: (-round(item[0], 4), self._cost(item[1].row))):
+        for _, p in sorted(promising, key=lambda item: (-self._for_its_time(*item), self._cost(item[1].row))):
+            if p.candidate.server != self._running:
+                yield from self._before_leaving(look, [p for _, p in promising])
             yield self._config(p.row, p.load)
+
+    def _for_its_time(self, gain: float, prospect: Prospect) -> float:
+        is_up = prospect.candidate.server == self._running
+        return round(self._options.for_its_time(gain, is_up, self._point_s), 4)
+
+    def _before_leaving(self, look: Outlook, rivals: Sequence[Prospect]) -> Iterator[RunConfig]:
+        """What will be wanted of the server that runs: if that is likely enough, another start of it is dearer."""
+        confirm_s = self._options.confirm_duration_s
+        if confirm_s is None or look.incumbent is None:
+            return
+        for place, level in enumerate(look.best_kept):
+            if level.candidate.server != self._running or level.longest_s >= confirm_s:
+                continue
+            row, wanted = look.row(level.candidate), 0.0
+            if place == 0:
+                wanted = 1 - max(p.odds_to_beat(look.incumbent) for p in rivals)
+            if row == 0:
+                wanted = _DEFAULT_CONFIRMED
+            if wanted * (self._options.restart_s + confirm_s) > confirm_s:
+                yield self._repeat(look, settle.Step(row, level.load, again=True))
 
     def _cost(self, row: int) -> tuple[int, int]:
         slots = self._problem.slots[row]
@@ -181,7 +235,9 @@ class CapacityPlanner:
             return
         beside = account.neighbours(self._problem.slots, row)
         for p in look.prospects:
-            open_question = p.sd >= _SAME_SD and p.score + 2 * p.sd > look.incumbent + WORTH_RATIO
+            open_question = (
+                p.alike == "apart" and p.sd >= _SAME_SD and p.score + 2 * p.sd > look.incumbent + WORTH_RATIO
+            )
             if p.row in beside and not look.levels[p.row] and p.p_loads == 1.0 and open_question:
                 yield self._config(p.row, p.load)
 
@@ -193,8 +249,10 @@ class CapacityPlanner:
         above = [level for level in look.levels[row] if level.load > load]
         if any(clearly_breaks(level, self._problem.budgets) for level in above):
             return None
-        wide = look.kept_z[row, int(np.argmin(np.abs(look.loads - 2 * load)))] > 0
+        wide = look.margin(row, 2 * load) > 0
         step = 2.0 if wide else _RAISED
+        if look.has_batched and look.margin(row, load * step) < -_BEYOND_DOUBT_SD:
+            return None
         if any(level.load <= load * step**2 for level in above if level.load >= load * math.sqrt(step)):
             return None
         higher = [float(x) for x in look.loads if load * (1 + FLAT_RATIO) < x < look.ceiling(row)]
@@ -219,7 +277,6 @@ class CapacityPlanner:
         return config
 
     def _config(self, row: int, load: float, duration_s: float | None = None) -> RunConfig:
-        low, high = lowest(self._problem.load), highest(self._problem.load)
-        within = min(max(load, low), high)
+        within = listed(self._problem.load, load)
         duration_s = duration_s or self._options.screen_duration_s
         return run_config(self._problem.candidates[row], within, self._template, self._content, duration_s)

@@ -8,6 +8,7 @@ from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate, candidate_of
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS, Estimate, read_figure
+from analyzer.domain.run import ServerConfig
 from analyzer.search.candidates import load_of
 from analyzer.stats import pool
 
@@ -64,6 +65,13 @@ class Told:
         self._levels: dict[tuple[Candidate, tuple[float, ...]], Level] = {}
         self._broken: dict[Candidate, list[str]] = {}
         self._counts: dict[Candidate, int] = {}
+        self._newest: tuple[str, str] = ("", "")
+
+    @property
+    def newest(self) -> ServerConfig | None:
+        """The server that was measured last, by the clock of whoever measured it."""
+        outcome = self._outcomes.get(self._newest[1])
+        return None if outcome is None else outcome.config.server
 
     def add(self, outcome: Outcome) -> None:
         key, candidate = outcome.config.key, candidate_of(outcome.config)
@@ -71,6 +79,7 @@ class Told:
         if key in self._outcomes:
             self._forget(key, place)
         self._outcomes[key] = outcome
+        self._newest = max(self._newest, (outcome.measured_at, key))
         self._counts[candidate] = self._counts.get(candidate, 0) + 1
         if isinstance(outcome, Failure):
             bisect.insort(self._broken.setdefault(candidate, []), key)

@@ -15,8 +15,9 @@ from analyzer.search.candidates import highest, joint_config, listed, lowest, ro
 from analyzer.search.capacity import WORTH_ODDS
 from analyzer.search.encoding import encoded
 from analyzer.search.evidence import Level, Told, secures
-from analyzer.search.joint_outlook import JointOutlook, JointProblem, JointProspect
+from analyzer.search.joint_outlook import JointOutlook, JointProspect
 from analyzer.search.outlook import WORTH_RATIO
+from analyzer.search.problem import JointProblem
 from analyzer.search.shared_device import Ground
 from analyzer.search.task import SearchTask
 from analyzer.stats import separated
@@ -24,7 +25,8 @@ from analyzer.stats import separated
 _EAGER_POINTS = 45
 """After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
 
-_AS_GOOD = 0.5
+_FILLED = 2
+_ABOUT_ALL = 0.8
 _ABOUT_RATIO = 0.04
 _RAISED = 1.25
 _EVEN_ODDS = 0.5
@@ -45,6 +47,7 @@ class JointPlanner:
         self._problem = JointProblem(task.objectives, task.budgets, loads, self._roster.kept, Ground(models, slots))
         self._templates = [template_for(load, each) for load, each in zip(loads, (task.load_template, *task.beside))]
         self._task = task
+        self._point_s = task.options.screen_duration_s or task.load_template.duration_s
         self._rows = {candidate: row for row, candidate in enumerate(self._roster.kept)}
         self._corners = self._far_corners()
         self._told = Told(self._problem.metrics)
@@ -78,7 +81,7 @@ class JointPlanner:
             self._reused.add(config.key)
         self._known.add(config.key)
         self._told.add(outcome)
-        self._running = config.server
+        self._running = self._told.newest
         self._outlook = None
 
     def expected_remaining(self) -> int:
@@ -119,6 +122,19 @@ class JointPlanner:
         for row in self._corners:
             if row not in look.levels and self._roster.kept[row] not in look.evidence.failed:
                 yield self._config(row, self._filling(row))
+        for model, p in enumerate(look.beside_idle):
+            if p.prospect.fresh and not self._was_driven_alone(look, model, p.in_flight[model]):
+                yield self._config(p.prospect.row, p.loads)
+
+    def _was_driven_alone(self, look: JointOutlook, model: int, wanted: float) -> bool:
+        """With about as much as wanted, or more than any corner has: once, as that forecast was not much good."""
+        least = [self._problem.ladders.low(each) for each in range(look.model_count)]
+        most = _FILLED * max(s.instances for s in self._problem.ground.slots[model])
+        for loads in look.device.seen_loads:
+            beside = all(x <= low for each, (x, low) in enumerate(zip(loads, least)) if each != model)
+            if beside and (loads[model] > most or loads[model] >= _ABOUT_ALL * wanted):
+                return True
+        return False
 
     def _far_corners(self) -> list[int]:
         """One model at its widest and the others at their narrowest, in turn; then all at their widest."""
@@ -140,7 +156,7 @@ class JointPlanner:
         """Two requests for each instance of each model: enough to batch, little enough to be answered soon."""
         loads = []
         for slots, load in zip(self._problem.ground.slots, self._problem.loads):
-            wanted = float(slots[row].instances * min(2, slots[row].batch_limit))
+            wanted = float(slots[row].instances * min(_FILLED, slots[row].batch_limit))
             if load.kind == "request_rate":
                 wanted = (lowest(load) * highest(load)) ** 0.5
             loads.append(min(max(wanted, lowest(load)), highest(load)))
@@ -150,16 +166,13 @@ class JointPlanner:
         worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
         worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / 10)
         gains = [(p.prospect.gain(look.incumbent), p) for p in look.prospects]
-        promising = sorted(
-            ((gain, p) for gain, p in gains if gain >= worth),
-            key=lambda item: (-round(item[0], 4), self._cost(item[1])),
-        )
-        enough = _AS_GOOD * max((gain for gain, _ in promising), default=0.0)
-        for gain, p in promising:
-            if gain >= enough and p.prospect.candidate.server == self._running:
-                yield self._config(p.prospect.row, p.loads)
-        for _, p in promising:
+        promising = [(gain, p) for gain, p in gains if gain >= worth]
+        for _, p in sorted(promising, key=lambda item: (-self._for_its_time(*item), self._cost(item[1]))):
             yield self._config(p.prospect.row, p.loads)
+
+    def _for_its_time(self, gain: float, p: JointProspect) -> float:
+        is_up = p.prospect.candidate.server == self._running
+        return round(self._task.options.for_its_time(gain, is_up, self._point_s), 4)
 
     def _checking(self, look: JointOutlook) -> Iterator[RunConfig]:
         """Before the end: a step beside the leader in one model's slots, where the forecast is not beyond doubt."""

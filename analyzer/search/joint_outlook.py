@@ -3,68 +3,31 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.domain.budget import Budget, Objective
-from analyzer.domain.ledger import Candidate
-from analyzer.domain.metrics import METRICS
-from analyzer.domain.space import LoadRange
 from analyzer.search import shared_device
 from analyzer.search.candidates import highest, lowest
 from analyzer.search.evidence import Evidence, Level, keeps
-from analyzer.search.outlook import FLAT_RATIO, NEAR_RATIO, Prospect
+from analyzer.search.outlook import FLAT_RATIO
+from analyzer.search.problem import JointProblem, direction
+from analyzer.search.prospect import Prospect, below
 from analyzer.search.queueing import Array
-from analyzer.search.shared_device import Ground, Rows
+from analyzer.search.shared_device import Rows
+from analyzer.search.surrogate import most_telling
+from analyzer.search.twins import NEAR_RATIO
 
 MOST_LEVELS = 8
-_COARSE_CELLS = 60_000
-_MOST_STEPS = 16
-_FINE_STEPS = 200
+_MOST_FITTED = 60
+"""Levels that the fit looks at: beyond that they cost time and teach little."""
+
 _DOUBT = 2.0
 """How much surer of itself the forecast is than it should be: how models slow each other has many forms."""
 
-_LOOKED_AT = 40
+_LOOKED_AT = 60
 """Candidates whose loads are refined, the most promising first: the others are too far behind to be measured next."""
-
-
-@dataclass(frozen=True)
-class JointProblem:
-    """What is searched. Candidates start with the default; ``loads`` are the ranges of the driven models."""
-
-    objectives: tuple[Objective, ...]
-    budgets: tuple[Budget, ...]
-    loads: tuple[LoadRange, ...]
-    candidates: tuple[Candidate, ...]
-    ground: Ground
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Of every model what a forecast is made of, and whatever is asked about."""
-        wanted: list[Objective | Budget] = [*self.objectives, *self.budgets]
-        latencies = {w.metric for w in wanted if w.metric.endswith("_ms")}
-        of_each = [f"{model}:{metric}" for model in self.ground.models for metric in ("throughput", *sorted(latencies))]
-        return tuple(dict.fromkeys([*of_each, *(w.figure for w in wanted)]))
-
-    @property
-    def open_loop(self) -> bool:
-        return self.loads[0].kind == "request_rate"
-
-    def score(self, level: Level) -> float | None:
-        """Weighted logarithms, each in its better direction; None where an objective was not measured."""
-        total = 0.0
-        for objective in self.objectives:
-            figure = level.figures.get(objective.figure)
-            if figure is None:
-                return None
-            total += objective.weight * direction(objective) * math.log(max(figure.value, 1e-12))
-        return total / (sum(o.weight for o in self.objectives) or 1.0)
-
-
-def direction(objective: Objective) -> float:
-    return -1.0 if METRICS[objective.metric].higher_is_better is False else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +45,19 @@ class JointOutlook:
     def __init__(self, problem: JointProblem, evidence: Evidence) -> None:
         self.problem = problem
         self.evidence = evidence
-        rows = {candidate: row for row, candidate in enumerate(problem.candidates)}
+        rows = problem.rows
         self.levels: dict[int, list[Level]] = {}
         for level in evidence.levels:
             if level.candidate in rows:
                 self.levels.setdefault(rows[level.candidate], []).append(level)
         usable = [(row, level) for row, levels in self.levels.items() for level in levels if self._is_whole(level)]
+        usable = [usable[i] for i in most_telling([self._throughput(level) for _, level in usable], _MOST_FITTED)]
         in_flight = np.array([self._in_flight(level) for _, level in usable]).reshape(len(usable), self.model_count)
         self.device = shared_device.fit(problem.ground, usable, in_flight, problem.metrics)
         self.best_kept = self._best_kept()
         self.incumbent = self._incumbent(usable, in_flight)
         self.beside = self._beside_the_leader()
-        self.prospects = self._prospects()
+        self.prospects, self.beside_idle = self._prospects()
 
     @property
     def model_count(self) -> int:
@@ -103,17 +67,19 @@ class JointOutlook:
         """Candidates that differ from the leader in one model's instances, by one step."""
         if not self.best_kept:
             return frozenset()
-        row = self.problem.candidates.index(self.best_kept[0].candidate)
-        found = set()
-        for slots in self.problem.ground.slots:
+        row = self.problem.rows[self.best_kept[0].candidate]
+        found, ground = set(), self.problem.ground
+        for slots in ground.slots:
             counts = sorted({s.instances for s in slots})
             at = counts.index(slots[row].instances)
             for count in counts[max(at - 1, 0) : at + 2]:
                 wanted = replace(slots[row], instances=count)
-                others = [each for each in self.problem.ground.slots if each is not slots]
-                fits = (i for i, s in enumerate(slots) if s == wanted and all(each[i] == each[row] for each in others))
-                found.add(next(fits, row))
+                place = tuple(wanted if each is slots else each[row] for each in ground.slots)
+                found.add(ground.rows.get(place, row))
         return frozenset(found - {row})
+
+    def _throughput(self, level: Level) -> float:
+        return sum(level.figures[f"{model}:throughput"].value for model in self.problem.ground.models)
 
     def _is_whole(self, level: Level) -> bool:
         return level.usable and all(
@@ -221,13 +187,21 @@ class JointOutlook:
         # What keeps no limit is ordered by how far off it is, behind all that does.
         return np.where(kept, score, -1e3 - over), kept
 
-    def _prospects(self) -> list[JointProspect]:
-        """Of the most promising candidates that have not failed."""
-        rows, loads = self._coarse()
+    def _prospects(self) -> tuple[list[JointProspect], list[JointProspect]]:
+        """Of the most promising candidates that have not failed; and for each model the best of it beside idle ones."""
+        rows, loads, alone = self._coarse()
         offsets, _ = self.device.offsets(rows, loads)
         for _ in range(2):
             for model in range(self.model_count):
                 loads = self._refined(rows, loads, model, offsets)
+        beside_idle = []
+        for model, (row, at) in enumerate(alone):
+            own = np.array([row], dtype=np.intp)
+            offset, _ = self.device.offsets(own, at[None, :])
+            beside_idle += self._judged_prospects(own, self._refined(own, at[None, :], model, offset))
+        return self._judged_prospects(rows, loads), beside_idle
+
+    def _judged_prospects(self, rows: Rows, loads: Array) -> list[JointProspect]:
         score, sd, margin, limit_sd = self.judged(rows, loads)
         seen = set(self._behaviours(self.device.seen_rows, self.device.seen_loads))
         new = [behaviour not in seen for behaviour in self._behaviours(rows, loads)]
@@ -236,54 +210,53 @@ class JointOutlook:
             for i, row in enumerate(rows)
         ]
 
-    def _coarse(self) -> tuple[Rows, Array]:
+    def _coarse(self) -> tuple[Rows, Array, list[tuple[int, Array]]]:
         """The best joint load of each candidate on a coarse grid; of all candidates those worth a closer look."""
         failed = self.evidence.failed
-        rows = np.array([i for i, c in enumerate(self.problem.candidates) if c not in failed], dtype=np.intp)
-        steps = int((_COARSE_CELLS / max(len(rows), 1)) ** (1 / self.model_count))
-        grids = [self._ladder(each, min(max(steps, 3), _MOST_STEPS)) for each in range(self.model_count)]
-        cells = np.array(list(product(*grids)))
-        everywhere = np.broadcast_to(rows[:, None], (len(rows), len(cells)))
-        score, _ = self._at_a_glance(everywhere, np.broadcast_to(cells[None], (len(rows), *cells.shape)))
+        broken = [self.problem.rows[candidate] for candidate in failed if candidate in self.problem.rows]
+        rows = np.delete(np.arange(len(self.problem.candidates), dtype=np.intp), broken)
+        cells = self.problem.ladders.cells(rows)
+        score, _ = self._at_a_glance(rows[:, None], cells)
         column = np.argmax(score, axis=1)
-        best = score[np.arange(len(rows)), column]
+        at, best = cells[np.arange(len(rows)), column], score[np.arange(len(rows)), column]
         seen = {i for i, row in enumerate(rows) if row == 0 or row in self.levels or row in self.beside}
-        behaviours = self._behaviours(rows, cells[column])
+        behaviours = self._behaviours(rows, at)
         taken = {behaviours[i] for i in seen}
+        enough = len(taken) + _LOOKED_AT
         for i in map(int, np.argsort(-best, kind="stable")):
-            if len(taken) >= _LOOKED_AT + len(seen):
+            if len(taken) >= enough:
                 break
             if behaviours[i] not in taken:
                 taken.add(behaviours[i])
                 seen.add(i)
         chosen = np.array(sorted(seen), dtype=np.intp)
-        return rows[chosen], cells[column[chosen]]
+        return rows[chosen], at[chosen], self._alone(rows, cells, score)
+
+    def _alone(self, rows: Rows, cells: Array, score: Array) -> list[tuple[int, Array]]:
+        """For each model the cell that is best for it with the others as idle as their ranges allow."""
+        idle: NDArray[np.bool_] = cells <= np.array([self.problem.ladders.low(m) for m in range(self.model_count)])
+        found = []
+        for model in range(self.model_count):
+            beside = np.delete(idle, model, axis=-1).all(axis=-1)
+            if beside.any():
+                row, column = np.unravel_index(int(np.argmax(np.where(beside, score, -np.inf))), score.shape)
+                found.append((int(rows[row]), cells[row, column]))
+        return found
 
     def _behaviours(self, rows: Rows, loads: Array) -> list[tuple[float, ...]]:
         """Equal where servers differ only in batches that the load never fills."""
         columns: list[Array] = []
-        for model, slots in enumerate(self.problem.ground.slots):
+        for model, kinds in enumerate(self.problem.ground.kinds):
             points = self.problem.ground.points(model, rows, loads)
-            extra = np.array([hash(slots[row].extra) for row in rows], dtype=np.float64)
-            delay = np.array([float(slots[row].delay_us) for row in rows])
-            columns += [points.instances, points.batch(), points.in_flight, points.client_batch, delay, extra]
+            columns += [points.instances, points.batch(), points.in_flight, points.client_batch, kinds[rows]]
         return [tuple(row) for row in np.stack(columns, axis=1).tolist()]
-
-    def _ladder(self, model: int, steps: int) -> Array:
-        """Loads in flight within the range of one model; of rates, whatever may carry them."""
-        if self.problem.open_loop:
-            widest = max(s.instances * s.batch_limit for s in self.problem.ground.slots[model])
-            return np.geomspace(0.02, 4.0 * widest, steps)
-        low, high = lowest(self.problem.loads[model]), highest(self.problem.loads[model])
-        return np.unique(np.clip(np.round(np.geomspace(low, high, steps)), low, high))
 
     def _refined(self, rows: Rows, loads: Array, model: int, offsets: Array) -> Array:
         """The best load of one model with the others held, the lowest of those that are as good."""
-        fine = self._ladder(model, _FINE_STEPS)
+        fine = self.problem.ladders.fine(model)
         tried = np.repeat(loads[:, None, :], len(fine), axis=1)
         tried[:, :, model] = fine
-        wide = np.broadcast_to(rows[:, None], tried.shape[:2])
-        score, _ = self._at_a_glance(wide, tried, np.broadcast_to(offsets[:, None, :], tried.shape))
+        score, _ = self._at_a_glance(rows[:, None], tried, offsets[:, None, :])
         column = np.argmax(score >= score.max(axis=1, keepdims=True) - FLAT_RATIO / 2, axis=1)
         result = loads.copy()
         result[:, model] = fine[column]
@@ -295,7 +268,7 @@ class JointOutlook:
         score, sd, margin, limit_sd = judged
         levels = self.levels.get(row, [])
         loads = self._asked(row, in_flight)
-        p_kept = 1.0 if margin >= 0 or any(map(self.keeps, levels)) else 0.5 * math.erfc(-margin / math.sqrt(2))
+        p_kept = 1.0 if margin >= 0 or any(map(self.keeps, levels)) else below(margin)
         fresh = new and len(levels) < MOST_LEVELS and not any(self._is_near(level, loads) for level in levels)
         candidate = self.problem.candidates[row]
         prospect = Prospect(
@@ -327,7 +300,7 @@ class JointOutlook:
         """Bigger in every model than one that failed to start is unlikely to start."""
         if row in self.levels or not self.evidence.failed:
             return 1.0
-        failed = [i for i, c in enumerate(self.problem.candidates) if c in self.evidence.failed]
+        failed = [self.problem.rows[c] for c in self.evidence.failed if c in self.problem.rows]
         size = self._size(row)
         return 0.15 if any((size >= self._size(other)).all() for other in failed) else 1.0
 

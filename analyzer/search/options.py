@@ -10,7 +10,8 @@ class SearchOptions(Record, frozen=True):
 
     With both durations given, points are first measured for ``screen_duration_s``, and the leaders again for
     ``confirm_duration_s``; else every point takes the duration of the load template. ``max_repeats`` bounds how often
-    one point is measured again to settle a comparison, ``max_points`` the whole search.
+    one point is measured again to settle a comparison, ``max_points`` the whole search. ``restart_s`` is what a point
+    costs more whose server is not the one that runs: the dearer it is, the longer a search stays with a server.
     """
 
     bases: tuple[ModelVariant, ...] = ()
@@ -18,6 +19,11 @@ class SearchOptions(Record, frozen=True):
     confirm_duration_s: float | None = None
     max_repeats: int = 3
     max_points: int | None = None
+    restart_s: float = 1.0
+
+    def for_its_time(self, gain: float, is_up: bool, point_s: float) -> float:
+        """Expected improvement per second (Snoek, Larochelle, Adams 2012), relative to a point with a start."""
+        return gain * (1 + self.restart_s / point_s) if is_up else gain
 
 
 def base_variant(spec: ModelSpec) -> ModelVariant:

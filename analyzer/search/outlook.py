@@ -8,15 +8,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate
-from analyzer.domain.metrics import METRICS
 from analyzer.domain.space import LoadRange
 from analyzer.search import surrogate
 from analyzer.search.candidates import Slots, highest, lowest
 from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
+from analyzer.search.problem import Problem, direction
+from analyzer.search.prospect import Prospect, below
 from analyzer.search.queueing import Array
 from analyzer.search.surrogate import Figure
+from analyzer.search.twins import NEAR_RATIO, Twins
 
 FLAT_RATIO = 0.005
 """Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""
@@ -24,74 +26,14 @@ FLAT_RATIO = 0.005
 WORTH_RATIO = 0.003
 """Exploring ends when no candidate is expected to improve on the best by more than this."""
 
-NEAR_RATIO = 0.015
-"""Loads of one candidate closer than this are not worth two measurements."""
-
 MOST_LEVELS = 8
 """Levels after which exploring one candidate further is over."""
 
+_ALIKE = 0.25
+"""How much smaller the doubt is about a candidate that only a limit on batches which no batch reaches sets apart."""
+
 _LOADS_AFTER_A_SMALLER_FAILED = 0.15
 _LOADS_BESIDE_A_FAILED = 0.5
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is searched. ``candidates`` start with the default; ``slots`` stand beside them."""
-
-    objectives: tuple[Objective, ...]
-    budgets: tuple[Budget, ...]
-    load: LoadRange
-    candidates: tuple[Candidate, ...]
-    slots: tuple[Slots, ...]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        names = ["throughput", *(o.figure for o in self.objectives), *(b.figure for b in self.budgets)]
-        return tuple(dict.fromkeys(names))
-
-    def score(self, level: Level) -> float | None:
-        """Weighted logarithms, each in its better direction; None where an objective was not measured."""
-        total = 0.0
-        for objective in self.objectives:
-            figure = level.figures.get(objective.figure)
-            if figure is None:
-                return None
-            total += objective.weight * _direction(objective) * math.log(max(figure.value, 1e-12))
-        return total / self.total_weight
-
-    @cached_property
-    def total_weight(self) -> float:
-        return sum(o.weight for o in self.objectives) or 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prospect:
-    """``load`` is where the candidate is expected at its best within the limits, ``score`` and ``sd`` how good there.
-
-    ``p_kept`` is the chance that it keeps the limits at any load, ``p_loads`` that it starts at all. ``fresh`` is
-    false where nothing new is to be learnt: measured there already, or out of loads to try.
-    """
-
-    row: int
-    candidate: Candidate
-    load: float
-    score: float
-    sd: float
-    p_kept: float
-    p_loads: float
-    fresh: bool
-
-    def gain(self, incumbent: float | None) -> float:
-        """Expected improvement over the incumbent, relative (Jones, Schonlau, Welch 1998), times the odds."""
-        if not self.fresh:
-            return 0.0
-        odds = self.p_kept * self.p_loads
-        if incumbent is None:
-            return odds
-        sd = max(self.sd, 1e-6)
-        z = (self.score - incumbent) / sd
-        density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-        return odds * sd * (z * _below(z) + density)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +72,7 @@ class Outlook:
         self.figures = fitted.forecast(problem.slots, self.loads * problem.load.requests_each)
         self.score, self.score_sd = self._scores()
         self.kept_z = self._margins()
+        self._twins = Twins(problem.slots, slots, known, self._tells_batches_apart())
 
     def _scores(self) -> tuple[Array, Array]:
         total, variance = np.zeros(self.kept_shape), np.zeros(self.kept_shape)
@@ -137,9 +80,14 @@ class Outlook:
             figure = self.figures.get(objective.figure)
             if figure is not None:
                 share = objective.weight / self.problem.total_weight
-                total = total + share * _direction(objective) * figure.mean
+                total = total + share * direction(objective) * figure.mean
                 variance = variance + (share * figure.sd) ** 2
         return total, np.sqrt(variance)
+
+    def _tells_batches_apart(self) -> bool:
+        """Where a larger limit on batches shows although none gets as large: in memory, or under bursts."""
+        speed = all(name == "throughput" or name.endswith("_ms") for name in self.problem.metrics)
+        return not speed or self.problem.load.kind != "concurrency"
 
     @property
     def kept_shape(self) -> tuple[int, int]:
@@ -157,7 +105,7 @@ class Outlook:
     @cached_property
     def prospects(self) -> list[Prospect]:
         """Of every candidate that has not failed."""
-        below: Array = np.array([self._next_below(row) for row in range(len(self.levels))])
+        below: Array = np.array([self._nextbelow(row) for row in range(len(self.levels))])
         allowed: NDArray[np.bool_] = self.loads[None, :] < below[:, None]
         kept: NDArray[np.bool_] = np.logical_and(allowed, self.kept_z >= 0)
         scores = np.where(kept, self.score, -np.inf)
@@ -176,22 +124,25 @@ class Outlook:
     def _prospect(self, row: int, column: int, any_kept: bool, any_allowed: bool) -> Prospect:
         levels = self.levels[row]
         load = float(self.loads[column])
+        alike = self._twins.alike(row, load)
+        sd = float(self.score_sd[row, column]) + 0.5 * self._limit_sd(row, column)
         return Prospect(
             row,
             self.problem.candidates[row],
             load,
             float(self.score[row, column]),
-            float(self.score_sd[row, column]) + 0.5 * self._limit_sd(row, column),
+            sd * (1.0 if alike == "apart" else _ALIKE),
             1.0 if any_kept else self._p_kept(row, column, any_allowed),
             1.0 if levels else self._p_loads(row),
-            any_allowed and len(levels) < MOST_LEVELS and not self._known(levels, load),
+            any_allowed and len(levels) < MOST_LEVELS and alike != "same" and not self._known(levels, load),
+            alike,
         )
 
     def _p_kept(self, row: int, column: int, any_allowed: bool) -> float:
         """The chance that a candidate keeps the limits which no forecast load of it does."""
         if any(self.keeps(level) for level in self.levels[row]):
             return 1.0
-        return _below(float(self.kept_z[row, column])) if any_allowed else 0.0
+        return below(float(self.kept_z[row, column])) if any_allowed else 0.0
 
     def ceiling(self, row: int) -> float:
         """The lowest load known to be too high: clearly over a limit, with no kept load above it."""
@@ -200,7 +151,7 @@ class Outlook:
         broke = self.evidence.broken_loads.get(self.problem.candidates[row], math.inf)
         return min((load for load in broken if load > max(kept, default=0.0)), default=broke)
 
-    def _next_below(self, row: int) -> float:
+    def _nextbelow(self, row: int) -> float:
         """Where to stay below next: after each load that proved too high twice as far below the lowest of them.
 
         A forecast that is wrong about a steep edge would creep down to it step by step.
@@ -276,6 +227,16 @@ class Outlook:
         nearer = right - (right > 0 and load - self.loads[right - 1] < self.loads[right] - load)
         return float(self.score[row, nearer])
 
+    @cached_property
+    def has_batched(self) -> bool:
+        """Whether any server was seen with more in flight than it has instances, and could batch them."""
+        pairs = [(self.problem.slots[row], level) for row, levels in enumerate(self.levels) for level in levels]
+        return any(s.batch_limit > 1 and level.usable and level.in_flight > s.instances for s, level in pairs)
+
+    def margin(self, row: int, load: float) -> float:
+        """Standard deviations to the nearest limit at about a load, negative beyond it."""
+        return float(self.kept_z[row, int(np.argmin(np.abs(self.loads - load)))])
+
     def row(self, candidate: Candidate) -> int:
         return self._rows[candidate]
 
@@ -302,11 +263,3 @@ def _grid(load: LoadRange, measured: Sequence[float]) -> Array:
 def _size(slots: Slots) -> Array:
     """What memory grows with, in octaves."""
     return np.log2(np.array([slots.instances, max(slots.max_batch, 1), slots.client_batch], dtype=np.float64))
-
-
-def _direction(objective: Objective) -> float:
-    return -1.0 if METRICS[objective.metric].higher_is_better is False else 1.0
-
-
-def _below(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2))

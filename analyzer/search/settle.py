@@ -10,7 +10,8 @@ from analyzer.domain.metrics import METRICS
 from analyzer.domain.run import ServerConfig
 from analyzer.search.evidence import Level, clearly_breaks, secures
 from analyzer.search.options import SearchOptions
-from analyzer.search.outlook import Outlook, Problem
+from analyzer.search.outlook import Outlook
+from analyzer.search.problem import Problem
 from analyzer.stats import half_width, separated
 
 MOST_LEADERS = 3

@@ -8,6 +8,7 @@ Little's law.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +28,42 @@ _TYPICAL_SPREAD = 0.12
 """Twice that of a model alone: how they slow each other down is only guessed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ground:
-    """``slots[m][row]`` of every model and candidate."""
+    """``slots[m][row]`` of every model and candidate. The same in every look, so its columns are made once."""
 
     models: tuple[str, ...]
     slots: tuple[tuple[Slots, ...], ...]
 
     def points(self, model: int, rows: Rows, loads: Array) -> Points:
         """Of one model; ``loads`` has the shape of ``rows`` and one more axis, the models."""
-        table = self.table(model)[rows]
-        return Points(table[..., 0], table[..., 1], loads[..., model], table[..., 2])
+        instances, limit, client_batch = self._columns[model]
+        return Points(instances[rows], limit[rows], loads[..., model], client_batch[rows])
 
-    def table(self, model: int) -> Array:
-        columns = [(s.instances, s.batch_limit, s.client_batch) for s in self.slots[model]]
-        return np.array(columns, dtype=np.float64)
+    @cached_property
+    def _columns(self) -> tuple[tuple[Array, Array, Array], ...]:
+        tables = [np.array([(s.instances, s.batch_limit, s.client_batch) for s in own]).T for own in self.slots]
+        return tuple((t[0].astype(np.float64), t[1].astype(np.float64), t[2].astype(np.float64)) for t in tables)
+
+    @cached_property
+    def most_instances(self) -> tuple[float, ...]:
+        """Of each model in any candidate."""
+        return tuple(float(instances.max()) for instances, _, _ in self._columns)
+
+    @cached_property
+    def rows(self) -> dict[tuple[Slots, ...], int]:
+        """The first candidate of each combination."""
+        return {place: row for row, place in reversed(list(enumerate(zip(*self.slots))))}
+
+    @cached_property
+    def kinds(self) -> tuple[Array, ...]:
+        """Of each model a number for each candidate: equal where all but instances, batches and loads is."""
+        found = []
+        for own in self.slots:
+            numbers: dict[tuple[object, ...], int] = {}
+            kinds = [numbers.setdefault((s.delay_us, s.extra), len(numbers)) for s in own]
+            found.append(np.array(kinds, dtype=np.float64))
+        return tuple(found)
 
     def features(self, model: int, rows: Rows, loads: Array) -> Array:
         """The model's own first, then the others', which count for less."""
@@ -135,14 +157,12 @@ def _rates(ground: Ground, seen: Sequence[Level]) -> Array:
     return np.array(rows, dtype=np.float64).reshape(len(seen), len(ground.models))
 
 
-def _activity(ground: Ground, services: Sequence[ServiceModel], scales: Array, rows: Rows, loads: Array) -> list[Array]:
+def _activity(ground: Ground, services: Sequence[ServiceModel], scales: Array, points: Sequence[Points]) -> list[Array]:
     """For each model the share of instances that is busy, of the most there are, and its relative throughput alone."""
     found = []
-    for model, service in enumerate(services):
-        points = ground.points(model, rows, loads)
-        most = max(float(s.instances) for s in ground.slots[model])
-        busy = np.minimum(points.in_flight, points.instances) / most
-        rate = 1000 * points.running() / service.service_ms(points) / scales[model]
+    for model, (service, own) in enumerate(zip(services, points)):
+        busy = np.minimum(own.in_flight, own.instances) / ground.most_instances[model]
+        rate = 1000 * own.running() / service.service_ms(own) / scales[model]
         found.append(np.stack([busy, rate], axis=-1))
     return found
 
@@ -150,16 +170,16 @@ def _activity(ground: Ground, services: Sequence[ServiceModel], scales: Array, r
 def _slowed(  # noqa: PLR0917 - the parts of a fit before it is one
     ground: Ground, services: Sequence[ServiceModel], coupling: Array, scales: Array, rows: Rows, loads: Array
 ) -> tuple[list[Points], list[Array]]:
-    activity = _activity(ground, services, scales, rows, loads)
-    points, slowed = [], []
+    """``rows`` and ``loads`` may have axes of length one, where all rows meet all loads."""
+    points = [ground.points(model, rows, loads) for model in range(len(services))]
+    activity = _activity(ground, services, scales, points)
+    slowed = []
     for model, service in enumerate(services):
-        own = ground.points(model, rows, loads)
-        factor = np.ones(loads.shape[:-1])
+        factor: Array = np.ones(1)
         for other, active in enumerate(activity):
             if other != model:
                 factor = factor + active @ coupling[model, other]
-        points.append(own)
-        slowed.append(service.service_ms(own) * factor)
+        slowed.append(service.service_ms(points[model]) * factor)
     return points, slowed
 
 
@@ -173,7 +193,7 @@ def _fit_services(
     measured = [queueing.service_ms(points[model], rates[:, model]) for model in range(count)]
     services = tuple(queueing.fit(points[model], measured[model]) for model in range(count))
     for _ in range(_ROUNDS if len(rows) else 0):
-        activity = _activity(ground, services, scales, rows, loads)
+        activity = _activity(ground, services, scales, points)
         factors = [
             1 + sum((activity[o] @ coupling[m, o] for o in range(count) if o != m), start=np.zeros(len(rows)))
             for m in range(count)

@@ -136,8 +136,7 @@ _STEP = "late_frames_ratio"
 def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str], open_loop: bool) -> Surrogate:
     """``slots`` stand beside ``levels``. Metrics in ms are latencies; throughput is always modelled."""
     pairs = [(level, slot) for level, slot in zip(levels, slots) if level.usable]
-    if len(pairs) > MOST_LEVELS:
-        pairs = _most_telling(pairs)
+    pairs = _most_telling(pairs)
     seen = [level for level, _ in pairs]
     points = _points([slot for _, slot in pairs], np.array([level.in_flight for level in seen]))
     features = features_of([slot for _, slot in pairs], points)
@@ -187,11 +186,17 @@ def _telling(seen: Sequence[Level], name: str) -> NDArray[np.intp]:
 
 
 def _most_telling(pairs: list[tuple[Level, Slots]]) -> list[tuple[Level, Slots]]:
-    """The fastest third of what may be kept, and an even sample of the others."""
-    fast = sorted(range(len(pairs)), key=lambda i: -pairs[i][0].requests_per_s * pairs[i][0].candidate.batch_size)
-    top, rest = fast[: MOST_LEVELS // 3], fast[MOST_LEVELS // 3 :]
-    sampled = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, MOST_LEVELS - len(top))]
-    return [pairs[i] for i in sorted({*top, *sampled})]
+    return [pairs[i] for i in most_telling([x.requests_per_s * x.candidate.batch_size for x, _ in pairs], MOST_LEVELS)]
+
+
+def most_telling(throughputs: Sequence[float], most: int) -> list[int]:
+    """Places of the fastest third of what may be kept, and of an even sample of the others."""
+    if len(throughputs) <= most:
+        return list(range(len(throughputs)))
+    fast = sorted(range(len(throughputs)), key=lambda i: -throughputs[i])
+    top, rest = fast[: most // 3], fast[most // 3 :]
+    sampled = [rest[int(i)] for i in np.linspace(0, len(rest) - 1, most - len(top))]
+    return sorted({*top, *sampled})
 
 
 def fit_line(mean_ms: Array, values: Array) -> tuple[float, float]:

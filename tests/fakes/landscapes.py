@@ -7,6 +7,7 @@ latency is ``max(service, 1000 * c / X)`` and p99 ``1.25 * mean + 0.3``.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 from math import ceil
 
 import numpy as np
@@ -44,7 +45,8 @@ BASE = ModelVariant(model=MODEL, instance_count=1, max_batch_size=8, dynamic_bat
 class Landscape:
     """``cores``: beyond so many instances the time is shared out, as on a CPU-bound host; None: no such wall.
 
-    ``noise`` is the standard deviation of each figure, relative. ``slot_limit``: loading fails if n * B exceeds it.
+    ``noise`` is the standard deviation of each figure, relative; with ``noise_at_s`` that of so many seconds, and
+    shorter measurements have more of it. ``slot_limit``: loading fails if n * B exceeds it.
     ``delay_cost``: how much of the queue delay is added to a batch's time when a load can't fill it.
     """
 
@@ -57,6 +59,7 @@ class Landscape:
     noise: float = 0.0
     seed: int = 0
     delay_cost: float = 0.0
+    noise_at_s: float | None = None
 
     def service_ms(self, n: int, k: int) -> float:
         shared = 1.0 if self.cores is None else max(1.0, n / self.cores)
@@ -79,11 +82,12 @@ class Landscape:
     def measure(self, config: RunConfig) -> Outcome:
         n, max_batch, delay_ms = effective(config)
         if not self.loads(n, config.server.variants[0].max_batch_size or BASE.max_batch_size or 1):
-            return Failure(config=config, stage="launch", reason="out of memory", measured_at="2026-01-01T00:00:00Z")
+            return Failure(config=config, stage="launch", reason="out of memory", measured_at=now())
         throughput, mean = self._at(config, n, max_batch, delay_ms)
         rng = np.random.default_rng([int(config.key, 16), self.seed])
-        seen = 1 + self.noise * np.clip(rng.standard_normal(2), -3, 3)
-        return _measurement(config, throughput * seen[0], mean, p99_ms(mean) * seen[1], self.noise)
+        noise = self.noise * (1 if self.noise_at_s is None else (self.noise_at_s / config.load.duration_s) ** 0.5)
+        seen = 1 + noise * np.clip(rng.standard_normal(2), -3, 3)
+        return _measurement(config, throughput * seen[0], mean, p99_ms(mean) * seen[1], noise)
 
     def _at(self, config: RunConfig, n: int, max_batch: int, delay_ms: float) -> tuple[float, float]:
         load, b = config.load.load, config.load.batch_size
@@ -95,6 +99,14 @@ class Landscape:
             if throughput >= load.per_second * b:
                 return load.per_second * b, mean_ms
         return throughput, 10_000.0
+
+
+_TICKS = count()
+
+
+def now() -> str:
+    """A clock that moves on with each measurement."""
+    return f"2026-01-01T00:00:00.{next(_TICKS):09d}Z"
 
 
 def effective(config: RunConfig) -> tuple[int, int, float]:
@@ -115,6 +127,7 @@ _NAMED = {
     "mixed": Landscape("mixed", 3.0, 0.6, 0.25),
     "oom": Landscape("oom", 3.0, 0.6, 0.25, slot_limit=48),
     "cores": Landscape("cores", 3.0, 0.6, 0.02, cores=2),
+    "flat": Landscape("flat", 0.3, 5.0, 0.0, cores=1),
 }
 NAMES = ("batchy", "insty", "mixed", "oom")
 
@@ -250,7 +263,7 @@ def _measurement(config: RunConfig, throughput: float, mean_ms: float, p99: floa
         host=HostUsage(cpu_ratio=1.0, memory_peak_bytes=_memory_bytes(config), sample_count=10),
         gpus=(),
         gpus_unmeasured="synthetic",
-        measured_at="2026-01-01T00:00:00Z",
+        measured_at=now(),
         overhead_s=0.0,
     )
 

@@ -24,6 +24,7 @@ from tests.fakes.landscapes import (
     Landscape,
     _measurement,
     landscape,
+    now,
     p99_ms,
     random_landscape,
 )
@@ -71,9 +72,7 @@ class SharedLandscape:
         for place, land in enumerate(self.models):
             n, batch, _ = _effective(config, place)
             if not land.loads(n, batch):
-                return Failure(
-                    config=config, stage="launch", reason="out of memory", measured_at="2026-01-01T00:00:00Z"
-                )
+                return Failure(config=config, stage="launch", reason="out of memory", measured_at=now())
         rng = np.random.default_rng([int(config.key, 16), self.seed])
         parts: list[Measurement] = []
         for load, (throughput, mean) in zip(config.loads, self.figures(config)):
