@@ -74,7 +74,9 @@ def _gpu(gpu: GpuSummary, count: int) -> list[str]:
 
 
 def _device(busy: Busy, idle: Idle) -> list[str]:
-    lines = ["", _fit(f"GPU {busy.device} {busy.name}: {time(busy.span_ns)} from first to last operation")]
+    number = f"GPU {busy.device}"
+    device = number if busy.name == number else f"{number} {busy.name}"  # a capture that names no device
+    lines = ["", _fit(f"{device}: {time(busy.span_ns)} from first to last operation")]
     lines.append(f"  kernels               {time(busy.kernels_ns):>9} {busy.kernels_ratio:7.1%}")
     lines.append(f"  kernels and copies    {time(busy.activity_ns):>9} {busy.activity_ratio:7.1%}")
     lines.append(f"  idle                  {time(idle.idle_ns):>9} {idle.idle_ns / max(idle.span_ns, 1):7.1%}")

@@ -58,6 +58,7 @@ def test_tables_show_the_short_names_of_kernels_where_these_tell_them_apart():
     scene = Scene().work(0, 50, name="void n::gemm<float, (int)4>(float*)").work(60, 80, name=relu)
     timeline = scene.work(90, 100, name=gelu).timeline()
     lines = summary_lines(summarize(timeline, "a.timeline", 0), 5)
+    assert "GPU 0: 100 ns from first to last operation" in lines
     first = lines.index("Kernels")
     assert [line.split()[4:] for line in lines[first + 2 : first + 5]] == [["gemm"], relu.split(), gelu.split()]
     lines = diff_lines(diff(timeline, timeline), "a", "b", 5)
