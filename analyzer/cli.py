@@ -96,7 +96,7 @@ class LazyGroup(click.Group):
 
     lazy: ClassVar = {
         "serve": ("analyzer.serve", "serve", "Serve a model repository over HTTP and gRPC."),
-        "timeline": ("analyzer.timeline.command", "timeline", "Read GPU timelines: where the time went."),
+        "timeline": ("analyzer.timeline_command", "timeline", "Read GPU timelines: where the time went."),
         "zoo": ("analyzer.zoo.command", "zoo", "Build ready model repositories to try things on."),
     }
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from textwrap import wrap
 
 import click
 import msgspec
 
 from analyzer.domain.thresholds import thresholds
 from analyzer.errors import InputError
+from analyzer.measured_point import point_of
 from analyzer.settings.rule_limits import rule_limits
 from analyzer.settings.values import milliseconds
 from analyzer.timeline import archive, import_any, window
@@ -18,7 +20,7 @@ from analyzer.timeline.rules.case import Case
 from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.summary import summarize
 from analyzer.timeline.table import Timeline
-from analyzer.timeline.text import diff_lines, summary_lines
+from analyzer.timeline.text import WIDTH, diff_lines, summary_lines
 
 _DEFAULT_FORMAT = "perfetto"
 WRITERS: dict[str, tuple[str, str]] = {
@@ -30,6 +32,7 @@ WRITERS: dict[str, tuple[str, str]] = {
 }
 """Formats of ``export``: module and function, which takes a timeline and the path to write. Imported when asked for."""
 
+_NO_RUN = "Only the capture is known. With --run the rules also know queues, limits of the models and GPU counters."
 _CAPTURE = click.Path(path_type=Path)
 _COUNT = click.option("--top", type=click.IntRange(1), default=5, metavar="N", help="Rows of each table.  [5]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON instead, times in ns.")
@@ -93,6 +96,12 @@ def import_capture(capture: Path, output: Path | None) -> None:
 @click.option("--within", metavar="NAME", help="Only from the first event of this name to the end of the last.")
 @click.option("--request", "requests", type=int, multiple=True, metavar="ID", help="Show the critical path of it.")
 @click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Run folder of the measurement that CAPTURE belongs to.  [the folder that CAPTURE lies in]",
+)
+@click.option(
     "--rule",
     "limits",
     callback=_limits,
@@ -107,6 +116,7 @@ def analyze(  # noqa: PLR0917  # one parameter an option
     gap_floor_ns: int,
     within: str | None,
     requests: tuple[int, ...],
+    run: Path | None,
     limits: dict[str, float],
     top: int,
     as_json: bool,
@@ -114,16 +124,20 @@ def analyze(  # noqa: PLR0917  # one parameter an option
     """Say where the time went, and what holds it back.
 
     Busy and idle by cause, gaps, kernels, copies, ranges, stages, batches, one request piece by piece; then the rules.
+    Of a timeline that a run collected, the counted part is told, and the rules know its measurement.
     """
-    read = _read(capture)
+    point = point_of(capture, run)
+    read = _read(capture) if point is None else point.timeline or _read(capture)
     read = read if within is None else window.within(read, *window.extent(read, within))
     found = summarize(read, str(capture), gap_floor_ns, max(top, 50), requests)
-    told = diagnose(Case(timeline=read), thresholds(limits))
+    told = diagnose(Case(timeline=read), thresholds(limits)) if point is None else point.diagnosis(read, limits)
     if as_json:
         whole = msgspec.to_builtins(found) | {"rules": told}
         click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=1))
     else:
-        click.echo("\n".join([*summary_lines(found, top), *diagnosis_lines(told)]))
+        beside = _NO_RUN if point is None else f"Figures and settings are those of {point.name}."
+        lines = [*summary_lines(found, top), *diagnosis_lines(told), "", *wrap(beside, WIDTH)]
+        click.echo("\n".join(lines))
 
 
 @timeline.command("diff")
