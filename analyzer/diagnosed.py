@@ -31,8 +31,9 @@ def timeline_of(run: RunFolder, measurement: Measurement) -> Timeline | None:
         return None
     load = measurement.load
     offset = next((anchor.offset_ns for anchor in whole.anchors if anchor.clock == "monotonic"), 0)
-    start = load.start_ns - offset
-    counted = window.within(whole, start + load.counted_from_ns, start + load.counted_to_ns)
+    counted_ns = (load.start_ns + load.counted_from_ns, load.start_ns + load.counted_to_ns)
+    from_ns, to_ns = measurement.captured_ns or counted_ns
+    counted = window.within(whole, from_ns - offset, to_ns - offset)
     return counted if len(counted) else None
 
 
@@ -46,15 +47,6 @@ def diagnoses(
         point.config.key: diagnose(_case(point, timeline_of(run, point), specs, run.config_text, alone), limits)
         for point in points
     }
-
-
-def diagnosis(
-    run: RunFolder, point: Measurement, every: Sequence[Measurement], timeline: Timeline, limits: Thresholds
-) -> Diagnosis:
-    """Of one point, by this timeline: a part of its own, or what another profiler saw of it."""
-    specs = {spec.name: spec for spec in run.header.model_specs}
-    alone = _alone(every, specs, run.config_text)
-    return diagnose(_case(point, timeline, specs, run.config_text, alone), limits)
 
 
 def _case(
@@ -137,6 +129,7 @@ def _watch(gpu: GpuUsage) -> DeviceWatch:
         sm_ratio=gpu.sm_ratio,
         tensor_ratio=gpu.tensor_ratio,
         throttled_ratio=gpu.throttled_ratio,
+        memory_used_ratio=used / gpu.memory_total_bytes if used is not None and gpu.memory_total_bytes else None,
         other_memory_bytes=None if used is None or own is None else max(0, used - own),
         other_process_count=len(gpu.foreign_pids) or None,
         is_too_short=gpu.window_too_short,

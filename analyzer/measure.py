@@ -2,10 +2,12 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from os import getpid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,12 +15,15 @@ from typing import Any
 import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from analyzer.collect.devices import Gpus
+from analyzer.collect import overhead
+from analyzer.collect.devices import GpuReading, Gpus
+from analyzer.collect.gpu_usage import doubts, gpu_usage
 from analyzer.collect.host import HostProbe, HostReading, host_usage
-from analyzer.collect.nvml import GpuReading, gpu_usage
+from analyzer.collect.overhead import OFF, Seen, costs, seen
 from analyzer.collect.sampler import Samples, sampling
 from analyzer.collect.watch import Watch
 from analyzer.cores import CoreSplit, on_cores
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.drive import Drivers, LoadRefusedError
@@ -33,10 +38,14 @@ Reading = tuple[HostReading | None, tuple[GpuReading, ...]]
 
 @dataclass(frozen=True, slots=True)
 class BenchTimes:
-    """``server_warmup_s`` of load go to each fresh server before anything counts."""
+    """``server_warmup_s`` of load go to each fresh server before anything counts.
+
+    ``capture_s`` is how long collectors that slow a server watch it, after each point.
+    """
 
     sample_interval_s: float
     server_warmup_s: float
+    capture_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class Bench:
         self._server: Server | None = None
         self._served: ServerConfig | None = None
         self._is_warm = False
+        self._wants_window = False
 
     def __enter__(self) -> "Bench":
         self._scratch = Path(self._whole.enter_context(tempfile.TemporaryDirectory(prefix="analyzer-")))
@@ -108,7 +118,39 @@ class Bench:
             return _failure(config, "drive", str(error), error.log_tail)
         if not server.is_alive():
             return self._died(config, server)
-        return self._measurement(config, loads, samples, server.pid, time.monotonic() - began_s)
+        measured = self._measurement(config, loads, samples, server.pid)
+        if self._wants_window:
+            measured = self._captured(measured, server)
+        collected = () if self._watch is None else self._watch.collected
+        beside_s = max(0.0, time.monotonic() - began_s - max(load.counted_to_ns for load in loads) / 1e9)
+        return msgspec.structs.replace(measured, collected=collected, overhead_s=round(beside_s, 4))
+
+    def cost_of_collecting(self, config: RunConfig, names: Sequence[str], length_s: float) -> Iterable[CollectingCost]:
+        """What each collector does to the figures of a point. Nothing where none can watch this kind of server."""
+        try:
+            server = self._serve(config.server)
+            if self._watch is None or not self._watch.is_attached:
+                return ()
+            self._warm_up(config, server)
+        except (ChildError, LoadRefusedError) as error:
+            return [CollectingCost(collector=name, point=config.key, reason=str(error)) for name in names]
+        return costs(names, config.key, length_s, partial(self._window, config, server, length_s))
+
+    def _window(self, config: RunConfig, server: Server, length_s: float, collector: str) -> Seen | str:
+        """Of the load of a point, with a collector or without any."""
+        watch = self._watch
+        assert watch is not None, "asked of a bench that watches"
+        watch.start(() if collector == OFF else tuple(dict.fromkeys(("spans", collector))))
+        try:
+            state = next((each for each in watch.collected if each.collector == collector), None)
+            if state is not None and state.state != "on":
+                return f"{state.state}: {state.reason}"
+            with on_cores(self._site.cores.client):
+                return seen(self._drivers.run(self._short(config, overhead.WARMUP_S, length_s), server.url))
+        except (ChildError, LoadRefusedError) as error:
+            return str(error)
+        finally:
+            watch.stop()
 
     def _died(self, config: RunConfig, server: Server) -> Failure:
         self._stop_serving()
@@ -152,14 +194,19 @@ class Bench:
         """Load on every model of a fresh server that is not counted: first runs allocate, compile, choose kernels."""
         if self._is_warm or self._times.server_warmup_s == 0:
             return
-        short: dict[str, Any] = {"warmup_s": 0.0, "duration_s": self._times.server_warmup_s, "request_count": None}
-        loads = [(msgspec.structs.replace(load, **short), None) for load in self._found(config)]
         with on_cores(self._site.cores.client):
-            self._drivers.run(loads, server.url)
+            self._drivers.run(self._short(config, 0.0, self._times.server_warmup_s), server.url)
         self._is_warm = True
+
+    def _short(self, config: RunConfig, warmup_s: float, duration_s: float) -> list[tuple[LoadProfile, Path | None]]:
+        """The loads of a point for another length; their times are kept nowhere."""
+        short: dict[str, Any] = {"warmup_s": warmup_s, "duration_s": duration_s, "request_count": None}
+        return [(msgspec.structs.replace(load, **short), None) for load in self._found(config)]
 
     def _drive(self, config: RunConfig, server: Server) -> tuple[list[LoadResult], Samples[Reading]]:
         jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(self._found(config))]
+        self._wants_window = self._watch is not None and self._watch.wants_window()
+        watch = None if self._wants_window else self._watch
         probe = None if server.pid is None else HostProbe(server.pid)
         with (
             on_cores(self._site.cores.client),
@@ -167,14 +214,35 @@ class Bench:
                 lambda: (probe.read() if probe else None, self._nvml.read()), self._times.sample_interval_s
             ) as samples,
         ):
-            if self._watch is not None:
-                self._watch.start()
+            if watch is not None:
+                watch.start()
             loads = self._drivers.run(jobs, server.url)
-            if self._watch is not None:
-                self._watch.stop()
-        if self._watch is not None:
-            self._watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
+            if watch is not None:
+                watch.stop()
+        if watch is not None:
+            watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
         return [_as_asked(load, asked) for load, asked in zip(loads, config.loads)], samples
+
+    def _captured(self, measured: Measurement, server: Server) -> Measurement:
+        """Watched under the same load once more, so that what slows the server does not slow the figures.
+
+        The figures stand whatever becomes of that: trouble is a warning.
+        """
+        config, watch = measured.config, self._watch
+        assert watch is not None, "asked of a bench that watches"
+        short = self._short(config, overhead.WARMUP_S, self._times.capture_s)
+        jobs = [(load, self._scratch / f"captured{place}.npz") for place, (load, _) in enumerate(short)]
+        watch.start()
+        try:
+            with on_cores(self._site.cores.client):
+                loads = self._drivers.run(jobs, server.url)
+        except (ChildError, LoadRefusedError) as error:
+            told = f"No timeline of this point is kept: {str(error).rstrip('.')}."
+            return msgspec.structs.replace(measured, warnings=(*measured.warnings, told))
+        finally:
+            watch.stop()
+        watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
+        return msgspec.structs.replace(measured, captured_ns=_common(loads))
 
     def _found(self, config: RunConfig) -> list[LoadProfile]:
         """The loads, with input data named by where it lies on this machine."""
@@ -190,23 +258,30 @@ class Bench:
         loads: list[LoadResult],
         samples: Samples[Reading],
         server_pid: int | None,
-        spent_s: float,
     ) -> Measurement:
-        from_ns = max(load.start_ns + load.counted_from_ns for load in loads)
-        to_ns = max(from_ns, min(load.start_ns + load.counted_to_ns for load in loads))
+        from_ns, to_ns = _common(loads)
         counted = samples.between(from_ns, to_ns)
         pids = frozenset[int]() if server_pid is None else HostProbe(server_pid).pids()
+        gpus = gpu_usage(
+            self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], pids, HostProbe(getpid()).pids()
+        )
         return Measurement(
             config=config,
             load=loads[0],
             beside=tuple(loads[1:]),
             host=host_usage([(at, host) for at, (host, _) in counted if host is not None]),
-            gpus=gpu_usage(self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], pids),
+            gpus=gpus,
             gpus_unmeasured=self._nvml.absent,
             measured_at=_now(),
-            collected=() if self._watch is None else self._watch.collected,
-            overhead_s=round(max(0.0, spent_s - max(load.counted_to_ns for load in loads) / 1e9), 4),
+            overhead_s=0.0,
+            warnings=tuple(doubts(gpus)),
         )
+
+
+def _common(loads: Sequence[LoadResult]) -> tuple[int, int]:
+    """The counted time that all loads share, by CLOCK_MONOTONIC."""
+    from_ns = max(load.start_ns + load.counted_from_ns for load in loads)
+    return from_ns, max(from_ns, min(load.start_ns + load.counted_to_ns for load in loads))
 
 
 def _as_asked(load: LoadResult, asked: LoadProfile) -> LoadResult:

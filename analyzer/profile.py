@@ -9,12 +9,14 @@ from typing import Protocol
 
 import msgspec
 
+from analyzer.collect import overhead
 from analyzer.domain.effort import Effort
-from analyzer.domain.measurement import Failure, Outcome
+from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.executor.executor import Executor
 from analyzer.executor.make import make_executor
 from analyzer.prepare import Inspection, check_measurable, effort_of, header_of, open_run, planner_of
+from analyzer.rank.rank import rank
 from analyzer.search.planner import Planner
 from analyzer.settings.declared import ProfileSettings
 from analyzer.store import RunFolder, RunHeader, locked, priced
@@ -28,6 +30,8 @@ class Progress(Protocol):
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
     def measured(self, outcome: Outcome) -> None: ...
+
+    def weighing(self, collectors: Sequence[str]) -> None: ...
 
     def finished(self, reason: str) -> None: ...
 
@@ -62,7 +66,7 @@ def plan(settings: ProfileSettings, command: str, executor: Executor) -> Plan:
     check_measurable(settings, executor.machine)
     models = executor.inspect()
     header = header_of(settings, command, models, executor.machine)
-    planner = planner_of(settings, header)
+    planner = planner_of(settings, header, models.server_start_s)
     path = _folder(settings)
     earlier = RunFolder.open(path).outcomes(settings.price_per_hour) if RunFolder.exists(path) else []
     reused = [outcome for outcome in earlier if outcome.config.content == header.content and not _was_lost(outcome)]
@@ -86,7 +90,10 @@ def run(settings: ProfileSettings, command: str, progress: Progress) -> RunFolde
         progress.started(planned.reused, planned.header.effort)
         stack.callback(progress.closed)
         deadline_s = float("inf") if settings.time_limit_s is None else began_s + settings.time_limit_s
-        progress.finished(_measure_all(planned, executor, folder, progress, deadline_s))
+        deadline_s -= overhead.expected_s(len(settings.weighed)) if settings.weighed else 0.0
+        ended = _measure_all(planned, executor, folder, progress, deadline_s)
+        _weigh(settings.weighed, executor, folder, progress)
+        progress.finished(ended)
         return folder
 
 
@@ -110,6 +117,28 @@ def _measure_all(planned: Plan, executor: Executor, folder: RunFolder, progress:
         planner.tell(outcome)
         progress.measured(outcome)
         longest_s = max(longest_s, time.monotonic() - began_s.pop(outcome.config.key))
+
+
+def _weigh(collectors: Sequence[str], executor: Executor, folder: RunFolder, progress: Progress) -> None:
+    """What collecting does to the figures of the answer, or of the first steady point where there is none.
+
+    It is not measured again for a point whose cost is known.
+    """
+    outcomes = folder.outcomes()
+    chosen = rank(outcomes, folder.header.objectives, folder.header.budgets).recommended
+    steady = (each for each in outcomes if isinstance(each, Measurement) and each.load.verdict == "steady")
+    point = chosen or next(steady, None)
+    if point is None or not collectors:
+        return
+    known = {cost.collector for cost in folder.costs() if cost.point == point.config.key}
+    if known.issuperset(collectors):
+        return
+    progress.weighing(collectors)
+    counted = [(load.request_count, load.counted_to_ns - load.counted_from_ns) for load in point.loads]
+    length_s = overhead.window_s(min(count * 1e9 / max(span_ns, 1) for count, span_ns in counted))
+    found = executor.cost_of_collecting(point.config, collectors, length_s)
+    if found:
+        folder.keep_costs(found)
 
 
 def _was_lost(outcome: Outcome) -> bool:

@@ -160,6 +160,7 @@ def context_of(stored: RunFolder) -> RunContext:
         settings=header.settings,
         environment=stored.environment,
         ledger=_ledger_of(stored),
+        costs=stored.costs(),
     )
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from analyzer.domain.metrics import Estimate
+from perf_client.estimate import student_t
 
 Z95 = 1.96
 """The 97.5 % point of the standard normal: half a 95 % interval in standard errors."""
@@ -34,6 +35,23 @@ def separated(a: Estimate, b: Estimate) -> bool:
 def better(a: Estimate, b: Estimate, higher_is_better: bool) -> bool:
     """True where ``a`` is better than ``b`` beyond doubt."""
     return separated(a, b) and (a.value > b.value) == higher_is_better
+
+
+def paired_change(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
+    """How much larger the second figure is than the first, as a ratio: 0.04 is 4 % more. None without a pair.
+
+    The figures of a pair were taken next to one another, so that a drift of the machine falls on both. Ratios are
+    compared by their logarithms, by which twice and half are equally far from no change.
+    """
+    logs = [math.log(after / before) for before, after in pairs if before > 0 and after > 0]
+    if not logs:
+        return None
+    mean = math.fsum(logs) / len(logs)
+    if len(logs) < 2:
+        return Estimate(math.expm1(mean))
+    spread = math.fsum((each - mean) ** 2 for each in logs) / (len(logs) - 1)
+    half = student_t(len(logs) - 1) * math.sqrt(spread / len(logs))
+    return Estimate(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half))
 
 
 def pool(estimates: Sequence[Estimate]) -> Estimate:

@@ -6,6 +6,7 @@ RUN/measurements.jsonl   a line an outcome, in the order measured; a torn last l
 RUN/latencies/KEY.npz    the times of every request of a measurement, relative to its start; KEY.1.npz and so on are
                          those of the other models that were driven at the same time
 RUN/timelines/KEY.timeline  what was watched while it was measured (see timeline.archive)
+RUN/overhead.json        what collecting did to the figures of a point, where that was measured
 RUN/machines/KEY.json    the environment of the machine of a cluster that a point was measured on, and its attempt
 RUN/configs/KEY/M.pbtxt  the configuration that model M was served with in server configuration KEY
 """
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from analyzer.domain.budget import Budget, Objective
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.effort import Effort
 from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.measurement import Failure, Measurement, Outcome
@@ -135,6 +137,14 @@ class RunFolder:
         """Empty where the run was ended before it could be written."""
         path = self.path / "ledger.json"
         return _read(path, tuple[LedgerEntry, ...]) if path.is_file() else ()
+
+    def keep_costs(self, costs: Sequence[CollectingCost]) -> None:
+        _write(self.path / "overhead.json", costs)
+
+    def costs(self) -> tuple[CollectingCost, ...]:
+        """What collecting costs; empty where that was not measured."""
+        path = self.path / "overhead.json"
+        return _read(path, tuple[CollectingCost, ...]) if path.is_file() else ()
 
     def latencies_path(self, config: RunConfig, place: int = 0) -> Path:
         """Of the load that stands at ``place`` in the point's loads."""

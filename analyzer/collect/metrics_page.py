@@ -5,7 +5,7 @@ from collections.abc import Callable
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from analyzer.collect.nvml import Device, GpuReading
+from analyzer.collect.devices import Device, GpuReading
 
 _SAMPLE = re.compile(r'^(nv_\w+)\{[^}]*gpu_uuid="([^"]+)"[^}]*\}\s+(\S+)', re.MULTILINE)
 _TIMEOUT_S = 2.0
@@ -49,13 +49,14 @@ def _by_device(page: str) -> dict[str, dict[str, float]]:
 
 
 def _reading(figures: dict[str, float]) -> GpuReading:
-    memory = figures.get("nv_gpu_memory_used_bytes")
+    memory, total = (figures.get(f"nv_gpu_memory_{kind}_bytes") for kind in ("used", "total"))
     return GpuReading(
         utilization_ratio=figures.get("nv_gpu_utilization"),
         memory_bytes=None if memory is None else int(memory),
         process_memory_bytes=None,
         power_w=figures.get("nv_gpu_power_usage"),
         energy_j=figures.get("nv_energy_consumption"),
+        memory_total_bytes=None if total is None else int(total),
     )
 
 

@@ -1,119 +1,176 @@
 """GPU counters through NVML. Where there is no driver or a counter is not offered, that is said; it is never zero."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import logging
+import time
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, TypeVar
 
+from analyzer.collect.devices import Device, GpuReading, PcieReading
 from analyzer.collect.gpm import Gpm, GpmReading
-from analyzer.domain.measurement import GpuUsage
+from analyzer.collect.nvml_errors import absence, failures, refusal
+from analyzer.collect.pcie import Pcie
 
 T = TypeVar("T")
 
-SHORTEST_WINDOW_S = 2.0
-_THROTTLES = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "heat (software)",
-    0x40: "heat (hardware)",
-    0x80: "power brake",
-}
-"""Bits of the clocks' event reasons that take performance away. Idling and settings are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReading:
-    """One device now. ``energy_j`` counts since the driver was loaded. None: not offered by this device."""
-
-    utilization_ratio: float | None
-    memory_bytes: int | None
-    process_memory_bytes: dict[int, int] | None
-    power_w: float | None
-    energy_j: float | None
-    sm_clock_mhz: float | None = None
-    memory_clock_mhz: float | None = None
-    temperature_c: float | None = None
-    throttle_bits: int | None = None
-    gpm: GpmReading | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    uuid: str
-    name: str
-    handle: Any
+log = logging.getLogger(__name__)
 
 
 class Nvml:
-    """All devices of this machine. ``absent`` says why there are none, or is empty."""
+    """All devices of this machine; of one in MIG mode its instances.
 
-    def __init__(self, library: ModuleType | Any) -> None:
+    ``absent`` says why there are none, or is empty.
+    """
+
+    def __init__(self, library: ModuleType | Any, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._library = library
         self.devices: tuple[Device, ...] = ()
         self.driver_version = ""
         self.absent = ""
-        self._gpm: dict[str, Gpm] = {}
+        self._is_open = False
         try:
             library.nvmlInit()
+            self._is_open = True
             self.driver_version = _text(library.nvmlSystemGetDriverVersion())
-            handles = [library.nvmlDeviceGetHandleByIndex(i) for i in range(library.nvmlDeviceGetCount())]
-            self.devices = tuple(
-                Device(_text(library.nvmlDeviceGetUUID(h)), _text(library.nvmlDeviceGetName(h)), h) for h in handles
-            )
-        except library.NVMLError as error:
-            self.absent = f"no NVIDIA driver was found (NVML: {error})"
-        if not self.devices and not self.absent:
-            self.absent = "NVML found no device"
-        self._gpm = {device.uuid: Gpm(library, device.handle) for device in self.devices}
+            self.devices = tuple(self._found())
+            if not self.devices:
+                self.absent = "NVML found no device"
+        except failures(library) as error:
+            self.absent = absence(library, error)
+        self._gpm = {each.uuid: Gpm(library, each.whole or each.handle, clock, each.instance) for each in self.devices}
+        self._pcie = {each.uuid: Pcie(library, each.handle, clock) for each in self.devices if each.whole is None}
+        self._turn = 0
 
     def read(self) -> tuple[GpuReading, ...]:
-        return tuple(self._read(device) for device in self.devices)
+        """Never raises. Of PCIe at most one device is watched at a time, as that takes long."""
+        self._turn += 1
+        turn = self._turn % max(len(self.devices), 1)
+        return tuple(self._read(device, place == turn) for place, device in enumerate(self.devices))
 
     def close(self) -> None:
         for gpm in self._gpm.values():
             gpm.close()
-        if self.devices:
-            self._library.nvmlShutdown()
+        if self._is_open:
+            self._is_open = False
+            try:
+                self._library.nvmlShutdown()
+            except failures(self._library) as error:
+                log.info("NVML did not shut down: %s", error)
 
-    def _read(self, device: Device) -> GpuReading:
-        lib, handle = self._library, device.handle
+    def _found(self) -> Iterator[Device]:
+        """One that can't be opened does not take the others along."""
+        lib = self._library
+        for index in range(lib.nvmlDeviceGetCount()):
+            try:
+                handle = lib.nvmlDeviceGetHandleByIndex(index)
+                if self._is_parted(handle):
+                    yield from self._instances(handle)
+                else:
+                    yield Device(_text(lib.nvmlDeviceGetUUID(handle)), _text(lib.nvmlDeviceGetName(handle)), handle)
+            except failures(lib) as error:
+                log.warning("GPU %d can't be read (%s); it is left out", index, error)
+
+    def _is_parted(self, handle: Any) -> bool:
+        try:
+            return bool(self._library.nvmlDeviceGetMigMode(handle)[0])
+        except failures(self._library):
+            return False
+
+    def _instances(self, whole: Any) -> Iterator[Device]:
+        lib = self._library
+        for index in range(lib.nvmlDeviceGetMaxMigDeviceCount(whole)):
+            try:
+                part = lib.nvmlDeviceGetMigDeviceHandleByIndex(whole, index)
+                name, number = _text(lib.nvmlDeviceGetName(part)), int(lib.nvmlDeviceGetGpuInstanceId(part))
+                yield Device(_text(lib.nvmlDeviceGetUUID(part)), name, part, whole, number)
+            except failures(lib):
+                continue  # instances need not be numbered without gaps
+
+    def _read(self, device: Device, may_watch: bool) -> GpuReading:
+        lib, handle, chip = self._library, device.handle, device.whole or device.handle
+        ask = _Asking(lib)
+        memory = ask("memory", lambda: lib.nvmlDeviceGetMemoryInfo(handle))
+        gpm = self._gpm[device.uuid]
+        activity = gpm.read()
+        if gpm.refused:
+            ask.refused["GPM"] = gpm.refused
+        is_part = device.whole is not None
         return GpuReading(
-            utilization_ratio=self._get(lambda: lib.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
-            memory_bytes=self._get(lambda: int(lib.nvmlDeviceGetMemoryInfo(handle).used)),
-            process_memory_bytes=self._get(
-                lambda: {
-                    process.pid: int(process.usedGpuMemory)
-                    for process in lib.nvmlDeviceGetComputeRunningProcesses(handle)
-                    if process.usedGpuMemory is not None
-                }
-            ),
-            power_w=self._get(lambda: self._instant_power_w(handle))
-            or self._get(lambda: lib.nvmlDeviceGetPowerUsage(handle) / 1e3),
-            energy_j=self._get(lambda: lib.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3),
-            sm_clock_mhz=self._get(lambda: float(lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_SM))),
-            memory_clock_mhz=self._get(lambda: float(lib.nvmlDeviceGetClockInfo(handle, lib.NVML_CLOCK_MEM))),
-            temperature_c=self._get(lambda: float(lib.nvmlDeviceGetTemperature(handle, lib.NVML_TEMPERATURE_GPU))),
-            throttle_bits=self._get(lambda: self._throttle_bits(handle)),
-            gpm=self._gpm[device.uuid].read(),
+            utilization_ratio=ask("utilization", lambda: self._utilization(device, activity)),
+            memory_bytes=None if memory is None else int(memory.used),
+            memory_total_bytes=(None if memory is None else int(memory.total)) or None,
+            process_memory_bytes=ask("processes", lambda: self._processes(handle)),
+            # A part has no meter of its own, and that of the whole is not its doing.
+            power_w=None if is_part else ask("power", lambda: self._power_w(handle)),
+            energy_j=None if is_part else ask("energy", lambda: lib.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3),
+            # Clocks and heat are those of the chip, for every part of it.
+            sm_clock_mhz=ask("clocks", lambda: float(lib.nvmlDeviceGetClockInfo(chip, lib.NVML_CLOCK_SM))),
+            memory_clock_mhz=ask("clocks", lambda: float(lib.nvmlDeviceGetClockInfo(chip, lib.NVML_CLOCK_MEM))),
+            temperature_c=ask("heat", lambda: float(lib.nvmlDeviceGetTemperature(chip, lib.NVML_TEMPERATURE_GPU))),
+            throttle_bits=ask("throttle reasons", lambda: self._throttle_bits(chip)),
+            gpm=activity,
+            pcie=ask("PCIe", lambda: self._traffic(device, activity, may_watch)),
+            refused=ask.refused,
         )
 
-    def _instant_power_w(self, handle: Any) -> float | None:
-        """The other call gives the mean of a second on Ampere and newer, most of which is before a short window."""
-        (value,) = self._library.nvmlDeviceGetFieldValues(handle, [self._library.NVML_FI_DEV_POWER_INSTANT])
-        return None if value.nvmlReturn else value.value.uiVal / 1e3
+    def _utilization(self, device: Device, activity: GpmReading | None) -> float | None:
+        """Of a part the driver tells it by GPM only."""
+        if device.whole is None:
+            return float(self._library.nvmlDeviceGetUtilizationRates(device.handle).gpu / 100)
+        return None if activity is None else activity.graphics_ratio
+
+    def _processes(self, handle: Any) -> dict[int, int]:
+        """By process; a driver that lacks today's call has the one before."""
+        lib = self._library
+        try:
+            running = lib.nvmlDeviceGetComputeRunningProcesses(handle)
+        except getattr(lib, "NVMLLibraryMismatchError", ()):
+            running = lib.nvmlDeviceGetComputeRunningProcesses_v2(handle)
+        return {each.pid: int(each.usedGpuMemory) for each in running if each.usedGpuMemory is not None}
+
+    def _power_w(self, handle: Any) -> float:
+        """Instant where it is offered: the other is the mean of a second, most of it before a short window."""
+        lib = self._library
+        try:
+            (value,) = lib.nvmlDeviceGetFieldValues(handle, [lib.NVML_FI_DEV_POWER_INSTANT])
+            if not value.nvmlReturn:
+                return float(value.value.uiVal / 1e3)
+        except failures(lib):
+            pass
+        return float(lib.nvmlDeviceGetPowerUsage(handle) / 1e3)
 
     def _throttle_bits(self, handle: Any) -> int:
         """By its new name, or the old one where a driver has only that."""
         try:
             return int(self._library.nvmlDeviceGetCurrentClocksEventReasons(handle))
-        except (AttributeError, self._library.NVMLError):
+        except failures(self._library):
             return int(self._library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
-    def _get(self, read: Callable[[], T]) -> T | None:
+    def _traffic(self, device: Device, activity: GpmReading | None, may_watch: bool) -> PcieReading | None:
+        """By GPM where there is any, which costs nothing more."""
+        if activity is not None and activity.pcie_tx_bytes_per_s is not None:
+            return PcieReading(activity.pcie_tx_bytes_per_s, activity.pcie_rx_bytes_per_s or 0.0)
+        gpm = self._gpm[device.uuid]
+        comes_later = gpm.is_on and not gpm.refused and activity is None
+        if comes_later or device.uuid not in self._pcie:
+            return None
+        return self._pcie[device.uuid].read(may_watch)
+
+
+class _Asking:
+    """Calls that may fail; ``refused`` has those figures that the device has and did not give."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.refused: dict[str, str] = {}
+
+    def __call__(self, figure: str, read: Callable[[], T]) -> T | None:
         try:
             return read()
-        except (AttributeError, self._library.NVMLError):
+        except failures(self._library) as error:
+            reason = refusal(self._library, error)
+            if reason:
+                self.refused[figure] = reason
             return None
 
 
@@ -122,73 +179,6 @@ def nvml() -> Nvml:
     import pynvml
 
     return Nvml(pynvml)
-
-
-def gpu_usage(
-    devices: Sequence[Device], readings: Sequence[tuple[int, tuple[GpuReading, ...]]], server_pids: frozenset[int]
-) -> tuple[GpuUsage, ...]:
-    """Readings of all devices with their times to usage by device; of those the server runs on, where that is known."""
-    if not readings:
-        return ()
-    series = [(device, [reading[index] for _, reading in readings]) for index, device in enumerate(devices)]
-    used = [(device, of_device) for device, of_device in series if _server_memory(of_device, server_pids)]
-    times = [at for at, _ in readings]
-    return tuple(_usage(device, of_device, server_pids, times) for device, of_device in used or series)
-
-
-def _usage(
-    device: Device, readings: Sequence[GpuReading], server_pids: frozenset[int], times_ns: Sequence[int]
-) -> GpuUsage:
-    throttled = _present(reading.throttle_bits for reading in readings)
-    gpm = _present(reading.gpm for reading in readings)
-    gaps_ns = [later - earlier for earlier, later in pairwise(times_ns)]
-    utilization = _present(reading.utilization_ratio for reading in readings)
-    power = _present(reading.power_w for reading in readings)
-    energy = _present(reading.energy_j for reading in readings)
-    return GpuUsage(
-        uuid=device.uuid,
-        name=device.name,
-        sample_count=len(readings),
-        utilization_mean_ratio=sum(utilization) / len(utilization) if utilization else None,
-        memory_peak_bytes=max(_present(reading.memory_bytes for reading in readings), default=None),
-        server_memory_peak_bytes=_server_memory(readings, server_pids),
-        power_mean_w=sum(power) / len(power) if power else None,
-        energy_j=energy[-1] - energy[0] if len(energy) > 1 else None,
-        sm_clock_mean_mhz=_mean(reading.sm_clock_mhz for reading in readings),
-        memory_clock_mean_mhz=_mean(reading.memory_clock_mhz for reading in readings),
-        temperature_max_c=max(_present(reading.temperature_c for reading in readings), default=None),
-        throttled_ratio=_mean(float(bool(bits & sum(_THROTTLES))) for bits in throttled),
-        throttle_reasons=tuple(name for bit, name in _THROTTLES.items() if any(bits & bit for bits in throttled)),
-        foreign_pids=_foreign_pids(readings, server_pids),
-        sm_ratio=_mean(reading.sm_ratio for reading in gpm),
-        sm_occupancy_ratio=_mean(reading.sm_occupancy_ratio for reading in gpm),
-        tensor_ratio=_mean(reading.tensor_ratio for reading in gpm),
-        dram_ratio=_mean(reading.dram_ratio for reading in gpm),
-        sample_gap_max_s=max(gaps_ns) / 1e9 if gaps_ns else None,
-        window_too_short=times_ns[-1] - times_ns[0] < SHORTEST_WINDOW_S * 1e9,
-    )
-
-
-def _foreign_pids(readings: Sequence[GpuReading], server_pids: frozenset[int]) -> tuple[int, ...]:
-    """Nothing where no process of the server is seen: in a container pids may be others than ours."""
-    seen = {pid for held in _present(reading.process_memory_bytes for reading in readings) for pid in held}
-    return tuple(sorted(seen - server_pids)) if seen & server_pids else ()
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = _present(values)
-    return sum(present) / len(present) if present else None
-
-
-def _server_memory(readings: Sequence[GpuReading], server_pids: frozenset[int]) -> int | None:
-    """Peak over time of the server's processes together; None where no process of it was seen."""
-    by_process = _present(reading.process_memory_bytes for reading in readings)
-    seen = [sum(held[pid] for pid in held.keys() & server_pids) for held in by_process if held.keys() & server_pids]
-    return max(seen, default=None)
-
-
-def _present(values: Iterable[T | None]) -> list[T]:
-    return [value for value in values if value is not None]
 
 
 def _text(value: str | bytes) -> str:

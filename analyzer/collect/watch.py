@@ -22,8 +22,12 @@ from perf_client.record import Columns
 
 SPAN_ROWS = 2**15
 """The last so many requests, batches and steps of a point: enough for every analysis, a file of about a megabyte."""
-IN_SERVER = ("spans", "cupti", "torch")
-NAMES = (*IN_SERVER, "nsys")
+IN_SERVER = ("spans", "cupti", "torch", "onnxruntime")
+APART = ("cupti", "torch", "nsys", "onnxruntime")
+"""What slows a server by more than can be neglected: figures are taken without it, and it gets a window of its own."""
+
+_FILES = ("torch", "onnxruntime")
+"""Whose files are laid beside the server's own."""
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +74,32 @@ class Watch:
             self._capture = ServerCapture(http_url, self._folder)
         self._pid = pid or ABSENT
 
-    def start(self) -> None:
+    @property
+    def is_attached(self) -> bool:
+        return self._capture is not None
+
+    def wants_window(self) -> bool:
+        """Whether one of those that slow the server can be had now."""
+        costly = [name for name in self._wanted if name in APART]
+        if self._capture is None or not costly:
+            return False
+        try:
+            found = self._capture.probe()
+        except ChildError:
+            return False
+        if self._nsight is not None:
+            found["nsys"] = self._nsight.probe()
+        return any(name in found and found[name].state == "on" for name in costly)
+
+    def start(self, only: Sequence[str] | None = None) -> None:
         """Begins a window. A collector that can't be had is no reason not to measure."""
         self._states, self._stats = {}, {}
         if self._capture is None:
             return
-        names = [name for name in self._wanted if name in IN_SERVER]
+        wanted = self._wanted if only is None else only
+        names = [name for name in wanted if name in IN_SERVER]
         try:
-            if self._nsight is not None:
+            if self._nsight is not None and "nsys" in wanted:
                 self._states["nsys"] = self._nsight.start()
             self._states |= self._capture.start(names)
         except ChildError as error:
@@ -91,7 +113,7 @@ class Watch:
             self._stats = self._capture.stop()
         except ChildError as error:
             log.warning("%s", error)
-        if self._nsight is not None and (trouble := self._nsight.stop()):
+        if self._nsight is not None and "nsys" in self._states and (trouble := self._nsight.stop()):
             self._states["nsys"] = Availability("absent", f"Nsight Systems did not end its window: {trouble}")
 
     def keep(self, path: Path, driven: Sequence[tuple[LoadResult, Path]]) -> None:
@@ -101,7 +123,7 @@ class Watch:
         try:
             sent = [_sent(load, columns) for load, columns in driven]
             others = [
-                self._folder / name for each, stats in self._stats.items() if each == "torch" for name in stats.files
+                self._folder / name for each, stats in self._stats.items() if each in _FILES for name in stats.files
             ]
             if self._nsight is not None and (export := self._nsight.export()) is not None:
                 others.append(export)

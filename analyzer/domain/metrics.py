@@ -143,11 +143,19 @@ def _mean(values: Iterable[float]) -> float:
     return sum(items) / len(items)
 
 
+def _memory_used(gpu: GpuUsage) -> float | None:
+    if gpu.memory_peak_bytes is None or not gpu.memory_total_bytes:
+        return None
+    return gpu.memory_peak_bytes / gpu.memory_total_bytes
+
+
 def _energy_per_inference(measurement: Measurement) -> Estimate | None:
-    joules = [gpu.energy_j for gpu in measurement.gpus if gpu.energy_j is not None]
     window_s = (measurement.load.counted_to_ns - measurement.load.counted_from_ns) / 1e9
-    inferences = _inferences_per_s(measurement).value * window_s
-    return Estimate(sum(joules) / inferences) if joules and inferences else None
+    known = [(gpu.energy_j, gpu.energy_s or window_s) for gpu in measurement.gpus if gpu.energy_j is not None]
+    per_s = _inferences_per_s(measurement).value
+    if not known or not per_s or not window_s:
+        return None
+    return Estimate(sum(energy_j / span_s for energy_j, span_s in known) / per_s)
 
 
 def _cost_per_million(measurement: Measurement) -> Estimate | None:
@@ -195,7 +203,49 @@ METRICS: dict[str, Metric] = {
         Metric("server_cpu", "Server CPU", "cores", False, _server_cpu),
         Metric("gpu_memory_mb", "GPU memory", "MB", False, _over_gpus(lambda g: g.memory_peak_bytes, sum, 1 / 2**20)),
         Metric(
+            "gpu_server_memory_mb",
+            "GPU memory of the server",
+            "MB",
+            False,
+            _over_gpus(lambda g: g.server_memory_peak_bytes, sum, 1 / 2**20),
+        ),
+        Metric("gpu_memory_used", "GPU memory in use", "ratio", False, _over_gpus(_memory_used, max)),
+        Metric(
             "gpu_utilization", "GPU utilization", "ratio", None, _over_gpus(lambda g: g.utilization_mean_ratio, _mean)
+        ),
+        Metric(
+            "gpu_sm_activity", "GPU multiprocessors at work", "ratio", None, _over_gpus(lambda g: g.sm_ratio, _mean)
+        ),
+        Metric("gpu_occupancy", "GPU warps held", "ratio", None, _over_gpus(lambda g: g.sm_occupancy_ratio, _mean)),
+        Metric(
+            "gpu_tensor_activity",
+            "GPU tensor cores at work",
+            "ratio",
+            None,
+            _over_gpus(lambda g: g.tensor_ratio, _mean),
+        ),
+        Metric(
+            "gpu_dram_activity", "GPU memory bandwidth in use", "ratio", None, _over_gpus(lambda g: g.dram_ratio, _mean)
+        ),
+        Metric("gpu_sm_clock_mhz", "GPU clock", "MHz", None, _over_gpus(lambda g: g.sm_clock_mean_mhz, min)),
+        Metric(
+            "gpu_memory_clock_mhz", "GPU memory clock", "MHz", None, _over_gpus(lambda g: g.memory_clock_mean_mhz, min)
+        ),
+        Metric("gpu_temperature_c", "GPU temperature", "°C", False, _over_gpus(lambda g: g.temperature_max_c, max)),
+        Metric("gpu_throttled", "GPU throttled", "ratio", False, _over_gpus(lambda g: g.throttled_ratio, max)),
+        Metric(
+            "gpu_pcie_tx_mb_per_s",
+            "Sent by the GPU over PCIe",
+            "MB/s",
+            None,
+            _over_gpus(lambda g: g.pcie_tx_mean_bytes_per_s, sum, 1 / 2**20),
+        ),
+        Metric(
+            "gpu_pcie_rx_mb_per_s",
+            "Received by the GPU over PCIe",
+            "MB/s",
+            None,
+            _over_gpus(lambda g: g.pcie_rx_mean_bytes_per_s, sum, 1 / 2**20),
         ),
         Metric("gpu_power_w", "GPU power", "W", False, _over_gpus(lambda g: g.power_mean_w, sum)),
         Metric("energy_per_inference_j", "Energy per inference", "J", False, _energy_per_inference),

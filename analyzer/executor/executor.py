@@ -1,7 +1,9 @@
 """The contract of what measures: points go in, outcomes come out as they are done."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.prepare import Inspection
@@ -28,4 +30,10 @@ class Executor(Protocol):
 
     def next_outcome(self) -> Outcome:
         """Waits for one of the submitted points. Its files are in the run folder; the outcome itself is not."""
+        ...
+
+    def cost_of_collecting(
+        self, config: RunConfig, collectors: Sequence[str], window_s: float
+    ) -> Sequence[CollectingCost]:
+        """What each collector does to the figures of a point; nothing where none can watch. No point is in hand."""
         ...

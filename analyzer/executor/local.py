@@ -1,7 +1,7 @@
 """Measures on this machine, one point after another."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from analyzer.collect.metrics_page import MetricsPage
 from analyzer.collect.nvml import nvml
 from analyzer.collect.watch import Watching
 from analyzer.cores import CoreSplit
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.launchers.choose import launcher_of
@@ -53,9 +54,10 @@ class LocalExecutor:
         return inspect(repository, names, self._launcher)
 
     def begin(self, models: Inspection, run: RunFolder) -> int:
-        times = BenchTimes(self._settings.sample_interval_s, self._settings.server_warmup_s)
-        repository = Path(self._settings.model_repository)
-        watching = Watching(self._settings.collectors, self._settings.nsys)
+        settings = self._settings
+        times = BenchTimes(settings.sample_interval_s, settings.server_warmup_s, settings.capture_duration_s)
+        repository = Path(settings.model_repository)
+        watching = Watching(settings.collectors, settings.nsys)
         is_watched = isinstance(self._launcher, RuntimeLauncher)
         watch = self._stack.enter_context(watching.opened()) if is_watched else None
         bench = Bench(
@@ -69,3 +71,8 @@ class LocalExecutor:
 
     def next_outcome(self) -> Outcome:
         return self._bench.measure(self._waiting.popleft())
+
+    def cost_of_collecting(
+        self, config: RunConfig, collectors: Sequence[str], window_s: float
+    ) -> Sequence[CollectingCost]:
+        return tuple(self._bench.cost_of_collecting(config, collectors, window_s))

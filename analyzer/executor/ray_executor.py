@@ -13,6 +13,7 @@ import msgspec
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
 from analyzer.errors import ChildError
@@ -144,6 +145,24 @@ class RayExecutor:
             self._idle.append(place)
             self._keep(config, report)
             return _outcome.decode(report.outcome)
+
+    def cost_of_collecting(
+        self, config: RunConfig, collectors: Sequence[str], window_s: float
+    ) -> Sequence[CollectingCost]:
+        """On whichever machine there is room: what counts is the difference, and all machines are alike."""
+        while self._idle:
+            self._idle.pop().lease.close()
+        lease = self._leased(max(self._bundle.gpus, gpus_named(self._configs, config.server)), set())
+        asked = lease.actor.cost_of_collecting.remote(
+            self._shared_job, msgspec.json.encode(config), tuple(collectors), window_s
+        )
+        try:
+            found = msgspec.json.decode(self._awaited(asked), type=tuple[CollectingCost, ...])
+        except LostError as error:
+            lease.drop()
+            return [CollectingCost(collector=name, point=config.key, reason=str(error)) for name in collectors]
+        lease.close()
+        return found
 
     def _keep(self, config: RunConfig, report: Report) -> None:
         for name, content in report.files.items():

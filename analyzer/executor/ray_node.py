@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,11 @@ class MeasuringNode:
             outcome = msgspec.structs.replace(outcome, warnings=(*outcome.warnings, UNPINNED))
         placed = {"ray_node": self.node(), "server_cores": self._cores.server, "client_cores": self._cores.client}
         return Report(msgspec.json.encode(outcome), taken(self._run), {**executor.machine, **placed})
+
+    def cost_of_collecting(self, job: Job, config: bytes, collectors: Sequence[str], window_s: float) -> bytes:
+        executor = self._ready(job)
+        point = msgspec.json.decode(config, type=RunConfig)
+        return msgspec.json.encode(executor.cost_of_collecting(point, collectors, window_s))
 
     def close(self) -> None:
         self._stack.close()

@@ -24,6 +24,8 @@ def print_summary(view: ReportView, files: Iterable[Path], console: Console) -> 
         _item(console, "-", reason, "")
     if view.holds_back:
         _item(console, "-", view.holds_back, "")
+    for told in (*view.usage, *view.collecting):
+        _item(console, "-", told, "")
     for doubt in view.doubts:
         _item(console, "!", doubt, "yellow")
     table = view.ordered if view.found else view.misses

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.finding import Diagnosis
 from analyzer.domain.ledger import LedgerEntry
 from analyzer.domain.model import ModelSpec
@@ -16,7 +17,7 @@ class RunContext:
     """``config_text`` gives a model's ``config.pbtxt`` as served, empty where it is not known.
 
     ``diagnoses`` are by the points' keys; ``timeline`` is that of the point that the page is about.
-    ``ledger`` is empty where no search of ours was made.
+    ``costs`` are those of collecting. ``ledger`` is empty where no search of ours was made.
     """
 
     name: str
@@ -30,6 +31,7 @@ class RunContext:
     environment: Mapping[str, Any] = field(default_factory=dict)
     diagnoses: Mapping[str, Diagnosis] = field(default_factory=dict)
     timeline: Timeline | None = None
+    costs: tuple[CollectingCost, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
 
     @property

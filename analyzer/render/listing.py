@@ -17,6 +17,9 @@ MISSED_ROWS = 10
 OTHER_ROWS = 15
 """Rows on the page; the tables beside it hold every point."""
 
+_OF_EVERY_GPU = ("gpu_memory_mb", "gpu_utilization", "gpu_power_w", "energy_per_inference_j")
+"""What a reader looks for, and is told of where it is missing."""
+
 _POINT = (Column(title="Configuration"), Column(title="Load"))
 
 
@@ -118,9 +121,13 @@ def certainty(measurement: Measurement | None) -> Table:
     if measurement is None:
         return Table(columns=columns, rows=())
     rows = []
+    if not measurement.gpus and measurement.gpus_unmeasured:
+        rows.append(Row(cells=tuple(map(_plain, ("GPU", NOT_MEASURED, "none", measurement.gpus_unmeasured)))))
     for name, metric in METRICS.items():
         estimate = metric.read(measurement)
         if estimate is None:
+            if name in _OF_EVERY_GPU and measurement.gpus:
+                rows.append(Row(cells=tuple(map(_plain, (metric.title, NOT_MEASURED, "none", _why_not(measurement))))))
             continue
         bounds = interval(metric, estimate) or "none"
         basis = _basis(measurement, name) if estimate.supported else "too few requests to know it"
@@ -212,12 +219,28 @@ def _basis(measurement: Measurement, name: str) -> str:
     if load.verdict == "not judged":
         return "not recorded"
     if name.startswith(("gpu_", "energy")):
-        return words.counted(sum(gpu.sample_count for gpu in measurement.gpus), "sample")
+        samples = words.counted(sum(gpu.sample_count for gpu in measurement.gpus), "sample")
+        return f"{samples}, in a window too short for it" if _is_too_short(measurement, name) else samples
     if name.startswith("server_"):
         return words.counted(measurement.host.sample_count, "sample") if measurement.host else ""
     if name == "failure_ratio":
         return words.counted(load.request_count + load.dropped_count, "request")
     return words.counted(load.response.count if load.response else 0, "request")
+
+
+def _is_too_short(measurement: Measurement, name: str) -> bool:
+    """Averages of the driver and its energy counter reach beyond a short window."""
+    return name in _OF_EVERY_GPU[1:] and any(gpu.window_too_short for gpu in measurement.gpus)
+
+
+def _why_not(measurement: Measurement) -> str:
+    """The driver's reasons where it gave any."""
+    reasons = dict.fromkeys(reason for gpu in measurement.gpus for reason in gpu.refused.values())
+    return f"The driver says: {', '.join(reasons)}." if reasons else "not offered by this device"
+
+
+def _plain(text: str) -> Cell:
+    return Cell(text=text)
 
 
 def _ms(ms: float) -> Cell:

@@ -16,7 +16,7 @@ from analyzer.domain.figures import (
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.ranking import Ranking
-from analyzer.render import findings, gain, ledger, listing, words
+from analyzer.render import collecting, findings, gain, ledger, listing, usage, words
 from analyzer.render.breakdown import breakdown
 from analyzer.render.context import RunContext
 from analyzer.render.facts import facts
@@ -59,6 +59,8 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         composing=listing.composing(chosen),
         by_model=listing.by_model(chosen),
         certainty=listing.certainty(chosen),
+        usage=usage.sentences(subject(ranking)),
+        collecting=collecting.sentences(subject(ranking), context.costs),
         holds_back=findings.sentence(diagnosis),
         findings=findings.found(diagnosis),
         fine=findings.fine(diagnosis),

@@ -62,6 +62,9 @@ class ConsoleProgress:
         line.truncate(self._console.width, overflow="ellipsis")
         self._console.print(line)
 
+    def weighing(self, collectors: Sequence[str]) -> None:
+        self._status.update(Text(f"measuring what collecting costs: {', '.join(collectors)}\n{self._best()}"))
+
     def finished(self, reason: str) -> None:
         self._status.stop()
         count = words.counted(self._measured_count, "point")
@@ -102,6 +105,8 @@ class NoProgress:
     def measuring(self, config: RunConfig, expected_remaining: int) -> None: ...
 
     def measured(self, outcome: Outcome) -> None: ...
+
+    def weighing(self, collectors: Sequence[str]) -> None: ...
 
     def finished(self, reason: str) -> None: ...
 

@@ -74,6 +74,7 @@ def json_text(outcomes: Iterable[Outcome], ranking: Ranking, context: RunContext
         "pareto": [m.config.key for m in ranking.pareto],
         "ordered": [m.config.key for m in ranking.ordered],
         "excluded": {e.measurement.config.key: e.reason for e in ranking.excluded},
+        "collecting": context.costs,
         "ledger": Counter(entry.state for entry in context.ledger),
         "outcomes": [row(outcome, ranking.budgets) for outcome in outcomes],
         "command": context.command,

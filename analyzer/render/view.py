@@ -100,6 +100,8 @@ class ReportView(Record, frozen=True):
     composing: Table
     by_model: Table
     certainty: Table
+    usage: tuple[str, ...]
+    collecting: tuple[str, ...]
     holds_back: str
     findings: tuple[FindingView, ...]
     fine: tuple[Fact, ...]

@@ -77,7 +77,7 @@ class Gpus:
         nvml.nvmlInit()
         handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
         self._devices = [(_text(nvml.nvmlDeviceGetUUID(handle)), handle) for handle in handles]
-        self._first_mj: dict[str, int] = {}
+        self._energy: dict[str, tuple[int, int]] = {}
 
     def readings(self) -> Iterator[Reading]:
         """What a device does not tell is left out."""
@@ -95,7 +95,13 @@ class Gpus:
                 yield Reading(GPU_POWER_LIMIT, nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000, uuid)
             with suppress(nvml.NVMLError):
                 used_mj = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-                yield Reading(GPU_ENERGY, (used_mj - self._first_mj.setdefault(uuid, used_mj)) / 1000, uuid)
+                yield Reading(GPU_ENERGY, self._since_start_mj(uuid, used_mj) / 1000, uuid)
+
+    def _since_start_mj(self, uuid: str, used_mj: int) -> int:
+        """A counter never falls: where the device's own begins anew, what was used until then stays."""
+        last_mj, sum_mj = self._energy.get(uuid, (used_mj, 0))
+        self._energy[uuid] = used_mj, sum_mj + max(0, used_mj - last_mj)
+        return self._energy[uuid][1]
 
 
 def open_gpus() -> Gpus | None:

@@ -14,7 +14,7 @@ from analyzer.settings.wanted import WantedSettings
 _FORMATS = ("html", "pdf", "csv", "json")
 _ALL_FORMATS = (*_FORMATS, "model-analyzer")
 """``model-analyzer``: the three CSV tables that Triton Model Analyzer writes."""
-COLLECTORS = ("spans", "cupti", "nsys", "torch")
+COLLECTORS = ("spans", "cupti", "nsys", "torch", "onnxruntime")
 """What can watch a server of ours while it is measured; a GPU has one tracer at a time."""
 
 
@@ -76,10 +76,27 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
         tuple[str, ...],
         option(
             choices("auto", "none", *COLLECTORS),
-            "Timelines to keep of each point: spans,cupti,nsys,torch or none; auto is spans.",
+            "Timelines to keep of each point: spans,cupti,nsys,torch,onnxruntime or none; auto is spans.",
             "LIST",
         ),
     ] = ("auto",)
+    capture_duration_s: Annotated[
+        float,
+        option(
+            positive(seconds),
+            "How long cupti, nsys, torch or onnxruntime watch each point, after its figures were taken without them.",
+            "2s",
+            key="capture_duration",
+        ),
+    ] = 2.0
+    measure_overhead: Annotated[
+        str,
+        option(
+            choice("auto", "on", "off"),
+            "Measure at the end what collecting does to the answer's figures; auto: for all but spans.",
+            "WHEN",
+        ),
+    ] = "auto"
     nsys: Annotated[str, option(text, "Nsight Systems' command.", "PATH")] = "nsys"
     seed: Annotated[int, option(at_least(0, whole), "Seed of arrivals and random inputs.", "N")] = 0
     formats: Annotated[
@@ -99,6 +116,18 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
             return ()
         return tuple(name for name in COLLECTORS if name == "spans" or name in self.collect)
 
+    @property
+    def has_capture_windows(self) -> bool:
+        """Whether something is to be collected that would slow the server while figures are taken."""
+        return any(name != "spans" for name in self.collectors)
+
+    @property
+    def weighed(self) -> tuple[str, ...]:
+        """Collectors whose cost is to be measured."""
+        if self.measure_overhead == "off" or (self.measure_overhead == "auto" and not self.has_capture_windows):
+            return ()
+        return self.collectors
+
     def complaints(self) -> Iterator[str]:
         yield from super().complaints()
         if not self.model_repository and self.launch_mode != "remote":
@@ -109,6 +138,8 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
             yield "--collect takes one of cupti, nsys and torch: a process can have one GPU tracer at a time"
         if len(self.collect) > 1 and "none" in self.collect:
             yield "--collect none goes alone"
+        if self.measure_overhead == "on" and not self.collectors:
+            yield "--measure-overhead on needs something that is collected: leave --collect none out"
         if self.together and len(self.profile_models) == 1:
             yield "--together takes several models: name them with --profile-models A,B"
         if self.bls_composing_models and len(self.profile_models) > 1:

@@ -1,9 +1,10 @@
 """The real serving runtime as a child process on free ports, for as long as a ``with`` block lasts."""
 
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,16 @@ def server_command(repository: Path, *flags: str) -> list[str]:
 
 
 @contextmanager
-def running_server(repository: Path, *flags: str) -> Iterator[RunningServer]:
-    """Fails with the server's log where it does not get ready."""
+def running_server(
+    repository: Path, *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """Fails with the server's log where it does not get ready. ``environment`` is added to our own."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as stderr:
             command = server_command(repository, *flags)
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+            whole = {**os.environ, **(environment or {})}
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=whole)
         assert process.stdout is not None
         try:
             words = process.stdout.readline().split()

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from analyzer import child
+from analyzer.collect.gpu_usage import gpu_usage
 from analyzer.collect.nsight import Nsight
-from analyzer.collect.nvml import gpu_usage, nvml
+from analyzer.collect.nvml import nvml
 from analyzer.collect.window import timeline_of
 from analyzer.runtime.devices import gpu_count
 from analyzer.timeline.table import Kind

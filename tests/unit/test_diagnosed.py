@@ -4,12 +4,13 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from analyzer import report
 from analyzer.diagnosed import diagnoses, facts_of, timeline_of
-from analyzer.domain.measurement import Measurement
+from analyzer.domain.measurement import GpuUsage, Measurement
 from analyzer.domain.thresholds import DEFAULTS
 from analyzer.render.timeline import picture
 from analyzer.store import RunFolder
@@ -152,3 +153,22 @@ def test_few_requests_are_drawn_where_they_come_rarely():
 def test_nothing_is_drawn_of_a_timeline_without_requests():
     assert picture(Scene().work(0, 10).timeline()) == ""
     assert picture(None) == ""
+
+
+def test_a_timeline_that_was_watched_apart_is_judged_by_its_own_window(tmp_path):
+    later_ns = COUNTED_FROM_NS + 60_000_000_000
+    run, point = run_with(tmp_path / "run", moved(ensemble_scene(900_000), later_ns))
+    assert timeline_of(run, point) is None
+    apart = msgspec.structs.replace(point, captured_ns=(later_ns, later_ns + 10_000_000_000))
+    assert timeline_of(run, apart) is not None
+
+
+def test_how_much_of_the_devices_memory_is_in_use_reaches_the_rule(tmp_path):
+    run, point = run_with(tmp_path / "run", None)
+    gpu = GpuUsage(
+        uuid="GPU-0", name="H100", sample_count=20, utilization_mean_ratio=0.5, memory_peak_bytes=95,
+        memory_total_bytes=100, server_memory_peak_bytes=90, power_mean_w=None, energy_j=None, throttled_ratio=0.0,
+    )  # fmt: skip
+    full = msgspec.structs.replace(point, gpus=(gpu,))
+    found = diagnoses(run, [full], [full], DEFAULTS)[full.config.key]
+    assert "95% of its memory is in use" in str(found.findings)

@@ -1,12 +1,17 @@
-from analyzer.collect.gpm import SPACING_NS, Gpm
-from analyzer.collect.nvml import Nvml, gpu_usage
+from dataclasses import replace
+
+from analyzer.collect.devices import GpuReading
+from analyzer.collect.gpm import SPACING_NS, Gpm, GpmReading
+from analyzer.collect.gpu_usage import gpu_usage
+from analyzer.collect.nvml import Nvml
 from tests.fakes.nvml import FakeGpm, FakeNvml, fake_device
 
 GIB = 2**30
+EMPTY = GpuReading(None, None, None, None, None)
 
 
 def test_without_a_driver_it_says_why_and_reads_nothing():
-    nvml = Nvml(FakeNvml(error="Driver Not Loaded"))
+    nvml = Nvml(FakeNvml(error=9))
     assert nvml.devices == ()
     assert "Driver Not Loaded" in nvml.absent
     assert nvml.read() == ()
@@ -112,6 +117,32 @@ def test_a_short_window_and_late_samples_say_so():
 def test_what_old_drivers_lack_is_none():
     usage = usage_of(fake_device(), [{}])
     assert (usage.sm_ratio, usage.throttled_ratio, usage.temperature_max_c, usage.power_mean_w) == (None,) * 4
+
+
+def test_gpm_goes_on_from_its_newest_sample_where_one_could_not_be_taken():
+    now = [0]
+    device = fake_device(gpm={2: 40.0})
+    gpm = Gpm(FakeGpm([device]), device, lambda: now[0])
+    now[0] += SPACING_NS
+    device["gpm_sample"] = {"error": 4}
+    assert gpm.read() is None
+    assert gpm.refused == "Insufficient Permissions"
+    del device["gpm_sample"]
+    now[0] += SPACING_NS
+    reading = gpm.read()
+    assert reading is not None
+    assert (reading.from_ns, reading.to_ns, gpm.refused) == (0, 2 * SPACING_NS, "")
+
+
+def test_activity_counts_by_the_time_it_is_of():
+    device = fake_device()
+    (known,) = Nvml(FakeNvml([device])).devices
+    spans = [(1.0, 0, 100), (0.0, 100, 400)]
+    readings = [
+        (to, (replace(EMPTY, gpm=GpmReading(sm_ratio=ratio, from_ns=start, to_ns=to)),)) for ratio, start, to in spans
+    ]
+    (usage,) = gpu_usage([known], [(0, (EMPTY,)), *readings], frozenset())
+    assert usage.sm_ratio == 0.25
 
 
 def test_gpm_reads_between_two_samples_that_lie_far_enough_apart():

@@ -177,3 +177,22 @@ def test_every_option_has_a_help_text_and_a_unique_flag():
         options = options_of(settings)
         assert all(option.help for option in options)
         assert len({option.flag for option in options}) == len(options) > 5
+
+
+@pytest.mark.parametrize(
+    ("collect", "when", "weighed"),
+    [
+        ("auto", "auto", ()),
+        ("auto", "on", ("spans",)),
+        ("cupti", "auto", ("spans", "cupti")),
+        ("cupti", "off", ()),
+        ("none", "auto", ()),
+    ],
+)
+def test_what_collecting_costs_is_measured_by_itself_where_it_slows_the_server(collect, when, weighed):
+    assert made(collect=collect, measure_overhead=when).weighed == weighed
+
+
+def test_nothing_collected_has_no_cost_to_measure():
+    with pytest.raises(UsageError, match="leave --collect none out"):
+        made(collect="none", measure_overhead="on")
