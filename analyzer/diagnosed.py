@@ -49,6 +49,15 @@ def diagnoses(
     }
 
 
+def diagnosis(
+    run: RunFolder, point: Measurement, every: Sequence[Measurement], timeline: Timeline, limits: Thresholds
+) -> Diagnosis:
+    """Of one point, by this timeline: a part of its own, or what another profiler saw of it."""
+    specs = {spec.name: spec for spec in run.header.model_specs}
+    alone = _alone(every, specs, run.config_text)
+    return diagnose(_case(point, timeline, specs, run.config_text, alone), limits)
+
+
 def _case(
     point: Measurement,
     timeline: Timeline | None,
