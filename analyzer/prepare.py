@@ -151,10 +151,15 @@ def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolde
     return RunFolder.create(path, header, machine)
 
 
-def planner_of(settings: ProfileSettings, header: RunHeader, server_start_s: float) -> Planner:
+def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
     specs = {spec.name: spec for spec in header.model_specs}
     first, *others = (_template(settings, specs[model.model], header.space) for model in header.space.driven)
-    options = _options_of(settings, header, server_start_s)
+    options = SearchOptions(
+        bases=bases_of(header),
+        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
+        confirm_duration_s=settings.duration_s,
+        max_points=_most_points(settings, header),
+    )
     return make_planner(
         settings.search,
         header.space,
@@ -164,16 +169,6 @@ def planner_of(settings: ProfileSettings, header: RunHeader, server_start_s: flo
         header.content,
         options,
         tuple(others),
-    )
-
-
-def _options_of(settings: ProfileSettings, header: RunHeader, server_start_s: float) -> SearchOptions:
-    return SearchOptions(
-        bases=bases_of(header),
-        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
-        confirm_duration_s=settings.duration_s,
-        max_points=_most_points(settings, header),
-        restart_s=pace.coarse_s(server_start_s + settings.server_warmup_s),
     )
 
 
@@ -224,18 +219,16 @@ def _first_load(settings: ProfileSettings) -> Load:
 
 
 def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count: int, server_start_s: float) -> Effort:
-    """What is ahead, with as many long points and server starts as such a search usually needs."""
+    """What is ahead. A third of the points are taken to be long ones, and each second one to need a fresh server."""
     space = header.space
-    candidates = roster(space, bases_of(header))
-    left_out = len(candidates.skipped)
+    left_out = len(roster(space, bases_of(header)).skipped)
     load_count = _load_count(header)
     kept = space.candidate_count - left_out
-    options = _options_of(settings, header, server_start_s)
-    point_s = pace.expected_load_s(settings.search, options, settings.duration_s)
+    short_s = min(settings.screen_duration_s, settings.duration_s)
+    point_s = settings.duration_s if settings.search == "brute" else (2 * short_s + settings.duration_s) / 3
     if settings.has_capture_windows:
         point_s += settings.capture_duration_s + POINT_OVERHEAD_S
-    servers = len({candidate.server for candidate in candidates.kept})
-    fresh = pace.expected_starts(settings.search, options, expected_point_count, servers)
+    fresh = min(kept, (expected_point_count + 1) // 2)
     expected_s = expected_point_count * (point_s + POINT_OVERHEAD_S) + fresh * (
         server_start_s + settings.server_warmup_s
     )
