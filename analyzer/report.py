@@ -14,7 +14,7 @@ from analyzer.domain.ranking import Ranking
 from analyzer.domain.thresholds import thresholds
 from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
 from analyzer.measurable import check_models, check_price
-from analyzer.model_analyzer.from_run import as_checkpoint
+from analyzer.model_analyzer.from_run import as_checkpoint, server_only
 from analyzer.model_analyzer.tables import csv_tables
 from analyzer.rank.rank import rank
 from analyzer.render import html, ledger, pdf, tables
@@ -63,8 +63,8 @@ def run(
     limits = stored.header.settings.get("rules", {}) if rules is None else rules
     context = diagnosed(context_of(stored), stored, ranking, limits)
     place = output or folder
-    wants_tables = TABLES_FORMAT in formats
-    made = csv_tables(*as_checkpoint(outcomes, ranking, context.specs)) if wants_tables else {}
+    wants_tables, idle = TABLES_FORMAT in formats, server_only(stored.environment)
+    made = csv_tables(*as_checkpoint(outcomes, ranking, context.specs, idle)) if wants_tables else {}
     also = write_beside(made, place / TABLES_FOLDER)
     if "csv" in formats and context.ledger:
         also += write_beside({LEDGER_FILE: ledger.csv_text(context.ledger)}, place)

@@ -16,9 +16,11 @@ from analyzer.cores import CoreSplit
 from analyzer.domain.collecting import CollectingCost
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
+from analyzer.executor.idle import idle_gpus
 from analyzer.launchers.choose import launcher_of
 from analyzer.launchers.runtime import RuntimeLauncher
 from analyzer.measure import Bench, BenchTimes, Site
+from analyzer.model_analyzer.from_run import SERVER_ONLY
 from analyzer.prepare import Inspection, inspect
 from analyzer.settings.declared import ProfileSettings
 from analyzer.store import RunFolder
@@ -51,6 +53,10 @@ class LocalExecutor:
     def inspect(self) -> Inspection:
         names = [*self._settings.profile_models, *self._settings.bls_composing_models]
         repository = Path(self._settings.model_repository) if self._settings.model_repository else None
+        if alone := idle_gpus(
+            self._launcher, self._gpus, self._settings.idle_duration_s, self._settings.sample_interval_s
+        ):
+            self.machine[SERVER_ONLY] = alone
         return inspect(repository, names, self._launcher)
 
     def begin(self, models: Inspection, run: RunFolder) -> int:

@@ -68,6 +68,13 @@ def test_it_ends_stays_in_bounds_and_never_repeats_a_point(mode: str, name: str,
         assert config.content == "content"
 
 
+def test_loads_that_are_listed_are_kept_to(mode: str):
+    where = space((1, 2, 3), (1, 4, 16), load=LoadRange(kind="concurrency", minimum=2, maximum=37, values=(2, 9, 37)))
+    asked = [o.config for o in explore(planner(mode, where), landscape("mixed", 0.03).measure, 500)]
+    assert {config.load.load.level for config in asked} <= {2, 9, 37}
+    assert 1 <= len(asked) < 500
+
+
 def test_the_default_configuration_is_measured_at_the_lowest_load(mode: str):
     asked = [o.config for o in explore(planner(mode), landscape("mixed").measure)]
     assert any(c.server.is_default and c.load.load == Concurrency(in_flight=2) for c in asked)
