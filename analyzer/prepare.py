@@ -22,6 +22,7 @@ from analyzer.errors import InputError, UsageError
 from analyzer.launchers.server import Launcher
 from analyzer.measurable import check_models, check_price
 from analyzer.repository import digest_of, model_folder, model_spec
+from analyzer.search import pace
 from analyzer.search.candidates import doublings, roster
 from analyzer.search.make import make_planner
 from analyzer.search.options import SearchOptions, base_variant
@@ -151,15 +152,10 @@ def open_run(path: Path, header: RunHeader, machine: dict[str, Any]) -> RunFolde
     return RunFolder.create(path, header, machine)
 
 
-def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
+def planner_of(settings: ProfileSettings, header: RunHeader, server_start_s: float) -> Planner:
     specs = {spec.name: spec for spec in header.model_specs}
     first, *others = (_template(settings, specs[model.model], header.space) for model in header.space.driven)
-    options = SearchOptions(
-        bases=bases_of(header),
-        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
-        confirm_duration_s=settings.duration_s,
-        max_points=_most_points(settings, header),
-    )
+    options = _options_of(settings, header, server_start_s)
     return make_planner(
         settings.search,
         header.space,
@@ -169,6 +165,16 @@ def planner_of(settings: ProfileSettings, header: RunHeader) -> Planner:
         header.content,
         options,
         tuple(others),
+    )
+
+
+def _options_of(settings: ProfileSettings, header: RunHeader, server_start_s: float) -> SearchOptions:
+    return SearchOptions(
+        bases=bases_of(header),
+        screen_duration_s=min(settings.screen_duration_s, settings.duration_s),
+        confirm_duration_s=settings.duration_s,
+        max_points=_most_points(settings, header),
+        restart_s=pace.coarse_s(server_start_s + settings.server_warmup_s),
     )
 
 
@@ -219,16 +225,18 @@ def _first_load(settings: ProfileSettings) -> Load:
 
 
 def effort_of(settings: ProfileSettings, header: RunHeader, expected_point_count: int, server_start_s: float) -> Effort:
-    """What is ahead. A third of the points are taken to be long ones, and each second one to need a fresh server."""
+    """What is ahead, with as many long points and server starts as such a search usually needs."""
     space = header.space
-    left_out = len(roster(space, bases_of(header)).skipped)
+    candidates = roster(space, bases_of(header))
+    left_out = len(candidates.skipped)
     load_count = _load_count(header)
     kept = space.candidate_count - left_out
-    short_s = min(settings.screen_duration_s, settings.duration_s)
-    point_s = settings.duration_s if settings.search == "brute" else (2 * short_s + settings.duration_s) / 3
+    options = _options_of(settings, header, server_start_s)
+    point_s = pace.expected_load_s(settings.search, options, settings.duration_s)
     if settings.has_capture_windows:
         point_s += settings.capture_duration_s + POINT_OVERHEAD_S
-    fresh = min(kept, (expected_point_count + 1) // 2)
+    servers = len({candidate.server for candidate in candidates.kept})
+    fresh = pace.expected_starts(settings.search, options, expected_point_count, servers)
     expected_s = expected_point_count * (point_s + POINT_OVERHEAD_S) + fresh * (
         server_start_s + settings.server_warmup_s
     )

@@ -66,7 +66,7 @@ def plan(settings: ProfileSettings, command: str, executor: Executor) -> Plan:
     check_measurable(settings, executor.machine)
     models = executor.inspect()
     header = header_of(settings, command, models, executor.machine)
-    planner = planner_of(settings, header)
+    planner = planner_of(settings, header, models.server_start_s)
     path = _folder(settings)
     earlier = RunFolder.open(path).outcomes(settings.price_per_hour) if RunFolder.exists(path) else []
     reused = [outcome for outcome in earlier if outcome.config.content == header.content and not _was_lost(outcome)]
