@@ -3,7 +3,9 @@
 A column whose rows are all equal stands in the header as that one value.
 """
 
+import struct
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +32,11 @@ from analyzer.timeline.table import (
 FORMAT_VERSION = 1
 """1: first version."""
 SUFFIX = ".timeline"
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, msgspec.MsgspecError),
+    *(KeyError, EOFError, ValueError, OverflowError, MemoryError, NotImplementedError, RuntimeError),
+)
+"""What zipfile, zlib and NumPy raise for a damaged file: sizes beyond all memory and unknown compression among it."""
 _HEADER = "header.json"
 _EDGES = tuple(each.name for each in fields(Edges))
 _COUNTERS = ("series_id", "time_ns", "value")
@@ -80,7 +87,7 @@ def load(path: Path) -> Timeline:
             return _read(archive, path)
     except OSError as error:
         raise InputError(f"can't read {path}: {error.strerror}") from None
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError, msgspec.MsgspecError):
+    except _DAMAGE:
         raise InputError(f"{path} is not a whole timeline file; import the capture again") from None
 
 
