@@ -26,6 +26,7 @@ START, EXECUTE = range(2)
 READY, FAILED, DONE, SENT, LOG, CALL = range(6)
 
 _LENGTH = struct.Struct("<I")
+_LIMIT_BYTES = 2**28  # large tensors are not in frames: who says more than that sends noise
 _TEXT = "O"
 _DTYPES: dict[str, np.dtype[Any]] = {}
 
@@ -47,7 +48,10 @@ class FrameReader:
             data = self._rest + data
         at, size = 0, len(data)
         while size - at >= _LENGTH.size:
-            end = at + _LENGTH.size + _LENGTH.unpack_from(data, at)[0]
+            length = _LENGTH.unpack_from(data, at)[0]
+            if length > _LIMIT_BYTES:
+                raise ValueError(f"a frame of {length} bytes")
+            end = at + _LENGTH.size + length
             if end > size:
                 break
             frame = marshal.loads(data[at + _LENGTH.size : end])
