@@ -6,8 +6,10 @@ from http.client import HTTPConnection
 import numpy as np
 import pytest
 
+from analyzer.collect.watch import Watching
 from analyzer.collect.window import timeline_of
 from analyzer.runtime.onnxruntime_trace import INDEX
+from analyzer.timeline import archive
 from analyzer.timeline.table import Kind
 from analyzer.zoo.catalogue import add
 from tests.fakes.running_server import running_server
@@ -62,6 +64,21 @@ def test_nodes_of_a_window_know_their_batch_and_model_and_those_of_another_windo
     assert {timeline.model(row) for row in nodes} == {"conv_1", "conv_2", "conv_3"}
     assert set(table.batch[nodes].tolist()) == set(table.batch[batches].tolist())
     assert any("conv" in timeline.name(row).lower() for row in nodes)
+
+
+def test_a_watched_point_keeps_the_profile_in_its_timeline(tmp_path):
+    add("conv_chain", tmp_path / "models")
+    watching = Watching(("spans", "onnxruntime"))
+    with watching.opened() as watch, running_server(tmp_path / "models", *watch.flags) as server:
+        watch.attach(server.http, server.process.pid)
+        assert watch.wants_window()
+        watch.start()
+        infer(server.http)
+        watch.stop()
+        watch.keep(tmp_path / "timelines" / "a.timeline", [])
+        assert [(each.collector, each.state) for each in watch.collected] == [("spans", "on"), ("onnxruntime", "on")]
+    kept = archive.load(tmp_path / "timelines" / "a.timeline")
+    assert {kept.model(row) for row in kept.rows(Kind.OPERATOR)} == {"conv_1", "conv_2", "conv_3"}
 
 
 def test_without_an_onnx_model_there_is_none_and_the_reason_is_said(tmp_path):
