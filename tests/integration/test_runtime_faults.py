@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, shared_memory
 
 from analyzer.runtime.frames import PREFACE, settings_frame
@@ -318,6 +320,31 @@ def test_endless_model_waits_for_a_client_that_does_not_read_and_ends_when_it_is
     until(lambda: sent_count(notes) > before, "the model did not go on")
     vanish(client)
     until(lambda: "cancelled" in notes.read_text(), "the model was not told")
+    with nothing_stays(server):
+        pass
+
+
+def test_endless_model_waits_for_a_grpc_client_that_does_not_read_and_the_server_does_not_grow(server, repository):
+    notes = repository / "endless" / "notes"
+    notes.unlink(missing_ok=True)
+    request = service_pb2.ModelInferRequest(model_name="endless")
+    request.inputs.add(name="SIZE", datatype="INT32", shape=[1])
+    request.raw_input_contents.append(np.array([20_000], np.int32).tobytes())
+    with grpc.insecure_channel(server.grpc) as channel:
+        answers = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([request]))
+        until(notes.exists, "the model did not begin")
+        before, steady = sent_count(notes), 0
+        while steady < 20:
+            time.sleep(0.02)
+            now = sent_count(notes)
+            steady, before = (steady + 1 if now == before else 0), now
+        held_bytes = resident_bytes(server)
+        for _ in range(before + 300):  # all that waits, and what that makes room for
+            assert not next(answers).error_message
+        until(lambda: sent_count(notes) > before, "the model did not go on")
+        assert resident_bytes(server) < held_bytes + 2**26
+        answers.cancel()
+        until(lambda: "cancelled" in notes.read_text(), "the model was not told")
     with nothing_stays(server):
         pass
 
