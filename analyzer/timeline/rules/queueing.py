@@ -84,12 +84,21 @@ def _held(case: Case, load: ModelLoad, gpu: float | None) -> Finding:
     if delay:
         action = f"Requests wait for a batch that does not fill: cut the delay of {load.model} ({delay:,} µs)."
         change = f"dynamic_batching {{ max_queue_delay_microseconds: {_shorter(delay)} }}"
-    else:
+        check = "Profile again with the shorter delay: the queue's part falls, and the batches stay as large."
+    elif delay == 0:
         action = (
-            f"Look at what holds the requests of {load.model} back while an instance is free: a delay, preferred "
-            "sizes that are never reached, or too few instances for bursts."
+            "No delay holds them back, so the hand-over to the instance takes the time: give the server more cores, or "
+            f"each instance of {load.model} fewer threads."
         )
         change = ""
+        check = "Profile again with more cores or fewer threads: the queue's part falls, and so does p99."
+    else:
+        action = (
+            f"Look at what holds the requests of {load.model} back while an instance is free: a delay, or preferred "
+            "sizes that are never reached."
+        )
+        change = ""
+        check = "Profile again after the change: the queue's part falls."
     seen = "" if gpu is None else f", the GPU {gpu:.0%}"
     return case.finding(
         "R2",
@@ -103,7 +112,7 @@ def _held(case: Case, load: ModelLoad, gpu: float | None) -> Finding:
         },
         action=action,
         change=change,
-        check="Profile again with the shorter delay: the queue's part falls, and the batches stay as large.",
+        check=check,
         model=load.model,
         rows=load.rows,
     )

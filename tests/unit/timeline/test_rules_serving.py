@@ -85,6 +85,17 @@ def test_a_queue_before_a_free_instance_wants_a_shorter_delay():
     assert "although an instance is free" in found.evidence
 
 
+def test_without_a_delay_nobody_is_told_to_shorten_one():
+    found = queue_bound(of(queued(5 * MS, busy=False), instance_count=1, queue_delay_us=0), DEFAULTS)
+    assert isinstance(found, Finding)
+    assert "No delay holds them back" in found.action
+    assert found.change == ""
+    assert "delay" not in found.check
+    unknown = queue_bound(of(queued(5 * MS, busy=False), instance_count=1), DEFAULTS)
+    assert isinstance(unknown, Finding)
+    assert "a delay, or preferred sizes" in unknown.action
+
+
 def test_a_short_queue_is_not_blamed():
     assert isinstance(queue_bound(of(queued(MS // 2), instance_count=1), DEFAULTS), Quiet)
 
