@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.collect.nvml import nvml
 from tests.fakes.repositories import write_simulated
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not nvml().devices, reason="no NVIDIA GPU")]
 
 
 def test_the_table_of_the_server_alone_has_a_row_a_gpu(tmp_path: Path):
