@@ -136,7 +136,7 @@ class Bench:
             return [CollectingCost(collector=name, point=config.key, reason=str(error)) for name in names]
         return costs(names, config.key, length_s, partial(self._window, config, server, length_s))
 
-    def _window(self, config: RunConfig, server: Server, length_s: float, collector: str) -> Seen | str:
+    def _window(self, config: RunConfig, server: Server, length_s: float, collector: str) -> Seen | str | None:
         """Of the load of a point, with a collector or without any."""
         watch = self._watch
         assert watch is not None, "asked of a bench that watches"

@@ -15,8 +15,8 @@ WARMUP_S = 0.1
 """Cut from the front of each window: connections are new there."""
 _ANSWERS, _SHORTEST_S, _LONGEST_S = 200, 0.5, 2.0
 
-Window = Callable[[str], "Seen | str"]
-"""One window with a collector on, or OFF; a text says why there is none."""
+Window = Callable[[str], "Seen | str | None"]
+"""One window with a collector on, or OFF; None where nothing was answered in it, a text says why there can be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ def order(names: Sequence[str], number: int) -> list[str]:
     return everything[::-1] if number % 2 else everything
 
 
-def seen(loads: Sequence[LoadResult]) -> Seen | str:
-    """The figures of one window."""
+def seen(loads: Sequence[LoadResult]) -> Seen | None:
+    """The figures of one window, if each of its loads was answered."""
     responses = [load.response for load in loads if load.response is not None]
     if len(responses) < len(loads) or not loads:
-        return "no request was answered"
+        return None
     by_percent = [{each.percent: each.value_ns for each in response.percentiles} for response in responses]
     return Seen(
         max(values[50.0] for values in by_percent),
@@ -76,7 +76,7 @@ def costs(names: Sequence[str], point: str, length_s: float, window: Window) -> 
                 told = window(name)
                 if isinstance(told, Seen):
                     found[name].rounds[number] = told
-                else:
+                elif told is not None:
                     found[name].reason = told
     return tuple(_cost(CollectingCost(collector=name, point=point, window_s=length_s), found) for name in names)
 
@@ -86,7 +86,7 @@ def _cost(empty: CollectingCost, found: Mapping[str, _Series]) -> CollectingCost
     pairs = [(without.rounds[number], on) for number, on in with_it.rounds.items() if number in without.rounds]
     reason = with_it.reason or without.reason
     if len(pairs) < 2:
-        return replace(empty, reason=reason or "too few windows were measured")
+        return replace(empty, reason=reason or "hardly a window had answers")
     return replace(
         empty,
         round_count=len(pairs),

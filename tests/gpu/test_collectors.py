@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,7 +17,10 @@ from analyzer.collect.gpu_usage import gpu_usage
 from analyzer.collect.nsight import Nsight
 from analyzer.collect.nvml import nvml
 from analyzer.collect.window import timeline_of
+from analyzer.domain.measurement import Measurement
 from analyzer.runtime.devices import gpu_count
+from analyzer.store import RunFolder
+from analyzer.timeline import archive
 from analyzer.timeline.table import Kind
 from analyzer.zoo.catalogue import add
 from tests.fakes.running_server import running_server, server_command
@@ -171,3 +175,50 @@ def test_gpm_tells_a_device_at_work_from_an_idle_one():
     assert working.energy_j is not None
     assert working.energy_j > 0
     assert not working.window_too_short
+
+
+def test_a_device_at_work_tells_its_memory_traffic_and_how_often_it_was_looked_at():
+    torch = pytest.importorskip("torch")
+    gpus = nvml()
+    try:
+        here = torch.zeros(2**26, dtype=torch.uint8)
+        until = time.monotonic() + 3
+        readings = []
+        while time.monotonic() < until:
+            for _ in range(10):
+                here.to("cuda")
+            torch.cuda.synchronize()
+            readings.append((time.monotonic_ns(), gpus.read()))
+        usage = gpu_usage(gpus.devices, readings, frozenset())[0]
+    finally:
+        gpus.close()
+    assert usage.memory_total_bytes is not None
+    assert 0 < (usage.memory_peak_bytes or 0) < usage.memory_total_bytes
+    assert usage.energy_s is not None
+    assert usage.sample_gap_max_s is not None
+    if usage.pcie_rx_mean_bytes_per_s is None:
+        pytest.skip(f"this device tells no PCIe throughput: {usage.refused}")
+    assert usage.pcie_rx_mean_bytes_per_s > (usage.pcie_tx_mean_bytes_per_s or 0)
+
+
+def test_a_run_with_cupti_takes_its_figures_without_it_and_tells_what_it_costs(tmp_path):
+    pytest.importorskip("cupti")
+    repository = chain(tmp_path / "models")
+    command = [sys.executable, "-m", "analyzer", "profile", "-m", str(repository), "--profile-models", "conv_chain"]
+    command += ["--run", str(tmp_path / "run"), "--concurrency", "4", "--instance-counts", "1", "--search", "brute"]
+    command += ["--max-batch-sizes", "1", "--duration", "3s", "--screen-duration", "3s", "--latency-budget", "10s"]
+    command += ["--collect", "cupti", "--formats", "json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr
+    run = RunFolder.open(tmp_path / "run")
+    measured = [each for each in run.outcomes() if isinstance(each, Measurement)]
+    states = {each.collector: each for each in measured[0].collected}
+    if states["cupti"].state != "on":
+        pytest.skip(states["cupti"].reason)
+    assert all(each.captured_ns is not None for each in measured)
+    kept = archive.load(run.timeline_path(measured[0].config))
+    assert len(kept.rows(Kind.KERNEL)) > 0
+    costs = {each.collector: each for each in run.costs()}
+    assert costs.keys() == {"spans", "cupti"}
+    assert costs["cupti"].round_count > 1, costs["cupti"].reason
+    assert "Collecting by cupti" in ended.stdout

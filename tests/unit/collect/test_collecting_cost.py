@@ -70,6 +70,20 @@ def test_a_collector_that_can_not_be_had_is_asked_for_once_and_says_why():
     assert spans.round_count == ROUNDS
 
 
+def test_a_window_without_answers_costs_its_round_only():
+    count = 0
+
+    def window(name: str) -> Seen | None:
+        nonlocal count
+        count += 1
+        return None if count == 1 else Seen(1, 1, 1)
+
+    (found,) = cost(["spans"], window)
+    assert (found.round_count, found.reason) == (ROUNDS - 1, "")
+    (nothing,) = cost(["spans"], lambda name: None)
+    assert (nothing.round_count, nothing.reason) == (0, "hardly a window had answers")
+
+
 def test_without_a_window_to_compare_with_nothing_is_said_to_be_measured():
     (found,) = cost(["spans"], lambda name: "the server is gone" if name == OFF else Seen(1, 1, 1))
     assert (found.round_count, found.reason) == (0, "the server is gone")
@@ -81,7 +95,7 @@ def test_the_slowest_model_and_the_sum_of_the_rates_count():
     assert isinstance(told, Seen)
     assert told.p50_ns == pytest.approx(900_000, rel=0.01)
     assert told.per_second == fast.throughput.per_second + slow.throughput.per_second
-    assert seen([fast, msgspec.structs.replace(slow, response=None)]) == "no request was answered"
+    assert seen([fast, msgspec.structs.replace(slow, response=None)]) is None
 
 
 @given(st.floats(0, 1e6))

@@ -165,3 +165,21 @@ def test_a_device_without_gpm_reads_nothing_of_it():
     device = fake_device()
     gpm = Gpm(FakeGpm([device]), device, lambda: 10**12)
     assert gpm.read() is None
+
+
+def test_a_call_that_takes_long_is_made_for_one_device_at_a_time_and_once_a_second():
+    now = [10**12]
+    asked: list[str] = []
+
+    class Watched(FakeNvml):
+        def nvmlDeviceGetPcieThroughput(self, device, side):
+            asked.append(device["uuid"])
+            return super().nvmlDeviceGetPcieThroughput(device, side)
+
+    nvml = Nvml(Watched([fake_device(uuid, pcie_tx_kb=1, pcie_rx_kb=2) for uuid in ("GPU-0", "GPU-1")]), lambda: now[0])
+    for _ in range(20):  # two seconds of readings
+        before = len(asked)
+        nvml.read()
+        assert len(asked) - before in (0, 2)
+        now[0] += 10**8
+    assert sorted(asked) == ["GPU-0"] * 4 + ["GPU-1"] * 4

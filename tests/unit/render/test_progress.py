@@ -86,3 +86,12 @@ def test_the_time_left_goes_by_what_points_took_and_by_the_limit(outcomes, limit
 
 def test_quiet_draws_nothing():
     assert isinstance(make_progress(OBJECTIVES, BUDGETS, None, quiet=True), NoProgress)
+
+
+def test_the_status_tells_that_the_cost_of_collecting_is_measured():
+    progress, out, _ = drawn()
+    progress.started((), effort(1))
+    progress.weighing(("spans", "cupti"))
+    progress.finished("nothing more is worth measuring")
+    NoProgress().weighing(("spans",))
+    assert "0 points measured" in out.getvalue()
