@@ -166,6 +166,14 @@ class HttpConnection(asyncio.BufferedProtocol):
         transport, exchanges = self._transport, self._exchanges
         if transport is None:
             return
+        if len(exchanges) == 1 and not self.draining and not self._throttled:  # as most often: one whole answer
+            first = exchanges[0]
+            parts = first.parts
+            if parts is not None and len(parts) == 1 and first.keep_alive and not first.is_open:
+                exchanges.clear()
+                self._write_count += 1
+                transport.write(parts[0])
+                return
         out: list[Buffer] = []
         keep_alive = True
         while exchanges and keep_alive and (parts := exchanges[0].parts) is not None:

@@ -126,12 +126,22 @@ def _known_encoding(value: str) -> str:
 
 
 def _choose_encoding(value: str) -> str:
-    """The first of gzip and deflate that is not refused with q=0."""
+    """Of gzip and deflate the one with the highest weight, the first of equals; none where both are refused."""
+    weights = {}
     for item in value.split(","):
-        name, _, weight = item.partition(";")
-        if name.strip() in ("gzip", "deflate") and weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
-            return name.strip()
-    return ""
+        name, _, weight = item.replace(" ", "").partition(";q=")
+        if name in ("gzip", "deflate"):
+            weights[name] = _weight(weight)
+    best = max(weights, key=lambda name: weights[name], default="")
+    return best if weights.get(best) else ""
+
+
+def _weight(text: str) -> float:
+    """What is no number counts as none given."""
+    try:
+        return float(text)
+    except ValueError:
+        return 1.0
 
 
 def check_unfinished_head(data: bytes, offset: int) -> None:

@@ -26,11 +26,12 @@ from analyzer.runtime.message_dict import message_dict
 from analyzer.runtime.metrics import CONTENT_TYPE, render
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.overlay import read_override
+from analyzer.runtime.raw_body import read_raw
 from analyzer.runtime.request import ErrorKind, InferError, InferResponse, Reply
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.tracing import Tracing
-from analyzer.runtime.wire import Buffer
+from analyzer.runtime.wire import Buffer, invalid
 from analyzer.runtime.wire_json import AnswerForm, InferDecoder, encode_infer
 
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
@@ -65,6 +66,8 @@ class Routes:
         self._bodies = bodies or BodyMemory()
         self._memory = memory or SharedMemory()
         self._decode = InferDecoder(self._memory).decode
+        self._answer = self._answer_infer  # bound once: every request takes it
+        self._datatype = self._output_datatype
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepting = True
         self._intake = intake or Intake(store)
@@ -117,7 +120,10 @@ class Routes:
         _answer_bare(exchange, self.accepting and self._store.all_ready())
 
     def _model_ready(self, exchange: Exchange, _head: Head, _body: Buffer, model: str, version: str) -> None:
-        _answer_bare(exchange, self.accepting and self._store.is_ready(model, version))
+        if self.accepting and self._store.is_ready(model, version):
+            _answer_bare(exchange, True)
+        else:
+            exchange.fail(invalid("Model version not ready"))
 
     def _server(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
         exchange.answer(
@@ -176,8 +182,11 @@ class Routes:
             self._intake.check()
         if head.encoding:
             body = self._bodies.keep(decompressed(body, head.encoding, self._limit_bytes))
-        request, form = self._decode(model, version, body, head.json_length, arrival_ns)
-        reply: Reply = partial(self._answer_infer, exchange, form, head.accept)
+        if head.json_length == 0:
+            request, form = read_raw(self._store.signature(model, version), version, body, arrival_ns)
+        else:
+            request, form = self._decode(model, version, body, head.json_length, arrival_ns)
+        reply: Reply = partial(self._answer, exchange, form, head.accept)
         if request.deliveries:
             reply = delivering(request, reply, self._memory, self._store.signature)
         if self._tracing.is_on:
@@ -193,7 +202,7 @@ class Routes:
             exchange.fail(response)
             return
         try:
-            parts, json_length = encode_infer(response, form, self._output_datatype)
+            parts, json_length = encode_infer(response, form, self._datatype)
         except InferError as error:
             exchange.fail(error)
             return
@@ -223,7 +232,10 @@ async def _answer_when_done(exchange: Exchange, work: Awaitable[None]) -> None:
 
 
 def _of_names(action: Callable[..., None], names: Sequence[str]) -> Action:
-    """The action on what a path names; called for every request, and quicker than a partial with keywords."""
+    """The action on what a path names; called for every request, so without keywords and without unpacking."""
+    if len(names) == 2:
+        model, version = names
+        return lambda exchange, head, body: action(exchange, head, body, model, version)
     return lambda exchange, head, body: action(exchange, head, body, *names)
 
 

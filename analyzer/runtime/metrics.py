@@ -25,31 +25,39 @@ _COUNTERS = (
         "Number of successful inference requests, all batch sizes",
         lambda s: s.success_count,
     ),
-    _Family("nv_inference_count", "Number of inferences performed", lambda s: s.inference_count),
-    _Family("nv_inference_exec_count", "Number of model executions performed", lambda s: s.execution_count),
+    _Family(
+        "nv_inference_count",
+        "Number of inferences performed (does not include cached requests)",
+        lambda s: s.inference_count,
+    ),
+    _Family(
+        "nv_inference_exec_count",
+        "Number of model executions performed (does not include cached requests)",
+        lambda s: s.execution_count,
+    ),
     _Family(
         "nv_inference_request_duration_us",
-        "Cumulative inference request duration in microseconds",
+        "Cumulative inference request duration in microseconds (includes cached requests)",
         lambda s: s.success_ns // 1000,
     ),
     _Family(
         "nv_inference_queue_duration_us",
-        "Cumulative inference queuing duration in microseconds",
+        "Cumulative inference queuing duration in microseconds (includes cached requests)",
         lambda s: s.spent.queue_ns // 1000,
     ),
     _Family(
         "nv_inference_compute_input_duration_us",
-        "Cumulative compute input duration in microseconds",
+        "Cumulative compute input duration in microseconds (does not include cached requests)",
         lambda s: s.spent.input_ns // 1000,
     ),
     _Family(
         "nv_inference_compute_infer_duration_us",
-        "Cumulative compute inference duration in microseconds",
+        "Cumulative compute inference duration in microseconds (does not include cached requests)",
         lambda s: s.spent.infer_ns // 1000,
     ),
     _Family(
         "nv_inference_compute_output_duration_us",
-        "Cumulative inference compute output duration in microseconds",
+        "Cumulative inference compute output duration in microseconds (does not include cached requests)",
         lambda s: s.spent.output_ns // 1000,
     ),
     _Family("nv_cache_num_hits_per_model", "Number of response cache hits per model", lambda s: s.cache_hit_count),
@@ -84,7 +92,7 @@ def render(
         lines += [f"{family.name}{{{labels}}} {family.read(entry)}" for entry, labels in entries]
     lines += _failures(entries)
     name = "nv_inference_pending_request_count"
-    lines += _heading(name, "Instantaneous number of pending requests awaiting execution", "gauge")
+    lines += _heading(name, "Instantaneous number of pending requests awaiting execution per-model.", "gauge")
     lines += [f"{name}{{{labels}}} {pending.get((entry.name, entry.version), 0)}" for entry, labels in entries]
     lines += _durations(
         "nv_inference_first_response_histogram_ms",

@@ -92,7 +92,7 @@ class Residents:
             return InferError(ErrorKind.UNAVAILABLE, f"'{model}' is not at ready state")
         if model in self.reasons or model in self._retiring.values():
             text = f"Request for unknown model: '{model}' has no available versions"
-            return InferError(ErrorKind.UNAVAILABLE, text)
+            return InferError(ErrorKind.NOT_FOUND, text)
         return InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
 
     def state(self, model: str) -> str:

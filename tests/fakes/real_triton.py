@@ -22,15 +22,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def real_triton(repository: Path, *flags: str) -> Iterator[tuple[str, str, str]]:
-    """Its addresses: HTTP, gRPC and metrics."""
+def real_triton(repository: Path, *flags: str, probe: str = "/v2/health/ready") -> Iterator[tuple[str, ...]]:
+    """Its addresses: HTTP, gRPC and metrics. It is up when ``probe`` is answered with 200."""
     ports = {name: free_port() for name in ("http", "grpc", "metrics")}
     where = [f"--{name}-port={port}" for name, port in ports.items()]
     where += [f"--{name}-address=127.0.0.1" for name in ports]
     command = [str(TRITON), "--model-repository", str(repository), *where, *flags]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        _wait_ready(process, f"http://127.0.0.1:{ports['http']}/v2/health/ready")
+        _wait_ready(process, f"http://127.0.0.1:{ports['http']}{probe}")
         yield tuple(f"127.0.0.1:{port}" for port in ports.values())
     finally:
         process.send_signal(signal.SIGTERM)

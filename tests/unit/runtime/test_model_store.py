@@ -396,7 +396,7 @@ def test_a_model_that_fails_to_load_says_why_and_takes_nothing_else_down(tmp_pat
         assert not store.all_ready()
         with pytest.raises(InferError, match="'broken' has no available versions") as caught:
             store.metadata("broken")
-        assert caught.value.kind is ErrorKind.UNAVAILABLE
+        assert caught.value.kind is ErrorKind.NOT_FOUND  # as Triton has it
         with pytest.raises(InferError, match=r"failed to load 'broken', .*no weights"):
             await store.load("broken")
 
