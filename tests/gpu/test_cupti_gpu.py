@@ -103,7 +103,7 @@ def test_kernels_are_those_that_pytorchs_own_profiler_sees(tmp_path):
 
     work()
     ours, stats, _window_ns = traced(tmp_path, work)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as theirs:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as theirs:
         work()
     theirs.export_chrome_trace(str(tmp_path / "torch.json"))
     other = import_any.read(tmp_path / "torch.json")
@@ -133,7 +133,7 @@ def test_a_second_window_after_pytorchs_profiler_holds_its_own_kernels_only(tmp_
     torch = pytest.importorskip("torch")
     launches = adds(torch, 100)
     traced(tmp_path, lambda tracer: launches())
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True):
         launches()
     launches()
     timeline, stats, _window_ns = traced(tmp_path, lambda tracer: launches())
