@@ -45,10 +45,12 @@ def from_slices(reader: TraceReader, slices: Iterator[Slice], begin_utc_ns: int 
         raise InputError(
             f"{reader.path} has no events of ONNX Runtime; end the session's profiling before its file is read"
         )
-    names = ("kind", "start_ns", "end_ns", "name_id", "thread")
-    count = build.add(**{name: found[name] for name in names}, process=found["pid"], bytes=found["output_size"]) + len(
-        found["kind"]
-    )
+    count = len(found["kind"])
+    told = {name: found[name] for name in ("kind", "start_ns", "end_ns", "name_id", "thread")}
+    told |= {"process": found["pid"], "bytes": found["output_size"]}
+    del found  # columns that say nothing here
+    build.add(**told)
+    del told  # so that the builder holds the only copy, which it frees as it goes
     cut = f"the file is cut off; {count} events before the cut were read"
     meta = Meta(
         producer="ONNX Runtime",
