@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Literal
 
 from analyzer.domain.measurement import Measurement
@@ -110,6 +111,10 @@ def against_load(ranking: Ranking) -> str:
     return svg(paint, 3.4, "Latency and throughput against load", about)
 
 
+_BAR_LABEL_LENGTH = 105
+"""What fits over a bar; several models have longer names."""
+
+
 def where_time_goes(ranking: Ranking, specs: Specs) -> str:
     """Stacked bars of a mean request's time, for the leaders."""
     bars = [(m, parts) for m in leaders(ranking) if (parts := breakdown(m)) is not None]
@@ -123,7 +128,7 @@ def where_time_goes(ranking: Ranking, specs: Specs) -> str:
         for row, (_, parts) in enumerate(bars):
             _stack(axes, row, parts, longest, {name for name in names if row == 0})
         for row, (m, _) in enumerate(bars):
-            axes.text(0, row - 0.33, _bar_label(m, ranking, specs), va="bottom", fontsize=9)
+            axes.text(0, row - 0.33, _bar_label(m, ranking, specs), va="bottom", fontsize=9, in_layout=False)
         axes.set_yticks([])
         axes.set_ylim(len(bars) - 0.6, -0.75)
         axes.spines["left"].set_visible(False)
@@ -244,7 +249,9 @@ def _bar_label(measurement: Measurement, ranking: Ranking, specs: Specs) -> str:
         role = "Recommended: "
     elif measurement.config.server.is_default:
         role = "Default: "
-    return plain(f"{role}{words.server(measurement.config.server, specs)} at {words.point(measurement.config)}")
+    load = f" at {words.point(measurement.config)}"
+    room = max(_BAR_LABEL_LENGTH - len(role) - len(load), 1)
+    return plain(role + shorten(words.server(measurement.config.server, specs), room, placeholder=" ...") + load)
 
 
 def _scale_ms(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:

@@ -1,9 +1,11 @@
 import re
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from analyzer.domain.budget import Budget
+from analyzer.domain.run import Edit
 from analyzer.rank.rank import rank
 from analyzer.render.charts import draw
 from analyzer.render.view import Charts
@@ -70,3 +72,12 @@ def test_names_are_text_in_a_chart(name):
     charts = draw(rank(sweep(loads=(1, 8), model=name), (), ()), {name: model_spec(name)})
     ElementTree.fromstring(charts.breakdown)
     assert "<b>" not in charts.breakdown
+
+
+def test_a_configuration_with_a_long_name_leaves_its_load_to_be_read():
+    # matplotlib warns where a text leaves no room for the axes, and warnings are errors here.
+    edits = tuple(Edit(path=f"parameters.a_rather_long_name_{number}", value="7") for number in range(12))
+    variant = msgspec.structs.replace(server_config(2).variants[0], edits=edits)
+    server = msgspec.structs.replace(server_config(2), variants=(variant,))
+    charts = drawn([measurement(run_config(server, 4))])
+    assert re.search(r">Recommended: [^<]* \.\.\. at concurrency 4</text>", charts.breakdown)
