@@ -142,6 +142,7 @@ def test_nsight_systems_and_our_own_collector_agree_on_the_same_requests(tmp_pat
         name: int((table.events.end_ns - table.events.start_ns)[kernels[name]].sum())
         for name, table in (("ours", own), ("theirs", theirs))
     }
+    print({name: (len(rows), total_ns[name]) for name, rows in kernels.items()})
     assert total_ns["theirs"] == pytest.approx(total_ns["ours"], rel=0.1)
     batches = theirs.rows(Kind.BATCH)
     first, last = theirs.events.start_ns[batches].min(), theirs.events.end_ns[batches].max()
