@@ -111,7 +111,7 @@ def _measure_all(planned: Plan, executor: Executor, folder: RunFolder, progress:
                 progress.measuring(config, planner.expected_remaining())
                 executor.submit(config)
         if not began_s:
-            return "the time limit is reached" if is_late else "nothing more is worth measuring"
+            return "the time limit is reached" if is_late else planner.conclusion()
         outcome = priced(executor.next_outcome(), folder.price_per_hour)
         folder.append(outcome)
         planner.tell(outcome)

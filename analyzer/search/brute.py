@@ -6,6 +6,7 @@ from analyzer.domain.ledger import Candidate, LedgerEntry, LedgerState, candidat
 from analyzer.domain.measurement import Failure, Outcome
 from analyzer.domain.run import RunConfig
 from analyzer.search.candidates import doublings, joint_config, load_of, roster, template_for
+from analyzer.search.conclude import any_keeps, conclusion
 from analyzer.search.task import SearchTask
 
 
@@ -62,6 +63,11 @@ class BrutePlanner:
         left = sum(len(self._loads) - len(seen) for place, seen in enumerate(self._seen) if place not in gone)
         most = self._task.options.max_points
         return left if most is None else min(left, max(0, most - len(self._asked | self._told.keys())))
+
+    def conclusion(self) -> str:
+        keeps = any_keeps(self._told.values(), self._task.budgets)
+        capped_at = self._task.cap_reached(len(self._asked | self._told.keys()))
+        return conclusion(self.ledger(), keeps, "the whole grid is measured", capped_at)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         entries = [self._entry(candidate) for candidate in self._roster.kept]

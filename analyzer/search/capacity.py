@@ -14,7 +14,7 @@ import msgspec
 from analyzer.domain.ledger import LedgerEntry, candidate_of
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
-from analyzer.search import account, settle
+from analyzer.search import account, conclude, settle
 from analyzer.search.candidates import listed, lowest, roster, run_config, template_for
 from analyzer.search.encoding import encoded
 from analyzer.search.evidence import Level, Told, clearly_breaks
@@ -28,8 +28,8 @@ WORTH_ODDS = 0.02
 
 _USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
 
-_EAGER_POINTS = 30
-"""After so many points an expected gain must be ever larger to be worth one more: it doubles with each ten."""
+_EAGER_POINTS, _DOUBLED_EACH = 24, 4
+"""After so many points an expected gain must be ever larger to be worth one more."""
 
 _DEFAULT_CONFIRMED = 0.7
 """How often the load at which the default is at its best so far is the one at which it will be confirmed."""
@@ -62,6 +62,7 @@ class CapacityPlanner:
         self._problem = Problem(objectives, budgets, task.space.load, self._roster.kept, slots)
         self._rows = {candidate: row for row, candidate in enumerate(self._roster.kept)}
         self._template = template_for(task.space.load, task.load_template)
+        self._task = task
         self._content = task.content
         self._options = task.options
         self._point_s = task.options.screen_duration_s or task.load_template.duration_s
@@ -114,6 +115,10 @@ class CapacityPlanner:
             left = opening + min(exploring, _USUAL_EXPLORING) + _USUAL_SETTLING
         most = self._options.max_points
         return left if most is None else min(left, max(0, most - len(seen)))
+
+    def conclusion(self) -> str:
+        capped_at = self._task.cap_reached(len(self._asked | self._outcomes.keys()))
+        return conclude.conclusion(self.ledger(), bool(self._look().best_kept), conclude.NOTHING_WORTH, capped_at)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         return account.ledger(self._look(), self._roster.skipped, self._reused)
@@ -172,7 +177,7 @@ class CapacityPlanner:
     def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
         """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
         worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
-        worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _EAGER_POINTS * 3)
+        worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _DOUBLED_EACH)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
         for _, p in sorted(promising, key=lambda item: (-self._for_its_time(*item), self._cost(item[1].row))):

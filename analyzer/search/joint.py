@@ -11,6 +11,7 @@ import msgspec
 from analyzer.domain.ledger import LedgerEntry, LedgerState, candidate_of
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
+from analyzer.search import conclude
 from analyzer.search.candidates import highest, joint_config, listed, lowest, roster, template_for
 from analyzer.search.capacity import WORTH_ODDS
 from analyzer.search.encoding import encoded
@@ -94,6 +95,10 @@ class JointPlanner:
             left = opening + min(exploring, 20) + 3
         most = self._task.options.max_points
         return left if most is None else min(left, max(0, most - len(seen)))
+
+    def conclusion(self) -> str:
+        capped_at = self._task.cap_reached(len(self._asked | self._known))
+        return conclude.conclusion(self.ledger(), bool(self._look().best_kept), conclude.NOTHING_WORTH, capped_at)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
         look = self._look()

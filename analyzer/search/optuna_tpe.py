@@ -53,8 +53,13 @@ class OptunaPlanner:
         left = max(0, bound - len(self._walk.asked | self._walk.told.keys()))
         return left if left and self._unseen() is not None else 0
 
+    def conclusion(self) -> str:
+        count = len(self._walk.asked | self._walk.told.keys())
+        reached = f"{self._most} suggestions are measured, a tenth of the grid but {_FEWEST} to {_MOST}"
+        return self._walk.conclusion(self.ledger(), reached if count >= self._most else "the whole grid is measured")
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
-        return self._walk.ledger("suggested by the estimator")
+        return self._walk.ledger("suggested by the estimator", "not among the points that the estimator suggested")
 
     def _config(self, candidate: Candidate, steps: Sequence[int]) -> RunConfig:
         return self._walk.config(candidate, steps)

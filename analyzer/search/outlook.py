@@ -29,6 +29,9 @@ WORTH_RATIO = 0.003
 MOST_LEVELS = 8
 """Levels after which exploring one candidate further is over."""
 
+_FAR_SD = 4.0
+"""A limit is not what holds a load down that is forecast to keep it by so much."""
+
 _ALIKE = 0.25
 """How much smaller the doubt is about a candidate that only a limit on batches which no batch reaches sets apart."""
 
@@ -105,7 +108,7 @@ class Outlook:
     @cached_property
     def prospects(self) -> list[Prospect]:
         """Of every candidate that has not failed."""
-        below: Array = np.array([self._nextbelow(row) for row in range(len(self.levels))])
+        below: Array = np.array([self._next_below(row) for row in range(len(self.levels))])
         allowed: NDArray[np.bool_] = self.loads[None, :] < below[:, None]
         kept: NDArray[np.bool_] = np.logical_and(allowed, self.kept_z >= 0)
         scores = np.where(kept, self.score, -np.inf)
@@ -147,11 +150,16 @@ class Outlook:
     def ceiling(self, row: int) -> float:
         """The lowest load known to be too high: clearly over a limit, with no kept load above it."""
         kept = [level.load for level in self.levels[row] if self.keeps(level)]
-        broken = [level.load for level in self.levels[row] if self._verdicts[id(level)].broken]
+        broken = [self._too_much(level) for level in self.levels[row] if self._verdicts[id(level)].broken]
         broke = self.evidence.broken_loads.get(self.problem.candidates[row], math.inf)
         return min((load for load in broken if load > max(kept, default=0.0)), default=broke)
 
-    def _nextbelow(self, row: int) -> float:
+    def _too_much(self, level: Level) -> float:
+        """The load; of a server that fell behind a rate, the rate that it carried."""
+        fell_behind = self.problem.load.kind == "request_rate" and level.usable and not level.eligible
+        return min(level.load, level.requests_per_s) if fell_behind else level.load
+
+    def _next_below(self, row: int) -> float:
         """Where to stay below next: after each load that proved too high twice as far below the lowest of them.
 
         A forecast that is wrong about a steep edge would creep down to it step by step.
@@ -168,7 +176,9 @@ class Outlook:
         return False
 
     def _limit_sd(self, row: int, column: int) -> float:
-        """How far the load at the limit is uncertain: the objective moves by about half of that."""
+        """How far the load at the limit is uncertain: the objective moves by about half of that. None is near: not."""
+        if self.kept_z[row, column] > _FAR_SD:
+            return 0.0
         binding = [self.figures[b.figure] for b in self.problem.budgets if b.figure in self.figures]
         return max((float(figure.sd[row, column]) for figure in binding), default=0.0)
 

@@ -24,6 +24,10 @@ class Planner(Protocol):
         """About how many points are still to be asked."""
         ...
 
+    def conclusion(self) -> str:
+        """Why there is nothing more to ask, in a sentence without its full stop."""
+        ...
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
         """Every candidate of the space, what became of it so far and the rule that decided."""
         ...

@@ -48,8 +48,11 @@ class QuickPlanner:
         most = self._walk.task.options.max_points
         return left if most is None else min(left, most - len(self._walk.asked | self._walk.told.keys()))
 
+    def conclusion(self) -> str:
+        return self._walk.conclusion(self.ledger(), "no step from the best found, on any axis or in load, is better")
+
     def ledger(self) -> tuple[LedgerEntry, ...]:
-        return self._walk.ledger("climbed over, or a step beside the way")
+        return self._walk.ledger("on the way to the best, or a step beside it", "no step of the climb led to it")
 
     def _wanted(self) -> Iterator[RunConfig]:
         """The points that the next step waits for."""

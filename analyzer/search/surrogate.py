@@ -26,6 +26,7 @@ _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
 _UNSUPPORTED_NOISE = 0.1
 _TINY = 1e-9
+_CARRIED_SD = 0.002
 _SHARED_OUT = ("cost_per_million", "energy_per_inference_j")
 _LATENCY_SPREAD, _OTHER_SPREAD = gaussian.TYPICAL_SPREAD, 0.3
 
@@ -85,14 +86,20 @@ class Surrogate:
 
     def forecast(self, slots: Sequence[Slots], loads: Array) -> dict[str, Figure]:
         """Every figure for every pair of candidate and load."""
-        in_flight = self._in_flight(slots, loads) if self.open_loop else np.tile(loads, (len(slots), 1))
+        if self.open_loop:
+            in_flight, most = self._in_flight(slots, loads)
+        else:
+            in_flight, most = np.tile(loads, (len(slots), 1)), np.zeros(len(slots))
         points = _matrix(slots, in_flight)
         coarse = self._coarse(slots, in_flight)
         rate, sd = self._requests_per_s(points, coarse)
+        answered_sd = sd
         if self.open_loop:
+            # What comes is what is answered, unless the server falls behind: no doubt of its speed makes that more.
+            answered_sd = np.where(most[:, None] * np.exp(-2 * sd) >= loads[None, :], _CARRIED_SD, sd)
             rate = np.minimum(rate, loads[None, :])
         client_batch = np.array([float(s.client_batch) for s in slots])[:, None]
-        figures = {"throughput": Figure(np.log(rate * client_batch), sd)}
+        figures = {"throughput": Figure(np.log(rate * client_batch), answered_sd)}
         mean_ms = 1000 * in_flight / rate
         for name, process in self.processes.items():
             offset, spread = coarse.predict(process)
@@ -109,14 +116,16 @@ class Surrogate:
         offset, sd = coarse.predict(self.service_process)
         return 1000 * points.running() / (self.service.service_ms(points) * np.exp(offset)), sd
 
-    def _in_flight(self, slots: Sequence[Slots], rates: Array) -> Array:
-        """Requests in flight that carry a rate; where none do, a thousand times what saturates the server."""
+    def _in_flight(self, slots: Sequence[Slots], rates: Array) -> tuple[Array, Array]:
+        """Requests in flight that carry a rate, a thousand times what saturates the server where none do; and the
+        highest rate that is carried.
+        """
         full = np.array([float(s.instances * s.batch_limit) for s in slots])
         grid = full[:, None] * np.geomspace(0.002, 2.0, 160)[None, :]
         carried, _ = self._requests_per_s(_matrix(slots, grid), self._coarse(slots, grid))
         reached = np.maximum.accumulate(carried, axis=1)
         rows = [np.interp(rates, reached[i], grid[i], right=1000.0 * full[i]) for i in range(len(slots))]
-        return np.stack(rows)
+        return np.stack(rows), reached[:, -1]
 
     def _coarse(self, slots: Sequence[Slots], in_flight: Array) -> Coarse:
         row = in_flight[0]

@@ -22,3 +22,8 @@ class SearchTask:
     content: str
     options: SearchOptions
     beside: tuple[LoadProfile, ...] = ()
+
+    def cap_reached(self, point_count: int) -> int | None:
+        """The bound on points, where so many have reached it."""
+        most = self.options.max_points
+        return most if most is not None and point_count >= most else None

@@ -8,6 +8,7 @@ from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.run import RunConfig
 from analyzer.search.candidates import doublings, joint_config, roster, template_for
+from analyzer.search.conclude import any_keeps, conclusion
 from analyzer.search.evidence import read_named
 from analyzer.search.task import SearchTask
 
@@ -78,7 +79,11 @@ class Walk:
         (over_a, score_a), (over_b, score_b) = self.worth(a), self.worth(b)
         return over_a < over_b or (over_a == over_b and score_a > score_b)
 
-    def ledger(self, measured_rule: str) -> tuple[LedgerEntry, ...]:
+    def conclusion(self, ledger: Sequence[LedgerEntry], reached: str) -> str:
+        keeps = any_keeps(self.told.values(), self.task.budgets)
+        return conclusion(ledger, keeps, reached, self.task.cap_reached(len(self.asked | self.told.keys())))
+
+    def ledger(self, measured_rule: str, skipped_rule: str) -> tuple[LedgerEntry, ...]:
         failed = self.failed()
         keys: dict[Candidate, list[str]] = {}
         for key, outcome in self.told.items():
@@ -90,7 +95,7 @@ class Walk:
             state: LedgerState = "reused" if self._reused.issuperset(told) else "measured"
             rule = measured_rule
             if not told:
-                state, rule = "skipped", "not reached: the search ended before its turn"
+                state, rule = "skipped", skipped_rule
             elif candidate in failed:
                 state, rule = "failed", failed[candidate]
             elif best is not None and candidate_of(best.config) == candidate:

@@ -79,6 +79,7 @@ def search(
     outcomes, ask_s = timed(planner, land.measure, at_most)
     chosen = pick(outcomes, limit_ms)
     best = best_throughput(land, limit_ms)
+    best = min(best, load.maximum) if load.kind == "request_rate" else best
     throughput, p99 = true_figures(land, chosen.config) if chosen else (0.0, 0.0)
     kept = best == 0.0 if chosen is None else limit_ms is None or p99 <= limit_ms
     return result(land.name, outcomes, throughput / best if best else 1.0, kept, ask_s)

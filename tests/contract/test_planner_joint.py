@@ -15,6 +15,7 @@ from tests.fakes.shared_landscapes import (
     OBJECTIVES,
     TEMPLATES,
     SharedLandscape,
+    random_shared,
     shared,
     shared_pick,
     shared_space,
@@ -39,6 +40,16 @@ def planner(land: SharedLandscape, where=None, **options) -> Planner:
 @pytest.mark.parametrize("name", ["mixed+insty", "batchy+mixed", "mixed+mixed", "batchy+insty/work"])
 def test_two_models_reach_95_percent_of_the_best_in_80_points(name: str):
     land = shared(name)
+    outcomes = explore(planner(land), land.measure, 200)
+    throughput, kept = shared_pick(land, outcomes)
+    assert kept
+    assert throughput >= 0.95 * land.best()
+    assert len(outcomes) <= 80
+
+
+@pytest.mark.parametrize("seed", [1, 6, 16, 20, 23])
+def test_pairs_whose_best_lies_where_one_model_is_nearly_idle(seed: int):
+    land = random_shared(seed)
     outcomes = explore(planner(land), land.measure, 200)
     throughput, kept = shared_pick(land, outcomes)
     assert kept

@@ -1,11 +1,14 @@
 """How good the default search must be, and in how many points: the table of `tests/benchmarks/search_quality.py`."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.benchmarks.search_quality import search
-from tests.fakes.landscapes import NAMES, landscape, p99_ms, random_landscape
+from analyzer.search.options import SearchOptions
+from tests.benchmarks.search_quality import RATES, Result, search
+from tests.fakes.landscapes import BASE, NAMES, landscape, p99_ms, random_landscape
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,3 +48,30 @@ def test_the_table_holds_on_landscapes_drawn_at_random(seed: int, limited: bool)
 @pytest.mark.parametrize("name", NAMES)
 def test_ten_points_already_give_a_decent_answer(name: str):
     assert search(landscape(name), 20.0, at_most=10).ratio >= 0.8
+
+
+def test_a_tight_limit_and_a_corner_that_fails_do_not_hide_what_batches_cost():
+    result = search(random_landscape(51), 20.0)
+    assert result.ratio >= 0.97
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rates_under_noise_keep_the_limit_in_50_points(name: str):
+    results = [search(landscape(name, noise=0.03, seed=seed), 20.0, load=RATES) for seed in range(3)]
+    assert all(result.kept for result in results)
+    assert max(result.points for result in results) <= 50
+
+
+@pytest.mark.parametrize("name", ["batchy", "insty", "cores"])
+def test_the_dearer_a_start_the_longer_a_search_stays_with_a_server(name: str):
+    land = replace(landscape(name, noise=0.015), noise_at_s=5.0)
+
+    def searched(restart_s: float) -> Result:
+        durations = {"screen_duration_s": 2.0, "confirm_duration_s": 5.0}
+        return search(land, 20.0, options=SearchOptions(bases=(BASE,), restart_s=restart_s, **durations))
+
+    swift, slow = searched(0.5), searched(20.0)
+    assert slow.starts / slow.points < swift.starts / swift.points
+    assert slow.load_s + 20 * slow.starts < swift.load_s + 20 * swift.starts
+    assert slow.kept
+    assert slow.ratio >= 0.9
