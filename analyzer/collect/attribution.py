@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Events, Kind, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind
+from analyzer.timeline.table import ABSENT, Events, Rows, Timeline
 
 _BATCH_RANGE = ":batch"  # of the domain of its model
 _NEAR_NS = 5_000_000

@@ -14,7 +14,8 @@ from analyzer.errors import ChildError
 from analyzer.runtime.gpu_trace import FORMAT_VERSION
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.kernel_names import demangled
-from analyzer.timeline.table import ABSENT, MEMSET_NAME, SYNC_NAMES, Column, Device, Kind, MemoryKind, copy_name
+from analyzer.timeline.kinds import MEMSET_NAME, SYNC_NAMES, Kind, MemoryKind, copy_name
+from analyzer.timeline.table import ABSENT, Column, Device
 
 Rows = npt.NDArray[np.int64]
 COLLECTED = ("kernel", "memcpy", "memset", "api", "sync")

@@ -6,7 +6,8 @@ import numpy as np
 
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import DTYPES, Meta, Relation, Timeline
+from analyzer.timeline.kinds import Relation
+from analyzer.timeline.table import DTYPES, Meta, Timeline
 
 _COPIED = tuple(DTYPES.keys() - {"kind", "start_ns", "end_ns", "name_id", "model_id", "parent"})
 

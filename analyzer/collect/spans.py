@@ -12,7 +12,8 @@ import numpy.typing as npt
 from analyzer.errors import ChildError
 from analyzer.runtime.spans import FORMAT_VERSION, Row
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import ABSENT, Kind, Relation, Track
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import ABSENT, Track
 
 Rows = npt.NDArray[np.int64]
 STAGES = ("compute_input", "compute_infer", "compute_output")

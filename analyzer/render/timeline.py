@@ -8,8 +8,9 @@ import numpy as np
 
 from analyzer.render.drawing import GREEN, INK, PALE, plain, svg
 from analyzer.timeline.intervals import union
+from analyzer.timeline.kinds import COMPUTE_KINDS, COPY_KINDS, GPU_KINDS, Kind, Relation
 from analyzer.timeline.requests import around_median
-from analyzer.timeline.table import COMPUTE_KINDS, COPY_KINDS, GPU_KINDS, Kind, Relation, Rows, Timeline
+from analyzer.timeline.table import Rows, Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

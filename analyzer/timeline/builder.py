@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer.timeline.intervals import parents
+from analyzer.timeline.kinds import Kind, Relation
 from analyzer.timeline.table import (
     ABSENT,
     DTYPES,
@@ -15,9 +16,7 @@ from analyzer.timeline.table import (
     Device,
     Edges,
     Events,
-    Kind,
     Meta,
-    Relation,
     Series,
     Timeline,
     Track,

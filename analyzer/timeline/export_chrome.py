@@ -19,8 +19,9 @@ import numpy as np
 from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.export_file import replacing
 from analyzer.timeline.export_lanes import codes, disjoint_lanes, nesting_lanes
+from analyzer.timeline.kinds import GPU_KINDS, Kind
 from analyzer.timeline.kineto_names import CATEGORIES, DEVICE_KINDS, trace_name
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Device, Kind, Rows, Timeline
+from analyzer.timeline.table import ABSENT, Device, Rows, Timeline
 
 _ASYNC_KINDS = (Kind.SPAN, Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.STEP)
 _EXACT_NS = 1 << 52

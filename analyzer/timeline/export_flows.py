@@ -3,7 +3,8 @@
 import numpy as np
 
 from analyzer.timeline.analyses.launches import launch_rows
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Column, Kind, Relation, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind, Relation
+from analyzer.timeline.table import ABSENT, Column, Rows, Timeline
 
 Pairs = tuple[Rows, Rows]
 

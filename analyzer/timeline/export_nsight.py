@@ -21,18 +21,9 @@ from analyzer.timeline.export_file import replacing
 from analyzer.timeline.export_nsight_own import OWN_KINDS, write_own
 from analyzer.timeline.export_nsight_schema import SCHEMA_VERSION, TableWriter, nullable
 from analyzer.timeline.kernel_names import demangled, mangled, short_name
+from analyzer.timeline.kinds import COPY_NAMES, GPU_KINDS, SYNC_NAMES, Kind, MemoryKind
 from analyzer.timeline.nsight_own import OWN_FACTS, OWN_VERSION
-from analyzer.timeline.table import (
-    ABSENT,
-    COPY_NAMES,
-    GPU_KINDS,
-    SYNC_NAMES,
-    Column,
-    Kind,
-    MemoryKind,
-    Rows,
-    Timeline,
-)
+from analyzer.timeline.table import ABSENT, Column, Rows, Timeline
 from perf_client.version import __version__
 
 _CUPTI = "CUPTI_ACTIVITY_KIND_"

@@ -6,7 +6,8 @@ import numpy as np
 
 from analyzer.timeline import nsight_own
 from analyzer.timeline.export_nsight_schema import TableWriter, nullable
-from analyzer.timeline.table import GPU_KINDS, Kind, Relation, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind, Relation
+from analyzer.timeline.table import Rows, Timeline
 
 OWN_KINDS = (Kind.CLIENT_REQUEST, Kind.REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE, Kind.OPERATOR)
 """What Nsight has no table for."""

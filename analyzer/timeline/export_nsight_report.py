@@ -15,7 +15,8 @@ import numpy as np
 
 from analyzer.errors import ChildError, InputError, MissingExtraError
 from analyzer.timeline.export_tracks import Layout, layout
-from analyzer.timeline.table import Counters, Kind, Ns, Rows, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Counters, Ns, Rows, Timeline
 
 BACKEND_VARIABLE = "NSYS_WRITER_BACKEND"
 SUFFIX = ".nsys-rep"

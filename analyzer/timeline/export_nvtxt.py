@@ -12,7 +12,8 @@ import numpy as np
 from analyzer.timeline.export_file import replacing
 from analyzer.timeline.export_lanes import codes
 from analyzer.timeline.export_tracks import Layout, layout
-from analyzer.timeline.table import Kind, Rows, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Rows, Timeline
 
 _FIRST_THREAD = 1 << 24
 """Tracks that are no threads get numbers above those of threads."""

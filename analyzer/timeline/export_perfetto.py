@@ -24,7 +24,8 @@ from analyzer.timeline.export_protobuf import (
     varint,
 )
 from analyzer.timeline.export_tracks import Layout, Place, layout
-from analyzer.timeline.table import ABSENT, Column, Kind, MemoryKind, Ns, Series, Timeline
+from analyzer.timeline.kinds import Kind, MemoryKind
+from analyzer.timeline.table import ABSENT, Column, Ns, Series, Timeline
 
 _PACKET, _TIMESTAMP, _TRACK_EVENT, _CLOCKS, _INTERNED, _DESCRIPTOR = 1, 8, 11, 6, 12, 60
 _SEQUENCE = number(10, 1)

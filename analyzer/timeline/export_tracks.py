@@ -10,7 +10,8 @@ import numpy as np
 
 from analyzer.domain.record import Record
 from analyzer.timeline.export_lanes import codes, disjoint_lanes, nesting_lanes
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Column, Kind, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind
+from analyzer.timeline.table import ABSENT, Column, Rows, Timeline
 
 _THREAD_KINDS = (Kind.RANGE, Kind.MARK, Kind.API, Kind.OS_CALL, Kind.OVERHEAD, Kind.OPERATOR)
 

@@ -13,20 +13,9 @@ import numpy as np
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.chrome_json import Slice, TraceEvent, TraceFacts, TraceReader, lengths_ns, small_id
+from analyzer.timeline.kinds import GPU_KINDS, Kind
 from analyzer.timeline.kineto_names import DEVICE_KINDS, KINDS, SKIPPED, event_name
-from analyzer.timeline.table import (
-    ABSENT,
-    DTYPES,
-    GPU_KINDS,
-    Anchor,
-    Column,
-    Device,
-    Kind,
-    Meta,
-    Series,
-    Timeline,
-    Track,
-)
+from analyzer.timeline.table import ABSENT, DTYPES, Anchor, Column, Device, Meta, Series, Timeline, Track
 from analyzer.timeline.trace_columns import FIRST_NAMED_THREAD, NumberedName, TraceColumns
 
 _OTHER_KINDS = {"X": Kind.RANGE, "B": Kind.RANGE, "b": Kind.SPAN, "i": Kind.MARK, "I": Kind.MARK, "R": Kind.MARK}

@@ -16,19 +16,10 @@ from analyzer.timeline import nsight_facts as facts
 from analyzer.timeline import nsight_own
 from analyzer.timeline.analyses import launches
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kinds import GPU_KINDS, MEMSET_NAME, SYNC_NAMES, CopyKind, Kind, copy_name
 from analyzer.timeline.nsight_ranges import add_metrics, read_ranges
 from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
-from analyzer.timeline.table import (
-    ABSENT,
-    GPU_KINDS,
-    MEMSET_NAME,
-    SYNC_NAMES,
-    Column,
-    CopyKind,
-    Kind,
-    Timeline,
-    copy_name,
-)
+from analyzer.timeline.table import ABSENT, Column, Timeline
 
 _CUPTI = "CUPTI_ACTIVITY_KIND_"
 NO_NAME = "(no name)"

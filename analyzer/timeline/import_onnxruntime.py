@@ -12,7 +12,8 @@ import numpy as np
 from analyzer.errors import InputError
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.chrome_json import Slice, TraceReader, lengths_ns
-from analyzer.timeline.table import ABSENT, Anchor, Kind, Meta, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import ABSENT, Anchor, Meta, Timeline
 from analyzer.timeline.trace_columns import NumberedName, TraceColumns
 
 _KINDS = {"Session": Kind.RANGE, "Node": Kind.OPERATOR}

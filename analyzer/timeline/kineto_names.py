@@ -3,16 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from analyzer.timeline.table import (
-    ABSENT,
-    GPU_KINDS,
-    MEMSET_NAME,
-    SYNC_NAMES,
-    CopyKind,
-    Kind,
-    MemoryKind,
-    copy_name,
-)
+from analyzer.timeline.kinds import GPU_KINDS, MEMSET_NAME, SYNC_NAMES, CopyKind, Kind, MemoryKind, copy_name
+from analyzer.timeline.table import ABSENT
 
 KINDS = {
     "kernel": Kind.KERNEL,

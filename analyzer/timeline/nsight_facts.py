@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 import msgspec
 
 from analyzer.timeline import nsight_own
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
-from analyzer.timeline.table import Anchor, Device, Kind, Meta, Track
+from analyzer.timeline.table import Anchor, Device, Meta, Track
 
 KNOWN_SCHEMAS = ((2, 9), (3, 25))
 VERSION_TABLES = ("META_DATA_EXPORT", "EXPORT_META_DATA")

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kinds import Kind, Relation
 from analyzer.timeline.nsight_tables import NsightTables
-from analyzer.timeline.table import ABSENT, DTYPES, Anchor, Column, Kind, Meta, Relation, Series, Track
+from analyzer.timeline.table import ABSENT, DTYPES, Anchor, Column, Meta, Series, Track
 
 OWN_VERSION = "ANALYZER_TABLES_VERSION"
 OWN_FACTS = ("ANALYZER_META", "ANALYZER_TRACKS", "ANALYZER_ANCHORS")

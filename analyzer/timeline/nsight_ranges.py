@@ -6,8 +6,9 @@ import numpy as np
 
 from analyzer.timeline import nsight_own
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
-from analyzer.timeline.table import ABSENT, Column, Kind, Ns, Series
+from analyzer.timeline.table import ABSENT, Column, Ns, Series
 
 _KINDS = {
     "NvtxMark": (34, Kind.MARK),

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from analyzer.timeline.table import Kind, Relation, Rows, Timeline
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import Rows, Timeline
 
 
 def root_rows(timeline: Timeline) -> Rows:

@@ -35,7 +35,8 @@ from analyzer.timeline.analyses.sums import (
     operator_sums,
     range_sums,
 )
-from analyzer.timeline.table import Kind, Meta, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Meta, Timeline
 
 NO_GPU_ACTIVITY = "no GPU activity in the capture"
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from analyzer.timeline.chrome_json import EventArgs, TraceEvent, small_id
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.kineto_names import product
-from analyzer.timeline.table import ABSENT, DTYPES, Column, Kind, Ns
+from analyzer.timeline.table import ABSENT, DTYPES, Column, Ns
 
 K = TypeVar("K")
 NumberedName = tuple[Kind, int, tuple[int, int, int]]

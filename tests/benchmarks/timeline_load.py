@@ -19,7 +19,8 @@ import numpy as np
 
 from analyzer.timeline import archive, export_chrome, export_nsight, import_any
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import CopyKind, Device, Kind, MemoryKind, Meta, Timeline, copy_name
+from analyzer.timeline.kinds import CopyKind, Kind, MemoryKind, copy_name
+from analyzer.timeline.table import Device, Meta, Timeline
 
 
 def made_up(count: int) -> Timeline:

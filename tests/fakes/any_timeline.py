@@ -3,21 +3,8 @@
 from hypothesis import strategies as st
 
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import (
-    ABSENT,
-    GPU_KINDS,
-    SYNC_NAMES,
-    Anchor,
-    CopyKind,
-    Device,
-    Kind,
-    Meta,
-    Relation,
-    Series,
-    Timeline,
-    Track,
-    copy_name,
-)
+from analyzer.timeline.kinds import GPU_KINDS, SYNC_NAMES, CopyKind, Kind, Relation, copy_name
+from analyzer.timeline.table import ABSENT, Anchor, Device, Meta, Series, Timeline, Track
 
 _NAMES = st.sampled_from(["gemm", "queue", "compute_infer", "cudaLaunchKernel", "serving:request", 'a "b"\n\\', "µ"])
 _SERVING = (Kind.REQUEST, Kind.CLIENT_REQUEST, Kind.BATCH, Kind.STEP, Kind.STAGE)

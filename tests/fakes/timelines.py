@@ -3,7 +3,8 @@
 from copy import deepcopy
 
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Kind, Meta, Relation, Timeline
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import Meta, Timeline
 
 PROCESS = 9
 

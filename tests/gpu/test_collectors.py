@@ -21,7 +21,7 @@ from analyzer.domain.measurement import Measurement
 from analyzer.runtime.devices import gpu_count
 from analyzer.store import RunFolder
 from analyzer.timeline import archive
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from analyzer.zoo.catalogue import add
 from tests.fakes.running_server import running_server, server_command
 

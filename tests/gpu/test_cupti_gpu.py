@@ -10,7 +10,8 @@ from analyzer.runtime.devices import gpu_count
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.timeline import import_any
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Kind, Meta
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Meta
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(gpu_count() == 0, reason="no NVIDIA GPU")]
 BATCH = 7

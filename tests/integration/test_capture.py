@@ -9,7 +9,8 @@ import pytest
 
 from analyzer.collect.spans import add_spans, read_spans
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Kind, Meta, Relation
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import Meta
 from tests.fakes import repositories
 from tests.fakes.running_server import running_server, server_command
 

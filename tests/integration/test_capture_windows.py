@@ -17,7 +17,7 @@ from analyzer.measure import Bench, BenchTimes
 from analyzer.settings.declared import ProfileSettings
 from analyzer.store import RunFolder
 from analyzer.timeline import archive
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from perf_client.profile import Concurrency, LoadProfile
 from tests.fakes.repositories import write_simulated
 from tests.fakes.runs import header

@@ -10,7 +10,7 @@ from analyzer.collect.watch import Watching
 from analyzer.collect.window import timeline_of
 from analyzer.runtime.onnxruntime_trace import INDEX
 from analyzer.timeline import archive
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from analyzer.zoo.catalogue import add
 from tests.fakes.running_server import running_server
 

@@ -9,8 +9,9 @@ from analyzer.timeline import export_chrome, export_perfetto, import_any
 from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.export_flows import flows
 from analyzer.timeline.export_tracks import layout
+from analyzer.timeline.kinds import GPU_KINDS, Kind
 from analyzer.timeline.kineto_names import CATEGORIES
-from analyzer.timeline.table import GPU_KINDS, Kind, Series, Timeline
+from analyzer.timeline.table import Series, Timeline
 from tests.fakes.timelines import Scene
 from tests.fakes.trace_processor import query, why_absent
 

@@ -10,7 +10,7 @@ import numpy as np
 from analyzer.domain.measurement import Measurement
 from analyzer.store import RunFolder
 from analyzer.timeline import archive
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from tests.fakes import repositories
 
 QUICK = ("--concurrency", "2", "--instance-counts", "1", "--max-batch-sizes", "8", "--duration", "0.3s")

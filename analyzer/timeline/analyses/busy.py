@@ -8,7 +8,8 @@ import numpy as np
 
 from analyzer.domain.record import Record
 from analyzer.timeline.intervals import Intervals, clip, union
-from analyzer.timeline.table import COMPUTE_KINDS, GPU_KINDS, Kind, Rows, Timeline
+from analyzer.timeline.kinds import COMPUTE_KINDS, GPU_KINDS, Kind
+from analyzer.timeline.table import Rows, Timeline
 
 Window = tuple[int, int]
 

@@ -5,15 +5,8 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import active, device_rows
 from analyzer.timeline.intervals import subtract
-from analyzer.timeline.table import (
-    COMPUTE_KINDS,
-    COPY_NAMES,
-    CopyKind,
-    Kind,
-    MemoryKind,
-    Rows,
-    Timeline,
-)
+from analyzer.timeline.kinds import COMPUTE_KINDS, COPY_NAMES, CopyKind, Kind, MemoryKind
+from analyzer.timeline.table import Rows, Timeline
 
 
 class CopyCell(Record, frozen=True):

@@ -9,7 +9,8 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.errors import InputError
 from analyzer.timeline.analyses.busy import active
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Kind, Relation, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind, Relation
+from analyzer.timeline.table import ABSENT, Rows, Timeline
 
 OUTSIDE = "client and network"
 

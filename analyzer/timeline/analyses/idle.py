@@ -15,7 +15,8 @@ from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import active, devices
 from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.analyses.projection import innermost_range, project
-from analyzer.timeline.table import GPU_KINDS, Column, Kind, Ns, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind
+from analyzer.timeline.table import Column, Ns, Rows, Timeline
 
 KERNEL_WAIT_NS = 30_000
 

@@ -5,7 +5,8 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.depth import Depth, depth
 from analyzer.timeline.analyses.spread import Spread, spread
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Column, Kind, Rows, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind
+from analyzer.timeline.table import ABSENT, Column, Rows, Timeline
 
 
 def launch_rows(timeline: Timeline, work: Rows) -> Rows:

@@ -8,7 +8,8 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import active, device_name
 from analyzer.timeline.intervals import at_least, intersect
-from analyzer.timeline.table import COMPUTE_KINDS, Kind, Rows, Timeline
+from analyzer.timeline.kinds import COMPUTE_KINDS, Kind
+from analyzer.timeline.table import Rows, Timeline
 
 MAX_PAIRED_LANES = 32
 

@@ -13,7 +13,8 @@ from analyzer.domain.record import Record
 from analyzer.timeline.analyses.launches import launch_rows
 from analyzer.timeline.analyses.spread import Spread, spreads
 from analyzer.timeline.analyses.sums import STYLES
-from analyzer.timeline.table import ABSENT, COPY_KINDS, Column, Kind, Ns, Rows, Timeline
+from analyzer.timeline.kinds import COPY_KINDS, Kind
+from analyzer.timeline.table import ABSENT, Column, Ns, Rows, Timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,8 @@ from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import active
 from analyzer.timeline.analyses.depth import Depth, depth
 from analyzer.timeline.analyses.spread import Spread, spread, spreads
-from analyzer.timeline.table import (
-    ABSENT,
-    COMPUTE_KINDS,
-    COPY_KINDS,
-    GPU_KINDS,
-    Column,
-    Kind,
-    Ns,
-    Relation,
-    Rows,
-    Timeline,
-)
+from analyzer.timeline.kinds import COMPUTE_KINDS, COPY_KINDS, GPU_KINDS, Kind, Relation
+from analyzer.timeline.table import ABSENT, Column, Ns, Rows, Timeline
 
 QUEUE = "queue"
 

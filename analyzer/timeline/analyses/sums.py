@@ -7,7 +7,8 @@ import numpy as np
 
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.spread import Spread, spreads
-from analyzer.timeline.table import COPY_KINDS, Column, Kind, Rows, Timeline
+from analyzer.timeline.kinds import COPY_KINDS, Kind
+from analyzer.timeline.table import Column, Rows, Timeline
 
 
 class NameSum(Record, frozen=True):

@@ -7,8 +7,9 @@ from analyzer.domain.thresholds import Thresholds
 from analyzer.timeline.analyses.busy import active, device_rows, devices
 from analyzer.timeline.analyses.copies import copy_matrix
 from analyzer.timeline.intervals import subtract
+from analyzer.timeline.kinds import COMPUTE_KINDS, GPU_KINDS, CopyKind, Kind, MemoryKind
 from analyzer.timeline.rules.case import Case, abstained, quiet
-from analyzer.timeline.table import COMPUTE_KINDS, GPU_KINDS, CopyKind, Kind, MemoryKind, Rows, Timeline
+from analyzer.timeline.table import Rows, Timeline
 
 COPIES = "copies of a GPU (CUPTI, Nsight Systems or a PyTorch trace)"
 _INWARD = (CopyKind.HOST_TO_DEVICE, CopyKind.UNIFIED_HOST_TO_DEVICE)

@@ -7,8 +7,9 @@ import numpy as np
 from analyzer.domain.finding import Ruling
 from analyzer.domain.thresholds import Thresholds
 from analyzer.timeline.analyses.busy import Busy, busy
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.rules.case import Case, DeviceWatch, Lost, abstained, quiet
-from analyzer.timeline.table import Kind, Rows, Timeline
+from analyzer.timeline.table import Rows, Timeline
 
 FULL_PRECISION = re.compile(r"sgemm|ffma|f32f32_f32f32|fp32|conv.*float(?!16)|winograd", re.IGNORECASE)
 TENSOR = re.compile(

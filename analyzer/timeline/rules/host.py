@@ -9,8 +9,9 @@ from analyzer.timeline.analyses.idle import Cause, Idle, idle
 from analyzer.timeline.analyses.launches import device_queues
 from analyzer.timeline.analyses.sums import without_version
 from analyzer.timeline.intervals import intersect, subtract
+from analyzer.timeline.kinds import GPU_KINDS, Kind
 from analyzer.timeline.rules.case import Case, abstained, quiet
-from analyzer.timeline.table import GPU_KINDS, Kind, Rows, Timeline
+from analyzer.timeline.table import Rows, Timeline
 
 KERNELS = "kernels of a GPU (CUPTI, Nsight Systems or a PyTorch trace)"
 CALLS = "calls of the CUDA runtime (CUPTI or Nsight Systems)"

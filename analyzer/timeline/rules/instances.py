@@ -9,9 +9,10 @@ from analyzer.domain.thresholds import Thresholds
 from analyzer.timeline.analyses.busy import active
 from analyzer.timeline.analyses.overlap import instance_overlap, stream_overlap
 from analyzer.timeline.intervals import at_least
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.rules.case import Case, abstained, quiet
 from analyzer.timeline.rules.loads import ModelLoad
-from analyzer.timeline.table import Kind, Timeline
+from analyzer.timeline.table import Timeline
 
 
 @dataclass(frozen=True, slots=True)

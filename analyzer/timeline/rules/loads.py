@@ -9,7 +9,8 @@ from analyzer.domain.measurement import Measurement
 from analyzer.timeline.analyses import serving
 from analyzer.timeline.analyses.busy import active
 from analyzer.timeline.intervals import Intervals, at_least
-from analyzer.timeline.table import Column, Kind, Rows, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Column, Rows, Timeline
 from perf_client.profile import ServerTimes
 
 

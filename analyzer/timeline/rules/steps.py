@@ -6,8 +6,9 @@ from analyzer.domain.finding import Ruling
 from analyzer.domain.thresholds import Thresholds
 from analyzer.timeline.analyses.busy import active, devices
 from analyzer.timeline.analyses.serving import StepGap, step_gaps
+from analyzer.timeline.kinds import GPU_KINDS, CopyKind, Kind, Relation
 from analyzer.timeline.rules.case import Case, abstained, quiet
-from analyzer.timeline.table import GPU_KINDS, Column, CopyKind, Kind, Relation, Rows, Timeline
+from analyzer.timeline.table import Column, Rows, Timeline
 
 STEPS = "steps of an ensemble, or ranges that follow each other (spans of the runtime, or NVTX ranges)"
 

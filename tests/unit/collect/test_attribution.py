@@ -6,7 +6,8 @@ import pytest
 from analyzer.collect.attribution import aligned, attributed
 from analyzer.collect.merge import merged
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import ABSENT, Anchor, Kind, Meta, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import ABSENT, Anchor, Meta, Timeline
 
 PROCESS, BATCHES, BATCH_NS, PERIOD_NS = 7, 20, 100_000, 250_000
 UTC_NS, BEGAN_NS = 1_700_000_000_000_000_000, 5_000_000_000  # wall time at our clock's 0; the capture's begin on it

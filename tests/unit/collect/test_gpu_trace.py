@@ -15,7 +15,8 @@ from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.spans import Row, Spans, save
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.kernel_names import demangled
-from analyzer.timeline.table import Kind, MemoryKind, Meta
+from analyzer.timeline.kinds import Kind, MemoryKind
+from analyzer.timeline.table import Meta
 from tests.fakes.cupti import FakeCupti, Result, call, kernel, mark, memcpy, memset, sync
 
 AHEAD_NS = 1_000_000_000_000

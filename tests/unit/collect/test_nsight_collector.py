@@ -8,7 +8,7 @@ from pathlib import Path
 from analyzer import child
 from analyzer.collect.nsight import Nsight
 from analyzer.timeline import import_any
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from tests.fakes import nsight_capture
 
 # Sessions as Nsight Systems keeps them: launched, collecting between start and stop, a report written at stop.

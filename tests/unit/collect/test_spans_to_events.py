@@ -12,7 +12,8 @@ from analyzer.errors import ChildError, InputError
 from analyzer.runtime.spans import Row, Spans, save
 from analyzer.timeline.analyses import serving
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Anchor, Kind, Meta, Relation
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import Anchor, Meta
 
 PID = 77
 

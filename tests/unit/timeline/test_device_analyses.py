@@ -14,7 +14,8 @@ from analyzer.timeline.analyses.depth import depth
 from analyzer.timeline.analyses.idle import Cause
 from analyzer.timeline.analyses.launches import device_queues, launch_delays
 from analyzer.timeline.analyses.spread import spreads
-from analyzer.timeline.table import GPU_KINDS, CopyKind, Kind, MemoryKind, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, CopyKind, Kind, MemoryKind
+from analyzer.timeline.table import Timeline
 from tests.fakes.timelines import Scene
 
 HTOD = {"copy_kind": CopyKind.HOST_TO_DEVICE, "dst_kind": MemoryKind.DEVICE}

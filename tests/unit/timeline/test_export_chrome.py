@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from analyzer.timeline import export_chrome, import_any, import_kineto
-from analyzer.timeline.table import ABSENT, GPU_KINDS, Kind, MemoryKind, Series, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind, MemoryKind
+from analyzer.timeline.table import ABSENT, Series, Timeline
 from tests.fakes.any_timeline import timelines
 from tests.fakes.timelines import Scene
 

@@ -12,7 +12,8 @@ from analyzer.timeline.analyses.projection import projected_sums
 from analyzer.timeline.analyses.sums import api_sums, copy_size_sums, copy_time_sums, kernel_sums, range_sums
 from analyzer.timeline.export_nsight_own import OWN_KINDS
 from analyzer.timeline.kernel_names import demangled, short_name
-from analyzer.timeline.table import DTYPES, GPU_KINDS, Kind, Timeline
+from analyzer.timeline.kinds import GPU_KINDS, Kind
+from analyzer.timeline.table import DTYPES, Timeline
 from tests.fakes.any_timeline import timelines
 from tests.fakes.timelines import Scene
 

@@ -11,7 +11,8 @@ import pytest
 from analyzer.errors import ChildError, InputError, MissingExtraError
 from analyzer.timeline import export_nsight_report, import_any
 from analyzer.timeline.export_nsight_report import BACKEND_VARIABLE
-from analyzer.timeline.table import Anchor, Kind, Meta, Series, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Anchor, Meta, Series, Timeline
 from tests.fakes.timelines import Scene
 
 COMPILER = shutil.which("cc")

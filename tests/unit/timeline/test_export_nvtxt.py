@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from analyzer.timeline import export_nvtxt, import_any
 from analyzer.timeline.export_tracks import layout
-from analyzer.timeline.table import Kind
+from analyzer.timeline.kinds import Kind
 from tests.fakes import nvtxt
 from tests.fakes.any_timeline import timelines
 from tests.fakes.timelines import Scene

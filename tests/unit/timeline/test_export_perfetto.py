@@ -15,7 +15,8 @@ from analyzer.timeline.export_flows import flows
 from analyzer.timeline.export_lanes import disjoint_lanes, nesting_lanes
 from analyzer.timeline.export_protobuf import MessageColumns, number, varint
 from analyzer.timeline.export_tracks import layout
-from analyzer.timeline.table import Kind, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import Timeline
 from tests.fakes.any_timeline import timelines
 from tests.fakes.protobuf import Fields, content, fields
 from tests.fakes.timelines import Scene

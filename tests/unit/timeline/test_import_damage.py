@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from analyzer.errors import InputError
 from analyzer.timeline import archive, export_chrome, export_nsight, import_any
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.rules.case import Case
 from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.summary import summarize
-from analyzer.timeline.table import Kind, Series, Timeline
+from analyzer.timeline.table import Series, Timeline
 from analyzer.timeline.text import summary_lines
 from tests.fakes.timelines import Scene
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from analyzer.errors import InputError, MissingExtraError
 from analyzer.timeline import archive, import_any, import_kineto, import_onnxruntime
 from analyzer.timeline.analyses.launches import launch_rows
-from analyzer.timeline.table import Anchor, CopyKind, Kind, MemoryKind, Timeline
+from analyzer.timeline.kinds import CopyKind, Kind, MemoryKind
+from analyzer.timeline.table import Anchor, Timeline
 
 BASE_NS = 1790857026000000000
 

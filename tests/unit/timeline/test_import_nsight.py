@@ -15,7 +15,8 @@ from analyzer.errors import InputError
 from analyzer.timeline import archive, export_nsight, import_any, import_nsight
 from analyzer.timeline.analyses import projection, sums
 from analyzer.timeline.analyses.launches import launch_rows
-from analyzer.timeline.table import DTYPES, Anchor, Device, Kind, Timeline
+from analyzer.timeline.kinds import Kind
+from analyzer.timeline.table import DTYPES, Anchor, Device, Timeline
 from tests.fakes.nsight_capture import call, global_id, kernel, strings, version, write
 from tests.fakes.timelines import Scene
 

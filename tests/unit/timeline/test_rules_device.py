@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from analyzer.domain.finding import Abstained, Finding, Quiet
 from analyzer.domain.thresholds import DEFAULTS, thresholds
 from analyzer.timeline.builder import TimelineBuilder
+from analyzer.timeline.kinds import CopyKind, Kind, MemoryKind, Relation
 from analyzer.timeline.rules.case import Case, DeviceWatch
 from analyzer.timeline.rules.copying import host_to_device, pageable
 from analyzer.timeline.rules.device import contended, low_use, precision
 from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.rules.host import launch_bound, sync_stall
 from analyzer.timeline.rules.steps import copy_churn
-from analyzer.timeline.table import CopyKind, Device, Kind, MemoryKind, Meta, Relation, Timeline
+from analyzer.timeline.table import Device, Meta, Timeline
 from tests.fakes.outcomes import measurement, run_config, server_config
 from tests.fakes.timelines import PROCESS, Scene
 

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from analyzer.domain.finding import Abstained, Finding, Quiet
 from analyzer.domain.thresholds import DEFAULTS, names, thresholds
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.rules.case import Alone, Case, ModelFacts
 from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.rules.instances import serialised
 from analyzer.timeline.rules.queueing import queue_bound, underfilled
 from analyzer.timeline.rules.steps import step_gap
-from analyzer.timeline.table import Kind, Meta
+from analyzer.timeline.table import Meta
 from tests.fakes.outcomes import measurement, run_config, server_config
 from tests.fakes.timelines import Scene, ensemble_scene, instances_scene
 

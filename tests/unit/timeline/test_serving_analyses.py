@@ -11,7 +11,7 @@ from analyzer.timeline import import_nsight
 from analyzer.timeline.analyses import serving
 from analyzer.timeline.analyses.critical_path import critical_path, slowest
 from analyzer.timeline.analyses.diff import bare, diff
-from analyzer.timeline.table import Kind, Relation
+from analyzer.timeline.kinds import Kind, Relation
 from tests.fakes.timelines import Scene
 
 

@@ -11,20 +11,8 @@ from hypothesis import strategies as st
 from analyzer.errors import InputError
 from analyzer.timeline import archive
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import (
-    DTYPES,
-    Anchor,
-    Counters,
-    Device,
-    Edges,
-    Events,
-    Kind,
-    Meta,
-    Relation,
-    Series,
-    Timeline,
-    Track,
-)
+from analyzer.timeline.kinds import Kind, Relation
+from analyzer.timeline.table import DTYPES, Anchor, Counters, Device, Edges, Events, Meta, Series, Timeline, Track
 
 
 def small() -> Timeline:

@@ -3,8 +3,8 @@
 import pytest
 
 from analyzer.timeline.analyses.diff import diff
+from analyzer.timeline.kinds import Kind
 from analyzer.timeline.summary import summarize
-from analyzer.timeline.table import Kind
 from analyzer.timeline.text import diff_lines, shorten, size, summary_lines, time
 from analyzer.timeline.window import extent, within
 from tests.fakes.timelines import Scene
