@@ -1,6 +1,5 @@
-"""Windows of profilers that live in other libraries: PyTorch's own, and Nsight Systems around this process."""
+"""Windows of the profiler that PyTorch brings."""
 
-import ctypes
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,6 @@ from time import monotonic_ns
 from typing import Any
 
 from analyzer.runtime.capture import Availability, CaptureStats
-from analyzer.runtime.mapped_files import mapped
 
 
 class TorchTracer:
@@ -59,40 +57,3 @@ class TorchTracer:
         count = len(self._profile.events() or ())
         self._profile = None
         return CaptureStats(count, 0, monotonic_ns() - begun_ns, (path.name,))
-
-
-class CudaRange:
-    """Tells a profiler around this process where its window begins and ends (cudaProfilerStart and Stop). A Tracer."""
-
-    name = "cuda_range"
-
-    def __init__(self, open_library: Callable[[str], Any] = ctypes.CDLL) -> None:
-        self._open = open_library
-        self._begin: Any = None
-        self._end: Any = None
-
-    def probe(self) -> Availability:
-        if self._begin is None:
-            self._find()
-        if self._begin is None:
-            return Availability("absent", "no CUDA runtime is there to tell a profiler where its window begins")
-        return Availability("on")
-
-    def start(self) -> Availability:
-        found = self.probe()
-        if found.state == "on":
-            self._begin()
-        return found
-
-    def stop(self, folder: Path) -> CaptureStats:
-        self._end()
-        return CaptureStats()
-
-    def _find(self) -> None:
-        for path in [*mapped("libcudart"), "libcudart.so.13", "libcudart.so.12"]:
-            try:
-                library = self._open(path)
-                self._begin, self._end = library.cudaProfilerStart, library.cudaProfilerStop
-                return
-            except (OSError, AttributeError):
-                continue

@@ -16,7 +16,7 @@ from analyzer.runtime.capture import Capture, SpanTracer
 from analyzer.runtime.front import BAD_USAGE, StartError, listen
 from analyzer.runtime.gpu_trace import CuptiTracer
 from analyzer.runtime.host_metrics import Gpus, HostSampler, Processors, open_gpus
-from analyzer.runtime.library_traces import CudaRange, TorchTracer
+from analyzer.runtime.library_traces import TorchTracer
 from analyzer.runtime.log_settings import LogSettings, open_log
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.onnxruntime_trace import OnnxRuntimeTracer
@@ -112,7 +112,7 @@ def _capture(options: ServerOptions, spans: Spans | None) -> Capture:
         raise StartError(BAD_USAGE, f"--capture-dir '{folder}' is no folder that can be written to; make it first")
     if spans is not None:
         spans.start()
-    libraries = TorchTracer(), OnnxRuntimeTracer(), CudaRange()
+    libraries = TorchTracer(), OnnxRuntimeTracer()
     return Capture(folder, (SpanTracer(spans, asyncio.get_running_loop()), CuptiTracer(spans), *libraries))
 
 
