@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import fields
 
 from analyzer.runtime.flag_values import (
     Port,
@@ -87,6 +88,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_addresses(parser.add_argument_group("addresses").add_argument)
     _add_limits(parser.add_argument_group("limits").add_argument)
     _add_figures(parser.add_argument_group("figures and logs").add_argument)
+    parser.set_defaults(**_defaults())
+
+
+def _defaults() -> dict[str, Any]:
+    """The record's; as lists where a flag may be repeated, since argparse appends to a copy of the default."""
+    told = {each.name: each.default for each in fields(ServerOptions) if not each.required}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
 
 
 def _add_models(add: Callable[..., object]) -> None:
@@ -95,7 +103,6 @@ def _add_models(add: Callable[..., object]) -> None:
         "--load-model",
         dest="load_models",
         action="append",
-        default=[],
         metavar="NAME",
         help="load this model only; may be repeated (default: all; in explicit mode none, and '*' is all)",
     )
@@ -103,7 +110,6 @@ def _add_models(add: Callable[..., object]) -> None:
         "--allow-links-to",
         dest="link_targets",
         action="append",
-        default=[],
         metavar="DIR",
         help="follow symbolic links of the repository that lead into this folder, too; may be repeated (default: only "
         "those that stay in the repository)",
@@ -111,7 +117,6 @@ def _add_models(add: Callable[..., object]) -> None:
     add(
         "--model-control-mode",
         choices=("none", "poll", "explicit"),
-        default="none",
         help="none: the models of the start stay; poll: what changes in the repository is loaded and unloaded; "
         "explicit: clients load and unload (default: %(default)s)",
     )
@@ -119,14 +124,12 @@ def _add_models(add: Callable[..., object]) -> None:
         "--repository-poll-secs",
         dest="repository_poll_s",
         type=seconds,
-        default=15.0,
         metavar="S",
         help="time between two looks at the repository in mode poll (default: 15)",
     )
     add(
         "--exit-on-error",
         type=boolean,
-        default=True,
         metavar="BOOL",
         help="exit if a model fails to load, rather than serve the others (default: true)",
     )
@@ -134,14 +137,12 @@ def _add_models(add: Callable[..., object]) -> None:
         "--cache-config",
         dest="cache_bytes",
         type=cache_bytes,
-        default=0,
         metavar="local,size=BYTES",
         help="keep answers of models with response_cache { enable: true } in this much memory (default: none)",
     )
     add(
         "--rate-limit",
         choices=("off", "execution_count"),
-        default="off",
         help="execution_count: instances take turns by their rate_limiter settings, over all models; off: whoever has "
         "requests executes (default: %(default)s)",
     )
@@ -150,7 +151,6 @@ def _add_models(add: Callable[..., object]) -> None:
         dest="rate_limit_resources",
         action="append",
         type=resource,
-        default=[],
         metavar="NAME:COUNT[:DEVICE]",
         help="how much there is of a resource, on one device or on each; may be repeated (default: the most that any "
         "instance asks for)",
@@ -158,24 +158,19 @@ def _add_models(add: Callable[..., object]) -> None:
 
 
 def _add_addresses(add: Callable[..., object]) -> None:
-    add("--host", "--http-address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add(
-        "--http-port", type=port, default=8000, metavar="PORT", help="a port; 0 picks a free one (default: %(default)s)"
-    )
-    add("--grpc-port", type=port_or_off, default=8001, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
-    add("--metrics-port", type=port_or_off, default=8002, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
-    add(
-        "--tls-certificate", default="", metavar="FILE", help="serve HTTP and gRPC over TLS with this certificate (PEM)"
-    )
-    add("--tls-key", default="", metavar="FILE", help="the key of --tls-certificate (PEM)")
-    add("--tls-client-ca", default="", metavar="FILE", help="let in only clients with a certificate of this authority")
+    add("--host", "--http-address", help="address to listen on (default: %(default)s)")
+    add("--http-port", type=port, metavar="PORT", help="a port; 0 picks a free one (default: %(default)s)")
+    add("--grpc-port", type=port_or_off, metavar="PORT", help="a port, 0 or 'off' (default: 8001)")
+    add("--metrics-port", type=port_or_off, metavar="PORT", help="a port, 0 or 'off' (default: 8002)")
+    add("--tls-certificate", metavar="FILE", help="serve HTTP and gRPC over TLS with this certificate (PEM)")
+    add("--tls-key", metavar="FILE", help="the key of --tls-certificate (PEM)")
+    add("--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of this authority")
 
 
 def _add_limits(add: Callable[..., object]) -> None:
     add(
         "--max-requests-in-flight",
         type=whole,
-        default=0,
         metavar="N",
         help="refuse inference requests while so many are under way in the whole server (default: 0, no limit)",
     )
@@ -184,7 +179,6 @@ def _add_limits(add: Callable[..., object]) -> None:
         "--max-request-bytes",
         dest="request_limit_bytes",
         type=positive,
-        default=2**30,
         metavar="BYTES",
         help="largest request body or message (default: 1 GiB)",
     )
@@ -199,21 +193,18 @@ def _add_limits(add: Callable[..., object]) -> None:
     add(
         "--max-connections",
         type=whole,
-        default=0,
         metavar="N",
         help="refuse clients while a port has so many connections (default: 0, no limit)",
     )
     add(
         "--idle-timeout-s",
         type=seconds,
-        default=0.0,
         metavar="S",
         help="close connections that nothing was asked on for so long (default: 0, never)",
     )
     add(
         "--stall-timeout-s",
         type=seconds,
-        default=60.0,
         metavar="S",
         help="cut connections on which for so long less than 64 KiB of a request came or of an answer was taken "
         "(default: 60; 0 for never)",
@@ -223,7 +214,6 @@ def _add_limits(add: Callable[..., object]) -> None:
         "--exit-timeout-secs",
         dest="exit_timeout_s",
         type=seconds,
-        default=30.0,
         metavar="S",
         help="time that requests under way get to finish on SIGTERM; the exit code is 1 if some do not (default: 30)",
     )
@@ -235,7 +225,6 @@ def _add_figures(add: Callable[..., object]) -> None:
         "--metrics-interval-ms",
         dest="metrics_interval_s",
         type=milliseconds,
-        default=2.0,
         metavar="MS",
         help="time between two readings of the machine's own figures (default: 2000)",
     )
@@ -244,7 +233,6 @@ def _add_figures(add: Callable[..., object]) -> None:
             f"--allow-{kind}-metrics",
             dest=f"{kind}_metrics",
             type=boolean,
-            default=True,
             metavar="BOOL",
             help=f"figures of the {named} on the metrics page (default: true)",
         )
@@ -252,14 +240,12 @@ def _add_figures(add: Callable[..., object]) -> None:
         "--spans",
         dest="span_rows",
         type=span_rows,
-        default=0,
         metavar="on|off|ROWS",
         help="keep where each request's time went in a ring of so many rows (on: 131072), and emit it as NVTX ranges "
         "while a tool listens (default: off)",
     )
     add(
         "--capture-dir",
-        default="",
         metavar="DIR",
         help="folder that captures are written to when a client asks for them (default: no captures)",
     )
@@ -268,7 +254,6 @@ def _add_figures(add: Callable[..., object]) -> None:
         dest="trace_settings",
         action="append",
         type=trace_setting,
-        default=[],
         metavar="[triton,]NAME=VALUE",
         help="triton,file=FILE that traces of requests go to, triton,log-frequency=N, level=OFF|TIMESTAMPS|TENSORS, "
         "rate=N, count=N, mode=triton; may be repeated (default: level=OFF)",
@@ -277,14 +262,13 @@ def _add_figures(add: Callable[..., object]) -> None:
 
 
 def _add_log(add: Callable[..., object]) -> None:
-    add("--log-file", default="", metavar="FILE", help="log to this file rather than to stderr")
-    add("--log-verbose", nargs="?", const=1, type=whole, default=0, metavar="LEVEL", help="log more (default: 0)")
+    add("--log-file", metavar="FILE", help="log to this file rather than to stderr")
+    add("--log-verbose", nargs="?", const=1, type=whole, metavar="LEVEL", help="log more (default: 0)")
     for kind in ("info", "warning", "error"):
-        add(f"--log-{kind}", type=boolean, default=True, metavar="BOOL", help=f"log {kind} messages (default: true)")
+        add(f"--log-{kind}", type=boolean, metavar="BOOL", help=f"log {kind} messages (default: true)")
     add(
         "--log-format",
         choices=FORMATS,
-        default="default",
         help="default: local time; ISO8601: that of UTC (default: %(default)s)",
     )
 
