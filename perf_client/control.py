@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from perf_client.errors import LoadError, server_error, usage_error
 from perf_client.profile import ServerTimes, Service
 from perf_client.regions import RegionName
-from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Target, describe
+from perf_client.target import ModelConfig, ModelDescription, ModelMetadata, Step, Target, describe
 
 if TYPE_CHECKING:
     from perf_client.in_process import Runtime
@@ -84,6 +84,20 @@ def server_times_of(entry: Any) -> ServerTimes:
         cache_hit_ns=times.cache_hit.ns,
         cache_miss_ns=times.cache_miss.ns,
         request_ns=times.success.ns,
+    )
+
+
+def config_of(config: Any, *, sequential: bool) -> ModelConfig:
+    """Out of a model's configuration, which has the same names in JSON and in protobuf."""
+    return ModelConfig(
+        max_batch_size=config.max_batch_size,
+        optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
+        steps=tuple(
+            Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
+            for step in config.ensemble_scheduling.step
+        ),
+        decoupled=config.model_transaction_policy.decoupled,
+        sequential=sequential,
     )
 
 

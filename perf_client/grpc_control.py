@@ -7,11 +7,11 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from perf_client.control import Refused, server_times_of
+from perf_client.control import Refused, config_of, server_times_of
 from perf_client.profile import ServerTimes
 from perf_client.record import Recorder
 from perf_client.regions import RegionName
-from perf_client.target import ModelConfig, ModelMetadata, Step, Target, TensorMetadata
+from perf_client.target import ModelConfig, ModelMetadata, Target, TensorMetadata
 from perf_client.transports.base import Connection
 from perf_client.transports.call import CallFailed
 from perf_client.transports.grpc import GrpcTransport
@@ -46,7 +46,7 @@ class GrpcControl:
 
     async def config(self, model: str, version: str) -> ModelConfig:
         request = service_pb2.ModelConfigRequest(name=model, version=version)
-        return config_of((await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)).config)
+        return config_of_message((await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)).config)
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         request = service_pb2.ModelStatisticsRequest(name=model, version=version)
@@ -95,17 +95,9 @@ def metadata_of(answer: Any) -> ModelMetadata:
     )
 
 
-def config_of(config: Any) -> ModelConfig:
-    return ModelConfig(
-        max_batch_size=config.max_batch_size,
-        optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
-        steps=tuple(
-            Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
-            for step in config.ensemble_scheduling.step
-        ),
-        decoupled=config.model_transaction_policy.decoupled,
-        sequential=config.HasField("sequence_batching"),
-    )
+def config_of_message(config: Any) -> ModelConfig:
+    """Out of Triton's ModelConfig."""
+    return config_of(config, sequential=config.HasField("sequence_batching"))
 
 
 def _tensor(tensor: Any) -> TensorMetadata:

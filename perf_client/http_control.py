@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from perf_client.control import Refused, server_times_of
+from perf_client.control import Refused, config_of, server_times_of
 from perf_client.profile import ServerTimes
 from perf_client.regions import RegionName
-from perf_client.target import ModelConfig, ModelMetadata, Step, Target
+from perf_client.target import ModelConfig, ModelMetadata, Target
 from perf_client.transports.base import BadAnswer
 from perf_client.transports.dial import Dial
 from perf_client.transports.http import Head, parse_head
@@ -90,16 +90,7 @@ class HttpControl:
 
     async def config(self, model: str, version: str) -> ModelConfig:
         config = await self._get(f"{model_path(model, version)}/config", _Config)
-        return ModelConfig(
-            max_batch_size=config.max_batch_size,
-            optional_inputs=frozenset(tensor.name for tensor in config.input if tensor.optional),
-            steps=tuple(
-                Step(model=step.model_name, version="" if step.model_version < 0 else str(step.model_version))
-                for step in config.ensemble_scheduling.step
-            ),
-            decoupled=config.model_transaction_policy.decoupled,
-            sequential=config.sequence_batching is not None,
-        )
+        return config_of(config, sequential=config.sequence_batching is not None)
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         answer = await self._get(f"{model_path(model, version)}/stats", _Statistics)

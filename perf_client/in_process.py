@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 
 from perf_client.control import Refused, server_times_of
 from perf_client.errors import usage_error
-from perf_client.grpc_control import config_of, metadata_of
+from perf_client.grpc_control import config_of_message, metadata_of
 from perf_client.payload import Request
 from perf_client.placement import Placement
 from perf_client.profile import LoadProfile, Parameter, ServerTimes
@@ -73,7 +73,7 @@ class InProcessControl:
         return metadata_of(_asked(lambda: self._runtime.metadata(model, version)))
 
     async def config(self, model: str, version: str) -> ModelConfig:
-        return config_of(_asked(lambda: self._runtime.config(model, version)))
+        return config_of_message(_asked(lambda: self._runtime.config(model, version)))
 
     async def statistics(self, model: str, version: str) -> tuple[ServerTimes, ...]:
         return tuple(server_times_of(entry) for entry in _asked(lambda: self._runtime.statistics(model, version)))

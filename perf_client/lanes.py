@@ -1,12 +1,13 @@
 """Connections that each send from a row of requests of their own, instead of all from one pool."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from perf_client.record import Recorder
 from perf_client.transports.base import Connection, Owner, Transport
 
 
+@runtime_checkable
 class RecordedLane(Protocol):
     """A row of requests that has a say in how they are recorded."""
 
@@ -30,7 +31,7 @@ class LanedTransport:
 
     async def connect(self, capacity: int, owner: Owner, recorder: Recorder) -> Connection:
         lane = self._new_lane()
-        own = lane.recorder(recorder) if hasattr(lane, "recorder") else recorder
+        own = lane.recorder(recorder) if isinstance(lane, RecordedLane) else recorder
         connection = await self._carry(lane).connect(1, owner, own)
         self.lanes[connection] = lane
         return connection

@@ -144,18 +144,14 @@ class GrpcConnection(Http2Connection):
             return
         if error_code == http2.REFUSED_STREAM and self.usable and self._refusals < _REFUSALS_TAKEN:
             self._refusals += 1
-            del self._calls[stream]
-            self.in_flight -= 1
-            self._windows.forget(stream)
+            self._forget(stream)
             self._start(call)
         else:
             self._fail(stream, call, http2.reset_class(error_code), "the stream was reset", now_ns)
 
     def _fail_above(self, last_stream: int, failure: str, example: str, now_ns: int) -> None:
         for stream, call in [item for item in self._calls.items() if item[0] > last_stream]:
-            del self._calls[stream]
-            self._windows.forget(stream)
-            self.in_flight -= 1
+            self._forget(stream)
             self._note_failure(call, failure, example, now_ns)
 
     def _succeed(self, stream: int, call: Call, now_ns: int) -> None:
@@ -173,11 +169,14 @@ class GrpcConnection(Http2Connection):
             self._leave()
 
     def _fail(self, stream: int, call: Call, failure: str, example: str, now_ns: int) -> None:
+        self._forget(stream)
+        self._note_failure(call, failure, example, now_ns)
+        self._go_on(now_ns)
+
+    def _forget(self, stream: int) -> None:
         del self._calls[stream]
         self.in_flight -= 1
         self._windows.forget(stream)
-        self._note_failure(call, failure, example, now_ns)
-        self._go_on(now_ns)
 
     def _note_failure(self, call: Call, failure: str, example: str, now_ns: int) -> None:
         if not isinstance(call, KeptCall):

@@ -30,7 +30,6 @@ class Exchange:
     arrived_ns: int
     body: bytes
     header: str
-    completed_ns: int = 0
 
 
 @dataclass
@@ -76,7 +75,6 @@ class ScriptedServer:
         reply = await self.script(len(self.log) - 1)
         if reply is None:
             return False
-        exchange.completed_ns = time.monotonic_ns()
         writer.write(reply)
         return True
 
