@@ -8,7 +8,7 @@ from itertools import product
 import msgspec
 
 from analyzer.domain.ledger import Candidate
-from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from analyzer.domain.run import ModelVariant, RunConfig
 from analyzer.domain.space import LoadRange, SearchSpace
 from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
@@ -151,10 +151,6 @@ def listed(load_range: LoadRange, load: float) -> float:
     """Within the bounds; where the loads are listed, the highest of them that is not above ``load``."""
     within = min(max(load, lowest(load_range)), highest(load_range))
     return max((value for value in load_range.values if value <= within), default=within)
-
-
-def default_of(space: SearchSpace) -> ServerConfig:
-    return ServerConfig(variants=tuple(ModelVariant(model=model.model) for model in space.models))
 
 
 def _first(*values: int | bool | None) -> int:
