@@ -68,7 +68,8 @@ def run(
     also = write_beside(made, place / TABLES_FOLDER)
     if "csv" in formats and context.ledger:
         also += write_beside({LEDGER_FILE: ledger.csv_text(context.ledger)}, place)
-    return publish(outcomes, ranking, context, formats=formats, folder=place, also=also, console=console)
+    served = stored.served(ranking.recommended.config.server) if ranking.recommended else None
+    return publish(outcomes, ranking, context, formats=formats, folder=place, also=also, console=console, served=served)
 
 
 def publish(
@@ -80,8 +81,11 @@ def publish(
     folder: Path,
     also: Sequence[Path] = (),
     console: Console | None = None,
+    served: Path | None = None,
 ) -> Ranking:
-    """Write and print one answer. ``also`` are files already written that belong to it."""
+    """Write and print one answer. ``also`` are files already written that belong to it, ``served`` the folder of the
+    recommended configuration.
+    """
     has_page = not {"html", "pdf"}.isdisjoint(formats)
     view = make_view(ranking, context, draw(ranking, context.specs, context.timeline) if has_page else Charts())
     texts = {
@@ -90,7 +94,7 @@ def publish(
         "json": tables.json_text(outcomes, ranking, context),
     }
     written, missing = write(texts, formats, folder)
-    print_summary(view, [*written, *also], console or Console(highlight=False))
+    print_summary(view, [*written, *also], console or Console(highlight=False), served)
     if ranking.recommended is None:
         raise NothingMeetsBudgetError(f"{ranking.reasons[0]} {_MEND}" if ranking.misses else ranking.reasons[0])
     if missing is not None:

@@ -161,6 +161,11 @@ class RunFolder:
         path = self._config_path(server, model)
         return path.read_text() if path.is_file() else ""
 
+    def served(self, server: ServerConfig) -> Path | None:
+        """The folder of what was served in this configuration, one file a model; None where it never got so far."""
+        folder = self.path / "configs" / server.key
+        return folder if folder.is_dir() else None
+
     def keep_config_text(self, server: ServerConfig, model: str, text: str) -> None:
         path = self._config_path(server, model)
         path.parent.mkdir(parents=True, exist_ok=True)

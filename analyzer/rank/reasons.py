@@ -68,10 +68,16 @@ def _tie_sentence(
 ) -> str:
     others = len(tied) - 1
     company = f"{others} other{'s' if others > 1 else ''}"
+    if any(m.config.server.is_default for m in tied if m is not choice.chosen):
+        company += (
+            ", the configuration as it is today among them" if others > 1 else ", the configuration as it is today"
+        )
     tie = f"Tied with {company}: the difference in {_named(objectives)} is within the noise"
     own = _figures(choice.chosen, objectives)
     best = "" if choice.chosen is ordered[0] else f", the nominally best has {_figures(ordered[0], objectives)}"
     why = f" Of these it {choice.reason}." if choice.reason else ""
+    if choice.chosen is ordered[0] and not choice.reason:
+        why = " It was taken because nominally it is the best."
     return f"{tie} (this one has {own}{best}).{why}"
 
 

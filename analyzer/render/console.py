@@ -15,8 +15,11 @@ _COLUMNS = {"Throughput (infer/s)": "infer/s", "p99 latency (ms)": "p99 ms"}
 """Columns of the page's table that fit a terminal, and their short heads."""
 
 
-def print_summary(view: ReportView, files: Iterable[Path], console: Console) -> None:
-    """Everything is printed as plain text: names of models and files can't carry markup."""
+def print_summary(view: ReportView, files: Iterable[Path], console: Console, served: Path | None = None) -> None:
+    """Everything is printed as plain text: names of models and files can't carry markup.
+
+    ``served`` is the folder that holds the recommended configuration as it was served.
+    """
     console.print()
     console.print(Text(view.verdict, style="bold" if view.found else "bold yellow"))
     console.print()
@@ -37,14 +40,17 @@ def print_summary(view: ReportView, files: Iterable[Path], console: Console) -> 
             count = len(out.rows) + out.hidden_count
             console.print(Text(f"{count} {title}: {out.rows[0].cells[-1].text}", style="dim"))
     console.print()
+    if view.found and served is not None:
+        console.print(Text(f"To deploy, one file a model: {served}"), soft_wrap=True)
     for path in files:
         console.print(Text(str(path)), soft_wrap=True)
 
 
 def _item(console: Console, bullet: str, text: str, style: str) -> None:
-    grid = Grid.grid(padding=(0, 1))
-    grid.add_row(Text(bullet, style=style), Text(text, style=style))
-    console.print(grid)
+    """With a hanging indent, and without the blanks that a table would fill its lines up with."""
+    for index, line in enumerate(Text(text, style=style).wrap(console, console.width - 2)):
+        line.rstrip()
+        console.print(Text(f"{bullet if index == 0 else ' '} ", style=style) + line, soft_wrap=True)
 
 
 def _grid(table: Table, found: bool) -> Padding:

@@ -139,11 +139,13 @@ def certainty(measurement: Measurement | None) -> Table:
 
 
 def changes(recommended: Measurement | None, specs: Specs) -> Table:
-    """Each setting of the recommended configuration beside what the repository has today."""
+    """The recommended settings beside what the repository has today; of several models only those that differ."""
     columns = (Column(title="Setting"), Column(title="Today"), Column(title="Recommended"))
     rows = []
-    for chosen in recommended.config.server.variants if recommended else ():
-        prefix = f"{chosen.model}: " if recommended and len(recommended.config.server.variants) > 1 else ""
+    variants = recommended.config.server.variants if recommended else ()
+    several = len(variants) > 1
+    for chosen in variants:
+        prefix = f"{chosen.model}: " if several else ""
         today = type(chosen)(model=chosen.model)
         pairs = (
             ("Instances", words.instances(today, specs), words.instances(chosen, specs)),
@@ -153,6 +155,8 @@ def changes(recommended: Measurement | None, specs: Specs) -> Table:
         if chosen.model in specs and specs[chosen.model].composing:
             continue
         for name, before, after in pairs:
+            if several and before == after:
+                continue
             cells = (prefix + name, before, after)
             rows.append(
                 Row(cells=tuple(Cell(text=text) for text in cells), marks=("changed",) if before != after else ())

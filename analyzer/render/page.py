@@ -59,6 +59,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         composing=listing.composing(chosen),
         by_model=listing.by_model(chosen),
         certainty=listing.certainty(chosen),
+        tells_differences=any(len(m.config.server.variants) > 1 for m in ranking.points),
         usage=usage.sentences(subject(ranking)),
         collecting=collecting.sentences(subject(ranking), context.costs),
         holds_back=findings.sentence(diagnosis),
@@ -111,13 +112,25 @@ def _verdict(ranking: Ranking, context: RunContext) -> str:
     chosen = ranking.recommended
     if chosen is None:
         return _no_verdict(ranking, context)
-    server = words.server(chosen.config.server, context.specs)
     name = METRICS[ranking.objectives[0].metric]
     told = [figure_of(chosen, "throughput"), f"p99 {figure_of(chosen, 'p99_latency_ms')}"]
     if name.name not in ("throughput", "p99_latency_ms"):
         told.append(f"{title_in_sentence(name)} {figure_of(chosen, name.name)}")
     told_text = ", ".join(told)
-    return f"Deploy {context.model} with {server} at {words.point(chosen.config)}: {told_text}{_compared(ranking)}."
+    deploy = f"Deploy {context.model} {_with(chosen, context)}, at {words.point(chosen.config)}"
+    return f"{deploy}: {told_text}{_compared(ranking)}."
+
+
+def _with(chosen: Measurement, context: RunContext) -> str:
+    """What is to be changed, or that nothing is."""
+    config, specs = chosen.config.server, context.specs
+    told = words.server(config, specs)
+    if len(config.variants) == 1:
+        return f"as it is today ({told})" if config.is_default else f"with {told}"
+    if told == words.AS_IT_IS:
+        return "as it is today"
+    rest = any(not words.changes(v, specs) for v in config.variants if v.model != context.model)
+    return f"with {told}{'; the rest as it is' if rest else ''}"
 
 
 def _compared(ranking: Ranking) -> str:
@@ -126,10 +139,13 @@ def _compared(ranking: Ranking) -> str:
     if chosen is None or base is None:
         return f"; {_no_default(ranking)}"
     if chosen.config.server.is_default:
-        return "; that is the configuration as it stands today"
+        return ""
     ratio = gain.ratio(chosen, base, name)
     if ratio is None:
         return ""
+    if ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high:
+        title = title_in_sentence(METRICS[name])
+        return f"; that may be no better than as it is today ({gain.bounds(ratio)} times its {title})"
     if name == "throughput":
         return f"; {factor(ratio.value)} times the default configuration"
     return f"; {title_in_sentence(METRICS[name])} {factor(ratio.value)} times that of the default configuration"
@@ -220,18 +236,23 @@ def _gain_tile(ranking: Ranking) -> Tile:
     if chosen is not None and chosen.config.server.is_default:
         return Tile(label=label, value="1.00", unit="×", note="it is the default")
     ratio = gain.ratio(chosen, base, name) if chosen and base else None
-    if ratio is None or base is None:
+    if chosen is None or ratio is None or base is None:
         return Tile(label=label, value="none", unit="", note=_no_default(ranking))
-    note = " · ".join(part for part in (gain.bounds(ratio), f"default {figure_of(base, name)}") if part)
+    at = "" if words.point(base.config) == words.point(chosen.config) else f" at {words.point(base.config)}"
+    note = " · ".join(part for part in (gain.bounds(ratio), f"default {figure_of(base, name)}{at}") if part)
     return Tile(label=label, value=gain.times(ratio), unit="×", note=note)
 
 
 def _configs(chosen: Measurement, context: RunContext) -> Iterable[ConfigFile]:
-    names = dict.fromkeys([*(v.model for v in chosen.config.server.variants), context.model])
+    """One file is always shown as what to deploy; of several, those of models that stay as they are can wait."""
+    config = chosen.config.server
+    names = dict.fromkeys([*(v.model for v in config.variants), context.model])
+    changed = {v.model for v in config.variants if v.name or words.changes(v, context.specs)}
     for name in names:
-        text = context.config_text(chosen.config.server, name)
+        text = context.config_text(config, name)
         if text.strip():
-            yield ConfigFile(name=f"{name}/config.pbtxt", text=text.strip("\n"))
+            unchanged = len(names) > 1 and name not in changed
+            yield ConfigFile(name=f"{name}/config.pbtxt", text=text.strip("\n"), unchanged=unchanged)
 
 
 def _time_sentence(measurement: Measurement | None) -> str:

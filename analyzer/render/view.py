@@ -49,8 +49,11 @@ class Fact(Record, frozen=True):
 
 
 class ConfigFile(Record, frozen=True):
+    """``unchanged`` where the model stays as the repository has it."""
+
     name: str
     text: str
+    unchanged: bool = False
 
 
 class FindingView(Record, frozen=True):
@@ -100,6 +103,7 @@ class ReportView(Record, frozen=True):
     composing: Table
     by_model: Table
     certainty: Table
+    tells_differences: bool
     usage: tuple[str, ...]
     collecting: tuple[str, ...]
     holds_back: str

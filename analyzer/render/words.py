@@ -10,6 +10,9 @@ from perf_client.load_flags import as_flags
 from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, Load, LoadProfile, RequestRate
 
+AS_IT_IS = "every model as it is today"
+"""Of several models none of which is changed."""
+
 Specs = Mapping[str, ModelSpec]
 """Model specifications by name: what a variant leaves unchanged is read from here."""
 
@@ -20,14 +23,42 @@ def counted(count: int, noun: str) -> str:
 
 
 def server(config: ServerConfig, specs: Specs) -> str:
-    """``2 instances, dynamic batching up to 16, delay 500 µs``; the models are named where there are several.
+    """``2 instances, dynamic batching up to 16, delay 500 µs``.
 
-    An ensemble has nothing of its own to name.
+    Where there are several models each is named, and only what differs from the repository is told, once for those that
+    differ alike: ``a, b: 2 instances; c: on CPU``.
     """
     if len(config.variants) == 1:
         return variant(config.variants[0], specs)
-    told = [v for v in config.variants if v.model not in specs or not specs[v.model].composing or v.name]
-    return "; ".join(f"{v.model}: {variant(v, specs)}" for v in told or config.variants)
+    if any(v.name for v in config.variants):
+        told = [v for v in config.variants if v.model not in specs or not specs[v.model].composing or v.name]
+        return "; ".join(f"{v.model}: {variant(v, specs)}" for v in told)
+    alike: dict[str, list[str]] = {}
+    for v in config.variants:
+        if changed := changes(v, specs):
+            alike.setdefault(", ".join(changed), []).append(v.model)
+    return "; ".join(f"{', '.join(models)}: {told}" for told, models in alike.items()) or AS_IT_IS
+
+
+def changes(changed: ModelVariant, specs: Specs) -> tuple[str, ...]:
+    """What a variant makes different from the model as the repository has it; nothing where both come to the same.
+
+    An ensemble has neither instances nor a batcher of its own.
+    """
+    spec = specs.get(changed.model)
+    today = ModelVariant(model=changed.model)
+    told: tuple[str, ...] = ()
+    if (count := instances(changed, specs)) != instances(today, specs):
+        told += (count,)
+    if (batches := batching(changed, specs)) != batching(today, specs):
+        told += batches
+    told += edits(changed)
+    size = changed.max_batch_size
+    is_own_size = spec is not None and size == spec.max_batch_size
+    is_of_ensemble = spec is not None and bool(spec.composing)
+    if not told and size is not None and not is_own_size and not is_of_ensemble:
+        return (f"max_batch_size {size}",)
+    return told
 
 
 def candidate(chosen: Candidate, specs: Specs) -> str:
@@ -53,8 +84,13 @@ def variant(changed: ModelVariant, specs: Specs) -> str:
 
 
 def edits(changed: ModelVariant) -> tuple[str, ...]:
-    """``parameters.intra_op_thread_count 2``: fields by their last names, as far as these tell them apart."""
-    return tuple(f"{field(edit.path)} {edit_value(edit.value)}" for edit in changed.edits)
+    """``intra_op_thread_count 2``: fields by their last names, as far as these tell them apart; ``on GPU``."""
+    return tuple(
+        f"on {edit_value(edit.value)}"
+        if edit.path == "instance_group.kind" and edit.value
+        else f"{field(edit.path)} {edit_value(edit.value)}"
+        for edit in changed.edits
+    )
 
 
 def field(path: str) -> str:
@@ -93,8 +129,11 @@ def batching(changed: ModelVariant, specs: Specs) -> tuple[str, ...]:
     parts = [f"dynamic batching up to {size}" if size else "dynamic batching"]
     if changed.preferred_batch_sizes:
         parts.append(f"preferred sizes {', '.join(map(str, changed.preferred_batch_sizes))}")
-    if changed.queue_delay_us is not None:
-        parts.append(f"delay {changed.queue_delay_us:,} µs")
+    delay_us = changed.queue_delay_us
+    if delay_us is None and spec is not None:
+        delay_us = spec.queue_delay_us
+    if delay_us is not None:
+        parts.append(f"delay {delay_us:,} µs")
     return tuple(parts)
 
 

@@ -12,7 +12,7 @@ from analyzer.render.view import Charts
 from tests.fakes.runs import P99_20, model_spec, typical
 
 
-def printed(budgets=P99_20, model: str = "synthetic") -> str:
+def printed(budgets=P99_20, model: str = "synthetic", served: Path | None = None) -> str:
     context = RunContext(
         name="run",
         model=model,
@@ -24,7 +24,7 @@ def printed(budgets=P99_20, model: str = "synthetic") -> str:
     )
     text = StringIO()
     view = make_view(rank(typical(model), (), budgets), context, Charts())
-    print_summary(view, [Path("runs/x/report.html")], Console(file=text, width=80))
+    print_summary(view, [Path("runs/x/report.html")], Console(file=text, width=80), served)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
@@ -32,7 +32,7 @@ def test_the_summary_reads_from_the_verdict_to_the_files():
     assert (
         printed()
         == """
-Deploy synthetic with 3 instances, dynamic batching up to 16, delay 500 µs at
+Deploy synthetic with 3 instances, dynamic batching up to 16, delay 500 µs, at
 concurrency 32: 2,222 infer/s, p99 18.6 ms; 8.0 times the default configuration.
 
 - Meets every budget: p99 latency 18.6 ms (18.3 to 19.1), at most 20 ms.
@@ -68,3 +68,11 @@ def test_names_carry_no_markup():
 
 def test_no_line_is_wider_than_a_terminal():
     assert max(map(len, printed().splitlines())) <= 80
+
+
+def test_where_the_recommended_configuration_lies_is_told():
+    assert "\n\nTo deploy, one file a model: runs/x/configs/1\nruns/x/report.html" in printed(
+        served=Path("runs/x/configs/1")
+    )
+    nothing = (Budget(metric="p99_latency_ms", limit=0.1),)
+    assert "To deploy" not in printed(nothing, served=Path("runs/x/configs/1"))

@@ -39,7 +39,7 @@ def texts(table: Table) -> list[list[str]]:
 def test_the_verdict_says_what_to_deploy_at_which_load_and_what_it_gains():
     view = view_of(typical())
     assert view.verdict == (
-        "Deploy synthetic with 3 instances, dynamic batching up to 16, delay 500 µs at concurrency 32:"
+        "Deploy synthetic with 3 instances, dynamic batching up to 16, delay 500 µs, at concurrency 32:"
         " 2,222 infer/s, p99 18.6 ms; 8.0 times the default configuration."
     )
     assert view.subtitle == (
@@ -48,7 +48,7 @@ def test_the_verdict_says_what_to_deploy_at_which_load_and_what_it_gains():
     assert [(tile.label, tile.value, tile.unit, tile.note) for tile in view.tiles] == [
         ("Throughput", "2,222", "infer/s", "2,191 to 2,254"),
         ("p99 latency", "18.6", "ms", "18.3 to 19.1 · at most 20 ms"),
-        ("Against default", "8.00", "×", "7.81 to 8.20 · default 278 infer/s"),
+        ("Against default", "8.00", "×", "7.81 to 8.20 · default 278 infer/s at concurrency 1"),
         ("Load", "32", "in flight", "concurrency"),
         ("Server memory", "261", "MB", ""),
     ]
@@ -109,7 +109,9 @@ def test_gpu_memory_is_shown_where_there_is_a_gpu():
 
 def test_the_default_that_wins_is_named_as_what_is_there_today():
     view = view_of([measurement(run_config(server_config(), 1))])
-    assert view.verdict.endswith("; that is the configuration as it stands today.")
+    assert view.verdict.startswith(
+        "Deploy synthetic as it is today (1 instance, no dynamic batching), at concurrency 1: "
+    )
     assert view.tiles[2].note == "it is the default"
 
 
@@ -171,7 +173,7 @@ def test_an_ensemble_shows_the_models_it_calls():
     m = replace(m, load=replace(m.load, server=(*m.load.server, called)))
     view = view_of([m], (), model="chain")
     assert texts(view.composing) == [["a", "0.10", "0.00", "2.00", "0.00", "4.00"]]
-    assert [row[0] for row in texts(view.changes)] == ["a: Instances", "a: Batching", "b: Instances", "b: Batching"]
+    assert [row[0] for row in texts(view.changes)] == ["a: Instances"]
     assert [file.name for file in view.configs] == ["a/config.pbtxt", "b/config.pbtxt", "chain/config.pbtxt"]
 
 
@@ -193,3 +195,53 @@ def test_ranking_of_nothing_known_still_has_a_page():
     assert make_view(empty, context(), Charts()).subtitle.startswith(
         "0 points of 0 configurations measured · no budget"
     )
+
+
+CHAIN = tuple(
+    replace(model_spec(name), composing=("a", "b") if name == "chain" else ()) for name in ("a", "b", "chain")
+)
+
+
+def of_chain(instances_of_a: int | None = None, load: int = 1):
+    variants = (
+        ModelVariant(model="a", instance_count=instances_of_a),
+        ModelVariant(model="b"),
+        ModelVariant(model="chain"),
+    )
+    profile = LoadProfile(model="chain", load=Concurrency(in_flight=load))
+    return measurement(RunConfig(server=ServerConfig(variants=variants), load=profile, content="c"))
+
+
+def test_of_an_ensemble_the_verdict_names_what_changes_and_the_files_of_other_models_wait():
+    view = view_of([of_chain(), of_chain(2, load=4)], (), model="chain", model_specs=CHAIN)
+    assert view.verdict.startswith("Deploy chain with a: 2 instances; the rest as it is, at concurrency 4: ")
+    assert texts(view.changes) == [["a: Instances", "1 instance", "2 instances"]]
+    assert [(file.name, file.unchanged) for file in view.configs] == [
+        ("a/config.pbtxt", False),
+        ("b/config.pbtxt", True),
+        ("chain/config.pbtxt", True),
+    ]
+
+
+def test_an_ensemble_that_wins_as_it_is_is_told_in_few_words():
+    view = view_of([of_chain()], (), model="chain", model_specs=CHAIN)
+    assert view.verdict.startswith("Deploy chain as it is today, at concurrency 1: ")
+    assert texts(view.ordered)[0][0] == "every model as it is today"
+    assert not view.changes.rows
+
+
+def test_a_gain_that_may_be_none_is_not_claimed():
+    wide = QueueModel(interval_ratio=0.6)
+    outcomes = [measurement(run_config(server_config(), 1), wide)]
+    outcomes += [measurement(run_config(server_config(2, 16, True), 2), wide)]
+    view = view_of(outcomes)
+    assert "; that may be no better than as it is today (0." in view.verdict
+    assert view.verdict.endswith(" times its throughput).")
+    assert "Tied with 1 other, the configuration as it is today: " in view.reasons[1]
+
+
+def test_the_default_at_another_load_is_told_with_its_load():
+    view = view_of(
+        [measurement(run_config(server_config(), 1)), measurement(run_config(server_config(2, 16, True), 8))]
+    )
+    assert view.tiles[2].note.endswith("default 278 infer/s at concurrency 1")

@@ -1,6 +1,7 @@
 import pytest
+from msgspec.structs import replace
 
-from analyzer.domain.run import ModelVariant, ServerConfig
+from analyzer.domain.run import Edit, ModelVariant, ServerConfig
 from analyzer.render import words
 from perf_client.profile import Concurrency, LoadProfile, ModelShare, RequestRate
 from tests.fakes.outcomes import server_config
@@ -72,3 +73,27 @@ def test_an_open_load_keeps_its_shape_and_cap():
     load = RequestRate(per_second=50.0, arrival="gamma", gamma_shape=0.5, max_in_flight=64)
     command = words.client_command(LoadProfile(model="m", load=load))
     assert "--request-distribution gamma --gamma-shape 0.5 --max-in-flight 64" in command
+
+
+CHAIN = {
+    "a": model_spec("a"),
+    "b": model_spec("b"),
+    "chain": replace(model_spec("chain"), composing=("a", "b")),
+}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        ({}, {}, "every model as it is today"),
+        ({"instance_count": 1}, {"dynamic_batching": False}, "every model as it is today"),
+        ({"instance_count": 1, "dynamic_batching": False}, {"instance_count": 2}, "b: 2 instances"),
+        ({"instance_count": 2}, {"instance_count": 2, "dynamic_batching": False}, "a, b: 2 instances"),
+        ({"max_batch_size": 16, "dynamic_batching": True}, {}, "a: dynamic batching up to 16"),
+        ({"max_batch_size": 16}, {}, "a: max_batch_size 16"),
+        ({"edits": (Edit(path="instance_group.kind", value="KIND_GPU"),)}, {}, "a: on GPU"),
+    ],
+)
+def test_of_several_models_only_what_differs_from_today_is_told(a, b, said):
+    variants = (ModelVariant(model="chain"), ModelVariant(model="a", **a), ModelVariant(model="b", **b))
+    assert words.server(ServerConfig(variants=variants), CHAIN) == said
