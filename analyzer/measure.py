@@ -16,11 +16,12 @@ import msgspec
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer.collect import overhead
-from analyzer.collect.devices import GpuReading, Gpus
+from analyzer.collect.devices import Gpus
 from analyzer.collect.gpu_usage import doubts, gpu_usage
-from analyzer.collect.host import HostProbe, HostReading, host_usage
+from analyzer.collect.host import host_usage
 from analyzer.collect.overhead import OFF, Seen, costs, seen
-from analyzer.collect.sampler import Samples, sampling
+from analyzer.collect.readings import Reading, looking, pids_of, sampled
+from analyzer.collect.sampler import Samples
 from analyzer.collect.watch import Watch
 from analyzer.cores import CoreSplit, on_cores
 from analyzer.domain.collecting import CollectingCost
@@ -32,8 +33,6 @@ from analyzer.launchers.server import Launcher, Server
 from analyzer.repository import config_texts, varied_all, write_variants
 from analyzer.store import RunFolder
 from perf_client.profile import LoadProfile, LoadResult
-
-Reading = tuple[HostReading | None, tuple[GpuReading, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +206,16 @@ class Bench:
         jobs = [(load, self._run.latencies_path(config, place)) for place, load in enumerate(self._found(config))]
         self._wants_window = self._watch is not None and self._watch.wants_window()
         watch = None if self._wants_window else self._watch
-        probe = None if server.pid is None else HostProbe(server.pid)
-        with (
-            on_cores(self._site.cores.client),
-            sampling(
-                lambda: (probe.read() if probe else None, self._nvml.read()), self._times.sample_interval_s
-            ) as samples,
-        ):
+        interval_s = self._times.sample_interval_s
+        with on_cores(self._site.cores.client), looking(server.pid, self._nvml, interval_s) as samples:
             if watch is not None:
                 watch.start()
             loads = self._drivers.run(jobs, server.url)
             if watch is not None:
                 watch.stop()
         if watch is not None:
-            watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
+            driven = list(zip(loads, (path for _, path in jobs)))
+            watch.keep(self._run.timeline_path(config), driven, sampled(server.pid, self._nvml, samples))
         return [_as_asked(load, asked) for load, asked in zip(loads, config.loads)], samples
 
     def _captured(self, measured: Measurement, server: Server) -> Measurement:
@@ -232,16 +227,18 @@ class Bench:
         assert watch is not None, "asked of a bench that watches"
         short = self._short(config, overhead.WARMUP_S, self._times.capture_s)
         jobs = [(load, self._scratch / f"captured{place}.npz") for place, (load, _) in enumerate(short)]
+        interval_s = self._times.sample_interval_s
         watch.start()
         try:
-            with on_cores(self._site.cores.client):
+            with on_cores(self._site.cores.client), looking(server.pid, self._nvml, interval_s) as samples:
                 loads = self._drivers.run(jobs, server.url)
         except (ChildError, LoadRefusedError) as error:
             told = f"No timeline of this point is kept: {str(error).rstrip('.')}."
             return msgspec.structs.replace(measured, warnings=(*measured.warnings, told))
         finally:
             watch.stop()
-        watch.keep(self._run.timeline_path(config), [(load, path) for load, (_, path) in zip(loads, jobs)])
+        driven = list(zip(loads, (path for _, path in jobs)))
+        watch.keep(self._run.timeline_path(config), driven, sampled(server.pid, self._nvml, samples))
         return msgspec.structs.replace(measured, captured_ns=_common(loads))
 
     def _found(self, config: RunConfig) -> list[LoadProfile]:
@@ -261,9 +258,8 @@ class Bench:
     ) -> Measurement:
         from_ns, to_ns = _common(loads)
         counted = samples.between(from_ns, to_ns)
-        pids = frozenset[int]() if server_pid is None else HostProbe(server_pid).pids()
         gpus = gpu_usage(
-            self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], pids, HostProbe(getpid()).pids()
+            self._nvml.devices, [(at, gpus) for at, (_, gpus) in counted], pids_of(server_pid), pids_of(getpid())
         )
         return Measurement(
             config=config,

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,11 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a batch ran: its model (an id of the timeline's names) and its instance."""
+    """Where a batch ran: its model (an id of the timeline's names), its instance, and the thread, by the system."""
 
     model_id: int
     instance: int
+    thread: int = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def _batches(correlation: Rows, marks: Rows) -> Rows:
 def add_gpu(build: TimelineBuilder, gpu: GpuFile, batches: dict[int, Placed], process: int) -> None:
     """Adds everything. ``batches`` says where each batch ran."""
     nowhere = Placed(ABSENT, ABSENT)
+    gpu = replace(gpu, columns={**gpu.columns, "thread": _threads(gpu, batches)})
     distinct, inverse = np.unique(gpu.batches, return_inverse=True)
     placed = [batches.get(number, nowhere) for number in distinct.tolist()]
     model = np.array([each.model_id for each in placed], np.int64)[inverse]
@@ -122,6 +124,21 @@ def add_gpu(build: TimelineBuilder, gpu: GpuFile, batches: dict[int, Placed], pr
         rows = np.flatnonzero(gpu.columns["kind"] == place)
         if len(rows):
             _add_kind(build, gpu, rows, _KINDS[name], (model[rows], instance[rows], process))
+
+
+def _threads(gpu: GpuFile, batches: dict[int, Placed]) -> Rows:
+    """CUPTI numbers threads as pthreads does: the system's number is that of the batches that a thread launched."""
+    threads: Rows = gpu.columns["thread"].astype(np.int64)
+    for thread in np.unique(threads[threads >= 0]).tolist():
+        mine = threads == thread
+        numbers, counts = np.unique(gpu.batches[mine], return_counts=True)
+        tally: dict[int, int] = {}
+        for number, count in zip(numbers.tolist(), counts.tolist()):
+            if number in batches and batches[number].thread >= 0:
+                tally[batches[number].thread] = tally.get(batches[number].thread, 0) + count
+        if tally:
+            threads[mine] = max(tally, key=lambda each: tally[each])
+    return threads
 
 
 def _add_kind(

@@ -20,6 +20,7 @@ _THROTTLES = {
     0x80: "power brake",
 }
 """Bits of the clocks' event reasons that take performance away. Idling and settings are none."""
+THROTTLED = sum(_THROTTLES)
 
 
 def gpu_usage(
@@ -31,10 +32,20 @@ def gpu_usage(
     """By device; of those the server runs on, where that is known. ``own_pids`` are ours, and so are not foreign."""
     if not readings:
         return ()
-    series = [(device, [reading[index] for _, reading in readings]) for index, device in enumerate(devices)]
-    used = [(device, of_device) for device, of_device in series if _server_memory(of_device, server_pids)]
     times = [at for at, _ in readings]
-    return tuple(_usage(device, of_device, (server_pids, own_pids), times) for device, of_device in used or series)
+    return tuple(
+        _usage(device, [reading[index] for _, reading in readings], (server_pids, own_pids), times)
+        for index, device in of_server(devices, readings, server_pids)
+    )
+
+
+def of_server(
+    devices: Sequence[Device], readings: Readings, server_pids: frozenset[int]
+) -> Sequence[tuple[int, Device]]:
+    """The devices that the server runs on, each with its place; all of them where that is not known."""
+    places = list(enumerate(devices))
+    used = [each for each in places if _server_memory([reading[each[0]] for _, reading in readings], server_pids)]
+    return used or places
 
 
 def doubts(usages: Sequence[GpuUsage]) -> Iterator[str]:
@@ -79,7 +90,7 @@ def _usage(
         sm_clock_mean_mhz=_mean(reading.sm_clock_mhz for reading in readings),
         memory_clock_mean_mhz=_mean(reading.memory_clock_mhz for reading in readings),
         temperature_max_c=max(_present(reading.temperature_c for reading in readings), default=None),
-        throttled_ratio=_mean(float(bool(bits & sum(_THROTTLES))) for bits in throttled),
+        throttled_ratio=_mean(float(bool(bits & THROTTLED)) for bits in throttled),
         throttle_reasons=tuple(name for bit, name in _THROTTLES.items() if any(bits & bit for bits in throttled)),
         foreign_pids=_foreign_pids(readings, server_pids, own_pids),
         sm_ratio=_weighed(gpm, "sm_ratio"),

@@ -50,6 +50,7 @@ def _shift_ns(first: Timeline, other: Timeline) -> int:
 
 
 def _add(build: TimelineBuilder, timeline: Timeline, shift_ns: int, position: int) -> None:
+    _add_counters(build, timeline, shift_ns)
     events = timeline.events
     if not len(events):
         return
@@ -65,6 +66,9 @@ def _add(build: TimelineBuilder, timeline: Timeline, shift_ns: int, position: in
         source, target = timeline.edges.of(relation)
         if len(source):
             build.link(relation, source, target)
+
+
+def _add_counters(build: TimelineBuilder, timeline: Timeline, shift_ns: int) -> None:
     counters = timeline.counters
     for place, series in enumerate(counters.series):
         chosen = counters.series_id == place

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.collect.collector import ServerCapture
+from analyzer.collect.counters import with_counters
 from analyzer.collect.nsight import Nsight
+from analyzer.collect.readings import Sampled
 from analyzer.collect.spans import Sent
 from analyzer.collect.window import timeline_of
 from analyzer.domain.measurement import Collected
@@ -116,8 +118,8 @@ class Watch:
         if self._nsight is not None and "nsys" in self._states and (trouble := self._nsight.stop()):
             self._states["nsys"] = Availability("absent", f"Nsight Systems did not end its window: {trouble}")
 
-    def keep(self, path: Path, driven: Sequence[tuple[LoadResult, Path]]) -> None:
-        """Writes the window's timeline, if there is one."""
+    def keep(self, path: Path, driven: Sequence[tuple[LoadResult, Path]], sampled: Sampled) -> None:
+        """Writes the window's timeline, if there is one, with the counters that were sampled meanwhile."""
         if "spans" not in self._stats:
             return
         try:
@@ -129,7 +131,7 @@ class Watch:
                 others.append(export)
             timeline = timeline_of(self._folder, self._pid, sent, others, with_gpu="cupti" in self._stats)
             path.parent.mkdir(exist_ok=True)
-            archive.save(timeline, path)
+            archive.save(with_counters(timeline, sampled), path)
         except (AnalyzerError, OSError) as error:
             log.warning("the timeline of this point is not kept: %s", error)
             self._states["spans"] = Availability("absent", str(error))

@@ -16,7 +16,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.runtime.spans import Row
 from analyzer.timeline import import_any
 from analyzer.timeline.builder import TimelineBuilder
-from analyzer.timeline.table import Anchor, Device, Meta, Timeline, Track
+from analyzer.timeline.table import ABSENT, Anchor, Device, Meta, Timeline, Track
 from perf_client.version import __version__
 
 _SPANS = "spans.npz"
@@ -76,4 +76,8 @@ def _placed(build: TimelineBuilder, spans: SpanFile) -> dict[int, Placed]:
     rows, instances = spans.of(Row.BATCH), instances_of(spans)
     models = [build.name_id(name) for name in spans.models]
     columns = (rows[name].tolist() for name in ("id", "model", "worker"))
-    return {number: Placed(models[model], int(instances[worker])) for number, model, worker in zip(*columns)}
+    threads = [thread or ABSENT for _, thread in spans.workers]
+    return {
+        number: Placed(models[model], int(instances[worker]), threads[worker])
+        for number, model, worker in zip(*columns)
+    }

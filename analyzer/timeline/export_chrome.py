@@ -84,7 +84,8 @@ def _events(timeline: Timeline) -> Iterator[_Event]:
         counters.series_id.tolist(), (counters.time_ns - base).tolist(), counters.value.tolist()
     ):
         series = counters.series[number]
-        event: _Event = {"ph": "C", "name": series.name, "ts": at / 1e3, "args": {series.unit or "value": value}}
+        name = f"GPU {series.device} {series.name}" if series.device >= 0 else series.name
+        event: _Event = {"ph": "C", "name": name, "ts": at / 1e3, "args": {series.unit or "value": value}}
         yield event | ({"pid": series.process} if series.process >= 0 else {"pid": 0})
 
 

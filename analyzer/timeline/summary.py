@@ -7,6 +7,7 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import Busy, busy
 from analyzer.timeline.analyses.copies import CopyCell, copy_matrix
+from analyzer.timeline.analyses.counters import CounterSum, counter_sums
 from analyzer.timeline.analyses.critical_path import CriticalPath, critical_path, slowest
 from analyzer.timeline.analyses.depth import Depth
 from analyzer.timeline.analyses.idle import Gap, Idle, gaps, idle
@@ -94,6 +95,7 @@ class Summary(Record, frozen=True):
     ranges: tuple[RangeSum, ...]
     operators: tuple[NameSum, ...]
     calls: tuple[NameSum, ...]
+    counters: tuple[CounterSum, ...]
 
 
 def summarize(
@@ -115,6 +117,7 @@ def summarize(
         ranges=range_sums(timeline),
         operators=operator_sums(timeline),
         calls=api_sums(timeline),
+        counters=counter_sums(timeline),
     )
 
 

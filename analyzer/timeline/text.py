@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from analyzer.timeline.analyses.busy import Busy
+from analyzer.timeline.analyses.counters import CounterSum
 from analyzer.timeline.analyses.critical_path import CriticalPath
 from analyzer.timeline.analyses.diff import Change, Difference
 from analyzer.timeline.analyses.idle import Gap, Idle, Side
@@ -29,7 +30,8 @@ def summary_lines(summary: Summary, count: int) -> list[str]:
     for title, sums in (("Operators", summary.operators), ("Calls of the CUDA runtime", summary.calls)):
         rows = [(time(s.spread.total), f"{s.spread.count:,}", time(s.spread.mean), s.name) for s in sums[:count]]
         lines += _table(title, ("total", "count", "mean", ""), rows)
-    return lines
+    counters = [(_amount(c.mean, c.unit), _amount(c.most, c.unit), _counter_name(c)) for c in summary.counters]
+    return lines + _table("Counters", ("mean", "most", ""), counters)
 
 
 def _warnings(summary: Summary) -> list[str]:
@@ -225,6 +227,17 @@ def size(value_bytes: int) -> str:
         if value_bytes >= factor:
             return f"{value_bytes / factor:.1f} {unit}"
     return f"{value_bytes} B"
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit in ("B", "B/s"):
+        return size(round(value)) + unit[1:]
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 or not value else f"{value:.2g}"
+    return f"{text}{unit}" if unit.startswith("%") else f"{text} {unit}".rstrip()
+
+
+def _counter_name(counter: CounterSum) -> str:
+    return f"GPU {counter.device} {counter.name}" if counter.device >= 0 else counter.name
 
 
 def shorten(text: str, width: int) -> str:

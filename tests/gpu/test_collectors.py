@@ -219,6 +219,11 @@ def test_a_run_with_cupti_takes_its_figures_without_it_and_tells_what_it_costs(t
     assert all(each.captured_ns is not None for each in measured)
     kept = archive.load(run.timeline_path(measured[0].config))
     assert len(kept.rows(Kind.KERNEL)) > 0
+    calls, batches = kept.rows(Kind.API), kept.rows(Kind.BATCH)
+    assert set(kept.events.thread[calls].tolist()) == set(kept.events.thread[batches].tolist())
+    told = {(each.name, each.device) for each in kept.counters.series}
+    assert {("utilization", 0), ("power", 0), ("memory used", 0), ("CPU of the server", -1)} <= told
+    assert len(kept.devices) == 1, "NVML's device is CUPTI's"
     costs = {each.collector: each for each in run.costs()}
     assert costs.keys() == {"spans", "cupti"}
     assert costs["cupti"].round_count > 1, costs["cupti"].reason

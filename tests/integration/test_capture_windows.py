@@ -72,6 +72,8 @@ def test_figures_are_taken_before_the_window_that_is_watched(bench):
     starts = timeline.events.start_ns[timeline.rows(Kind.REQUEST)]
     offset = next(anchor.offset_ns for anchor in timeline.anchors if anchor.clock == "monotonic")
     assert np.min(starts) + offset > measured.load.start_ns + measured.load.counted_to_ns
+    assert {"CPU of the server", "memory of the server"} <= {each.name for each in timeline.counters.series}
+    assert np.min(timeline.counters.time_ns) + offset > measured.load.start_ns + measured.load.counted_to_ns
     again = made.measure(CONFIG)
     assert isinstance(again, Measurement), "a window leaves the server as it was"
 

@@ -6,6 +6,7 @@ from http.client import HTTPConnection
 import numpy as np
 import pytest
 
+from analyzer.collect.readings import Sampled
 from analyzer.collect.watch import Watching
 from analyzer.collect.window import timeline_of
 from analyzer.runtime.onnxruntime_trace import INDEX
@@ -75,7 +76,7 @@ def test_a_watched_point_keeps_the_profile_in_its_timeline(tmp_path):
         watch.start()
         infer(server.http)
         watch.stop()
-        watch.keep(tmp_path / "timelines" / "a.timeline", [])
+        watch.keep(tmp_path / "timelines" / "a.timeline", [], Sampled((), [], 0, frozenset()))
         assert [(each.collector, each.state) for each in watch.collected] == [("spans", "on"), ("onnxruntime", "on")]
     kept = archive.load(tmp_path / "timelines" / "a.timeline")
     assert {kept.model(row) for row in kept.rows(Kind.OPERATOR)} == {"conv_1", "conv_2", "conv_3"}

@@ -79,6 +79,20 @@ def test_a_thread_whose_number_has_its_highest_bit_set_is_one_thread_and_not_abs
     assert timeline.events.thread[timeline.rows(Kind.API)].tolist() == [0x7FFFF6C0] * 2
 
 
+def test_calls_stand_on_the_thread_whose_batches_they_were_made_for(tmp_path):
+    now = cupti_clock()
+    pthread = 0x5E7F9000
+    traced(tmp_path, [
+        mark(1, 42), call(now, now + 5, 1, thread=pthread), call(now + 9, now + 12, 2, thread=pthread),
+        call(now + 20, now + 22, 3, thread=pthread + 8),
+    ])  # fmt: skip
+    build = TimelineBuilder()
+    add_gpu(build, read_gpu(tmp_path / "cupti.npz"), {42: Placed(build.name_id("m"), 0, thread=1258)}, process=77)
+    timeline = build.build(Meta(producer="test"))
+    threads = timeline.events.thread[timeline.rows(Kind.API)].tolist()
+    assert threads == [1258, 1258, pthread + 8], "one that launched for no batch keeps CUPTI's number"
+
+
 def test_times_are_put_on_our_clock(tmp_path):
     before = monotonic_ns()
     now = cupti_clock()

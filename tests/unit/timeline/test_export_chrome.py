@@ -102,7 +102,7 @@ def test_a_unit_joins_the_name_of_its_counter(tmp_path):
     scene = Scene().work(1, 2)
     scene.build.sample(Series(name="power", unit="W", device=0), [5, 6], [70.5, 71.25])
     again = rewritten(scene.timeline(), tmp_path)
-    assert [series.name for series in again.counters.series] == ["power W"]
+    assert [series.name for series in again.counters.series] == ["GPU 0 power W"], "two GPUs have two counters"
 
 
 @pytest.mark.parametrize("copy_kind", [11, 12])
