@@ -10,6 +10,7 @@ from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import parse_options
 from analyzer.runtime.request import InferError, InferRequest, InferResponse
 from analyzer.runtime.response_cache import ResponseCache, request_key
+from tests.fakes.opened_store import serve
 from tests.fakes.repositories import write_python
 
 # Answers with how many rows it has executed before.
@@ -36,17 +37,7 @@ ENABLED = "response_cache { enable: true }"
 
 def play(repository: Path, extra: str, scene, cache: ResponseCache | None = None) -> None:
     write_python(repository, "counting", COUNTING, max_batch_size=4, extra=extra)
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop, cache=cache)
-        await store.open()
-        try:
-            await scene(store)
-        finally:
-            await store.close(5.0)
-
-    asyncio.run(run())
+    serve(repository, scene, cache=cache)
 
 
 async def ask(store: ModelStore, value: float, request_id: str = "") -> InferResponse:

@@ -17,6 +17,7 @@ from analyzer.runtime.frames import PREFACE, settings_frame
 from analyzer.runtime.loading import prepare
 from tests.fakes import grpc_front, http_front
 from tests.fakes.http_front import binary, infer, infer_json, post
+from tests.fakes.opened_store import opened_store
 from tests.fakes.repositories import write_simulated
 
 EXAMPLES = 80
@@ -194,20 +195,15 @@ def test_mutated_configuration_is_read_or_refused_with_a_sentence(tmp_path: Path
     ["..", ".", "../other", "/etc", "a/../../b", "nul\0name", "", "%2e%2e", "..%2f..", "x" * 5000, ".hidden", "ü/.."],
 )
 def test_names_that_lead_out_of_the_repository_are_not_found(tmp_path: Path, name: str):
-    from analyzer.runtime.model_store import ModelStore
     from analyzer.runtime.request import ErrorKind, InferError
 
     write_simulated(tmp_path / "other", "secret")
     write_simulated(tmp_path / "repository", "m")
 
     async def run() -> None:
-        store = ModelStore(tmp_path / "repository", loop=asyncio.get_running_loop())
-        await store.open()
-        try:
+        async with opened_store(tmp_path / "repository") as store:
             with pytest.raises(InferError) as caught:
                 await store.load(name)
             assert caught.value.kind == ErrorKind.NOT_FOUND
-        finally:
-            await store.close(1.0)
 
     asyncio.run(run())

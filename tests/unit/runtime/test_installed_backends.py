@@ -1,15 +1,13 @@
 """Backends of other packages: a tiny distribution in a folder that is put on the path."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analyzer.runtime.backends.base import ModelError, make_backend
-from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferRequest
+from tests.fakes.opened_store import answers, opened_store
 from tests.fakes.repositories import write_model, write_simulated
 
 NEGATIVE = """\
@@ -80,17 +78,8 @@ def test_a_model_is_served_by_the_backend_of_another_package(tmp_path: Path, pac
     install(packages, "negative_backend", NEGATIVE + "\n", "negative = negative_backend:NegativeBackend")
     write(tmp_path / "models", "negative")
 
-    async def run() -> np.ndarray:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(tmp_path / "models", loop=loop)
-        await store.open(["mine"])
-        answer = loop.create_future()
-        store.submit(InferRequest("mine", {"X": np.ones((1, 2), np.float32)}, time.monotonic_ns()), answer.set_result)
-        outputs = (await answer).outputs
-        await store.close(5.0)
-        return outputs["Y"]
-
-    assert asyncio.run(run()).tolist() == [[-1.0, -1.0]]
+    (answer,) = answers(tmp_path / "models", "mine", [{"X": np.ones((1, 2), np.float32)}])
+    assert answer.outputs["Y"].tolist() == [[-1.0, -1.0]]
 
 
 def test_a_backend_that_can_not_be_imported_makes_its_model_unavailable_and_no_other(tmp_path: Path, packages: Path):
@@ -99,11 +88,8 @@ def test_a_backend_that_can_not_be_imported_makes_its_model_unavailable_and_no_o
     write_simulated(tmp_path / "models")
 
     async def run() -> dict[str, tuple[str, str]]:
-        store = ModelStore(tmp_path / "models", loop=asyncio.get_running_loop())
-        await store.open()
-        states = {item.name: (item.state, item.reason) for item in store.index()}
-        await store.close(5.0)
-        return states
+        async with opened_store(tmp_path / "models") as store:
+            return {item.name: (item.state, item.reason) for item in store.index()}
 
     states = asyncio.run(run())
     assert states["simulated"][0] == "READY"

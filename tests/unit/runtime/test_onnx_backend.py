@@ -1,6 +1,5 @@
 import asyncio
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -9,30 +8,8 @@ import pytest
 from analyzer.runtime.backends.base import ModelError, Placement
 from analyzer.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from analyzer.runtime.loading import prepare
-from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferError, InferRequest, InferResponse
 from tests.fakes import repositories
-
-
-def answers(repository: Path, model: str, batches: list[np.ndarray]) -> list[np.ndarray]:
-    """Sends every batch at once and gives the outputs, in order."""
-
-    async def run() -> list[InferResponse | InferError]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open([model])
-        try:
-            futures = []
-            for batch in batches:
-                futures.append(loop.create_future())
-                name = next(iter(store.inputs(model)))
-                store.submit(InferRequest(model, {name: batch}, time.monotonic_ns()), futures[-1].set_result)
-            return await asyncio.gather(*futures)
-        finally:
-            await store.close(5.0)
-
-    results = asyncio.run(run())
-    return [next(iter(result.outputs.values())) for result in results]
+from tests.fakes.opened_store import answers, infer, opened_store
 
 
 def test_an_onnx_file_without_configuration_is_completed_from_the_file(tmp_path: Path):
@@ -48,8 +25,8 @@ def test_an_onnx_file_without_configuration_is_completed_from_the_file(tmp_path:
 def test_answers_are_those_of_the_bare_session(tmp_path: Path):
     repositories.write_onnx(tmp_path, extra="dynamic_batching { }\ninstance_group { count: 2 }")
     sent = [np.random.default_rng(seed).random((rows, 4), np.float32) for seed, rows in enumerate((1, 3, 8, 2))]
-    for array, got in zip(sent, answers(tmp_path, "affine", sent)):
-        np.testing.assert_array_equal(got, 2 * array + 1)
+    for array, got in zip(sent, answers(tmp_path, "affine", [{"x": array} for array in sent])):
+        np.testing.assert_array_equal(got.outputs["y"], 2 * array + 1)
 
 
 def test_text_goes_in_and_comes_out_as_bytes(tmp_path: Path):
@@ -64,8 +41,8 @@ def test_text_goes_in_and_comes_out_as_bytes(tmp_path: Path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (tmp_path / "text" / "1").mkdir(parents=True)
     (tmp_path / "text" / "1" / "model.onnx").write_bytes(model.SerializeToString())
-    (got,) = answers(tmp_path, "text", [np.array([b"a", "\N{SNOWMAN}".encode()], dtype=np.object_)])
-    assert got.tolist() == [b"a", "\N{SNOWMAN}".encode()]
+    (got,) = answers(tmp_path, "text", [{"text": np.array([b"a", "\N{SNOWMAN}".encode()], dtype=np.object_)}])
+    assert got.outputs["same"].tolist() == [b"a", "\N{SNOWMAN}".encode()]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +120,8 @@ def test_every_session_option_is_taken_by_onnxruntime_and_a_profile_is_written(t
     }
     extra = "\n".join((repositories.parameter_block(parameters), "optimization { graph { level: 1 } }"))
     repositories.write_onnx(tmp_path, extra=extra)
-    (got,) = answers(tmp_path, "affine", [np.ones((2, 4), np.float32)])
-    assert got.tolist() == [[3.0] * 4] * 2
+    (got,) = answers(tmp_path, "affine", [{"x": np.ones((2, 4), np.float32)}])
+    assert got.outputs["y"].tolist() == [[3.0] * 4] * 2
     (trace,) = tmp_path.glob("trace_1_0*.json")
     assert "_kernel_time" in trace.read_text()
 
@@ -166,17 +143,11 @@ def test_batches_of_fixed_sizes_count_the_real_rows(tmp_path: Path):
     batch = np.random.default_rng(0).random((5, 4), np.float32)
 
     async def run() -> int:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(tmp_path, loop=loop)
-        await store.open(["affine"])
-        try:
-            answer = loop.create_future()
-            store.submit(InferRequest("affine", {"x": batch}, time.monotonic_ns()), answer.set_result)
-            np.testing.assert_array_equal((await answer).outputs["y"], 2 * batch + 1)
+        async with opened_store(tmp_path, ["affine"]) as store:
+            answer = await infer(store, "affine", {"x": batch})
+            np.testing.assert_array_equal(answer.outputs["y"], 2 * batch + 1)
             (statistics,) = store.statistics("affine")
             assert [item.batch_size for item in statistics.batch_stats] == [5]
             return statistics.inference_count
-        finally:
-            await store.close(5.0)
 
     assert asyncio.run(run()) == 5

@@ -3,9 +3,7 @@
 The files in tests/data/trees were made by skl2onnx 1.20, onnxmltools 1.16, scikit-learn 1.9, XGBoost 3.2, LightGBM 4.7.
 """
 
-import asyncio
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,7 @@ import pytest
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.loading import prepare
-from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferRequest, Tensors
+from tests.fakes.opened_store import answers
 
 TREES = Path(__file__).parents[2] / "data" / "trees"
 
@@ -28,28 +25,12 @@ def add(repository: Path, name: str, config: str = "") -> Path:
     return folder
 
 
-def answers(repository: Path, name: str, batches: list[np.ndarray]) -> list[Tensors]:
-    async def run() -> list[Tensors]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open([name])
-        try:
-            futures = [loop.create_future() for _ in batches]
-            for batch, future in zip(batches, futures, strict=True):
-                store.submit(InferRequest(name, {"X": batch}, time.monotonic_ns()), future.set_result)
-            return [(await future).outputs for future in futures]
-        finally:
-            await store.close(5.0)
-
-    return asyncio.run(run())
-
-
 @pytest.mark.parametrize("name", ["sklearn_forest", "xgboost", "lightgbm"])
 def test_trees_answer_as_the_library_that_trained_them(tmp_path: Path, name: str):
     add(tmp_path, name)
     expected = dict(np.load(TREES / f"{name}.npz"))
     batches = np.array_split(expected.pop("X"), 6)
-    got = answers(tmp_path, name, batches)
+    got = [answer.outputs for answer in answers(tmp_path, name, [{"X": batch} for batch in batches])]
     assert got[0].keys() == expected.keys()
     for output, values in expected.items():
         joined = np.concatenate([answer[output] for answer in got])
@@ -78,5 +59,5 @@ def test_the_label_alone_can_be_served_of_a_model_with_dictionaries(tmp_path: Pa
     """
     add(tmp_path, "sklearn_forest_zipmap", config)
     expected = np.load(TREES / "sklearn_forest.npz")
-    (answer,) = answers(tmp_path, "sklearn_forest_zipmap", [expected["X"][:5]])
-    np.testing.assert_array_equal(answer["output_label"][:, 0], expected["label"][:5])
+    (answer,) = answers(tmp_path, "sklearn_forest_zipmap", [{"X": expected["X"][:5]}])
+    np.testing.assert_array_equal(answer.outputs["output_label"][:, 0], expected["label"][:5])

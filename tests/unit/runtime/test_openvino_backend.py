@@ -1,7 +1,5 @@
 """The openvino backend on the CPU: options by tables, answers against the bare library."""
 
-import asyncio
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,7 @@ from analyzer.runtime.backends.base import ModelError, ModelFiles, Placement
 from analyzer.runtime.backends.openvino import OpenvinoBackend
 from analyzer.runtime.backends.openvino_options import make_plan, unknown_parameters
 from analyzer.runtime.loading import prepare
-from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferRequest, InferResponse
+from tests.fakes.opened_store import answers
 from tests.fakes.repositories import affine_onnx, parameter_block, write_model
 
 CPU = Placement("m_0_0", 0, 1, "KIND_CPU", 0)
@@ -99,22 +96,6 @@ def write(repository: Path, file_name: str = "model.onnx", extra: str = "", **te
     return folder
 
 
-def answers(repository: Path, batches: list[np.ndarray]) -> list[np.ndarray]:
-    async def run() -> list[InferResponse]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open(["affine"])
-        try:
-            futures = [loop.create_future() for _ in batches]
-            for batch, future in zip(batches, futures, strict=True):
-                store.submit(InferRequest("affine", {"x": batch}, time.monotonic_ns()), future.set_result)
-            return await asyncio.gather(*futures)
-        finally:
-            await store.close(5.0)
-
-    return [answer.outputs["y"] for answer in asyncio.run(run())]
-
-
 openvino_only = pytest.mark.usefixtures("openvino")
 
 
@@ -137,8 +118,8 @@ def openvino():
 def test_answers_are_those_of_the_model(tmp_path: Path, file_name: str, extra: str):
     write(tmp_path, file_name, extra)
     sent = [np.random.default_rng(seed).random((rows, 4), np.float32) for seed, rows in enumerate((1, 3, 8, 2))]
-    for array, got in zip(sent, answers(tmp_path, sent), strict=True):
-        np.testing.assert_allclose(got, 2 * array + 1, rtol=1e-6)
+    for array, got in zip(sent, answers(tmp_path, "affine", [{"x": array} for array in sent]), strict=True):
+        np.testing.assert_allclose(got.outputs["y"], 2 * array + 1, rtol=1e-6)
 
 
 @openvino_only

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.polling import RepositoryPoller, look
 from analyzer.runtime.repository_diff import Changes, callers, difference
-from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from analyzer.runtime.request import InferError, InferResponse
 from tests.fakes import repositories
+from tests.fakes.opened_store import asked, opened_store
 
 ONE = {"1/model.py": (5, 10)}
 FOUR = np.arange(4, dtype=np.float32).reshape(1, 4)
@@ -85,20 +86,14 @@ def test_look_ends_at_links_that_lead_in_a_circle(tmp_path: Path):
 
 
 async def ask(store: ModelStore, model: str, version: str = "") -> InferResponse | InferError:
-    answered = asyncio.get_running_loop().create_future()
-    store.submit(InferRequest(model, {"INPUT0": FOUR}, 0, version), answered.set_result)
-    return await answered
+    return await asked(store, model, {"INPUT0": FOUR}, version=version)
 
 
 def polled(repository: Path, use: Callable[[ModelStore, RepositoryPoller], Awaitable[None]]) -> None:
     async def run() -> None:
-        store = ModelStore(repository, loop=asyncio.get_running_loop())
-        poller = RepositoryPoller(store, look(repository))
-        await store.open()
-        try:
-            await use(store, poller)
-        finally:
-            await store.close(5.0)
+        found = look(repository)
+        async with opened_store(repository) as store:
+            await use(store, RepositoryPoller(store, found))
 
     asyncio.run(run())
 

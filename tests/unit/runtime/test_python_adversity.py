@@ -1,15 +1,15 @@
 """Python models that do their worst to their own process: each fails its own requests only, and another lives on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from analyzer.runtime.request import InferError
 from tests.fakes import repositories
+from tests.fakes.opened_store import Use, asked, serve
 
 # Executes the text in INPUT0 and answers with the id of its process.
 DOER = """\
@@ -83,27 +83,14 @@ STAYS = {
 
 
 async def ask(store: ModelStore, model: str, code: str) -> int | InferError:
-    done = asyncio.get_running_loop().create_future()
-    request = InferRequest(model, {"INPUT0": np.array([code.encode()], np.object_)}, 0)
-    store.submit(request, lambda answer: done.done() or done.set_result(answer))
-    answer: InferResponse | InferError = await done
+    answer = await asked(store, model, {"INPUT0": np.array([code.encode()], np.object_)})
     return answer if isinstance(answer, InferError) else int(answer.outputs["OUTPUT0"][0])
 
 
-def serve(repository: Path, use: Callable[[ModelStore], Awaitable[None]]) -> None:
+def play(repository: Path, use: Use) -> None:
     for name in ("doer", "other"):
         repositories.write_python(repository, name, DOER, type_name="TYPE_STRING", dims=(1,))
-
-    async def run() -> None:
-        store = ModelStore(repository, loop=asyncio.get_running_loop())
-        await store.open()
-        try:
-            async with asyncio.timeout(60):
-                await use(store)
-        finally:
-            await store.close(5.0)
-
-    asyncio.run(run())
+    serve(repository, use)
 
 
 @pytest.mark.parametrize("case", ENDS)
@@ -122,7 +109,7 @@ def test_process_that_ends_itself_fails_its_own_request_and_is_started_again(tmp
         assert await ask(store, "doer", "") == after
         assert store.all_ready()
 
-    serve(tmp_path, use)
+    play(tmp_path, use)
 
 
 @pytest.mark.parametrize("case", STAYS)
@@ -134,7 +121,7 @@ def test_what_a_model_does_to_its_process_leaves_it_or_its_successor_answering(t
             pass
         assert await ask(store, "other", "") == other
 
-    serve(tmp_path, use)
+    play(tmp_path, use)
 
 
 def test_import_that_takes_long_holds_nobody_up(tmp_path: Path):
@@ -153,7 +140,7 @@ def test_import_that_takes_long_holds_nobody_up(tmp_path: Path):
         await loading
         assert isinstance(await ask(store, "slow", ""), int)
 
-    serve(tmp_path, use)
+    play(tmp_path, use)
 
 
 def test_no_request_fails_while_its_model_is_loaded_again_and_again(tmp_path: Path):
@@ -175,7 +162,7 @@ def test_no_request_fails_while_its_model_is_loaded_again_and_again(tmp_path: Pa
         assert all(isinstance(answer, int) for answer in seen)
         assert len(seen) > 1, "none of the loads made a new process"
 
-    serve(tmp_path, use)
+    play(tmp_path, use)
 
 
 def test_loads_and_unloads_of_one_model_at_the_same_time_leave_it_whole_or_gone(tmp_path: Path):
@@ -187,4 +174,4 @@ def test_loads_and_unloads_of_one_model_at_the_same_time_leave_it_whole_or_gone(
         await store.load("doer")
         assert isinstance(await ask(store, "doer", ""), int)
 
-    serve(tmp_path, use)
+    play(tmp_path, use)

@@ -2,17 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError, InferRequest
 from tests.fakes import repositories
-
-Use = Callable[[ModelStore], Awaitable[None]]
+from tests.fakes.opened_store import infer, serve
 
 HEAD = "import asyncio\nimport numpy as np\nimport triton_python_backend_utils as pb_utils\n"
 
@@ -114,32 +112,12 @@ def write_caller(repository: Path, code: str = CALLER, **options: object) -> Non
     repositories.write_python(repository, "caller", HEAD + code, type_name="TYPE_STRING", dims=(1,), **options)
 
 
-async def infer(store: ModelStore, model: str, array: np.ndarray) -> np.ndarray:
-    done = asyncio.get_running_loop().create_future()
-
-    def reply(answer: InferResponse | InferError) -> None:
-        done.set_exception(answer) if isinstance(answer, InferError) else done.set_result(answer)
-
-    store.submit(InferRequest(model, {"INPUT0": array}, 0), reply)
-    return (await done).outputs["OUTPUT0"]
+async def told_by(store: ModelStore, model: str, array: np.ndarray) -> np.ndarray:
+    return (await infer(store, model, {"INPUT0": array})).outputs["OUTPUT0"]
 
 
 async def evaluate(store: ModelStore, expression: str) -> str:
-    return (await infer(store, "caller", np.array([expression.encode()], np.object_)))[0].decode()
-
-
-def serve(repository: Path, use: Use) -> None:
-    async def run() -> None:
-        store = ModelStore(repository, loop=asyncio.get_running_loop())
-        await store.open()
-        assert store.all_ready(), store.index()
-        try:
-            async with asyncio.timeout(30):
-                await use(store)
-        finally:
-            await store.close(5.0)
-
-    asyncio.run(run())
+    return (await told_by(store, "caller", np.array([expression.encode()], np.object_)))[0].decode()
 
 
 def test_a_model_calls_others_through_their_queues(tmp_path: Path):
@@ -174,7 +152,7 @@ def test_large_tensors_come_and_go_unharmed(tmp_path: Path):
     async def use(store: ModelStore) -> None:
         for size in (100_000, 10, 300_000, 0):
             array = np.arange(size, dtype=np.float32)
-            np.testing.assert_array_equal(await infer(store, "first_to_double", array), array * 2)
+            np.testing.assert_array_equal(await told_by(store, "first_to_double", array), array * 2)
 
     serve(tmp_path, use)
 
@@ -190,7 +168,7 @@ def test_calls_from_event_loops_and_threads(tmp_path: Path):
     async def use(store: ModelStore) -> None:
         expected = [[value] * 4 for value in (4.0, 6.0, 0.0, 1.0, 2.0)]
         assert await evaluate(store, "") == str(expected)
-        (answer,) = await infer(store, "threads", np.array([b""], np.object_))
+        (answer,) = await told_by(store, "threads", np.array([b""], np.object_))
         assert answer.decode() == str([[2.0 * number] * 4 for number in range(8)])
 
     serve(tmp_path, use)
@@ -206,7 +184,7 @@ def test_models_that_would_wait_for_each_other_for_ever_are_refused(tmp_path: Pa
         with pytest.raises(
             InferError, match=r"would never end, so give '.*' more instances or break the cycle"
         ) as caught:
-            await infer(store, "a", np.ones(4, np.float32))
+            await told_by(store, "a", np.ones(4, np.float32))
         assert caught.value.kind == ErrorKind.UNAVAILABLE
 
     serve(tmp_path, use)
@@ -317,7 +295,7 @@ class TritonPythonModel:
     repositories.write_python(tmp_path, "triple", code)
 
     async def use(store: ModelStore) -> None:
-        assert (await infer(store, "triple", np.ones(2, np.float32))).tolist() == [3, 3]
+        assert (await told_by(store, "triple", np.ones(2, np.float32))).tolist() == [3, 3]
 
     serve(tmp_path, use)
 

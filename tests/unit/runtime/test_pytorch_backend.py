@@ -5,7 +5,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from pathlib import Path
 
@@ -17,29 +16,10 @@ torch = pytest.importorskip("torch")
 from analyzer.runtime.backends.base import Execution, ModelError, ModelFiles, Placement  # noqa: E402 (torch may be absent)
 from analyzer.runtime.backends.pytorch import PytorchBackend, TorchInstance  # noqa: E402 (likewise)
 from analyzer.runtime.loading import prepare  # noqa: E402 (likewise)
-from analyzer.runtime.model_store import ModelStore  # noqa: E402 (likewise)
-from analyzer.runtime.request import InferError, InferRequest, InferResponse, Tensors  # noqa: E402 (likewise)
+from analyzer.runtime.request import InferError, InferRequest, Tensors  # noqa: E402 (likewise)
+from tests.fakes.opened_store import answers, infer, opened_store  # noqa: E402 (likewise)
 from tests.fakes.repositories import parameter_block, write_model  # noqa: E402 (likewise)
 from tests.fakes.torch_models import AFFINE_TENSORS, Affine, exported, torchscript, write_torch  # noqa: E402 (likewise)
-
-
-def answers(repository: Path, model: str, sent: list[Tensors]) -> list[InferResponse | InferError]:
-    """Sends all at once and gives the answers, in order."""
-
-    async def run() -> list[InferResponse | InferError]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open([model])
-        try:
-            futures = []
-            for inputs in sent:
-                futures.append(loop.create_future())
-                store.submit(InferRequest(model, inputs, time.monotonic_ns()), futures[-1].set_result)
-            return await asyncio.gather(*futures)
-        finally:
-            await store.close(5.0)
-
-    return asyncio.run(run())
 
 
 def placement(kind: str = "KIND_CPU") -> Placement:
@@ -264,17 +244,12 @@ sequence_batching {
     write_torch(tmp_path, Accumulate(), **tensors, max_batch_size=1, extra=state)
 
     async def run() -> list[float]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(tmp_path, loop=loop)
-        await store.open(["net"])
         found = []
-        for number in range(3):
-            future = loop.create_future()
-            parameters = {"sequence_id": 5, "sequence_start": number == 0, "sequence_end": number == 2}
-            inputs = {"x": np.full((1, 1), number + 1, np.float32)}
-            store.submit(InferRequest("net", inputs, time.monotonic_ns(), parameters=parameters), future.set_result)
-            found.append((await future).outputs["y"].item())
-        await store.close(5.0)
+        async with opened_store(tmp_path, ["net"]) as store:
+            for number in range(3):
+                parameters = {"sequence_id": 5, "sequence_start": number == 0, "sequence_end": number == 2}
+                inputs = {"x": np.full((1, 1), number + 1, np.float32)}
+                found.append((await infer(store, "net", inputs, parameters=parameters)).outputs["y"].item())
         return found
 
     assert asyncio.run(run()) == [1, 3, 6]

@@ -1,7 +1,6 @@
 """Modules that keep their state themselves: reset where a sequence starts."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ torch = pytest.importorskip("torch")
 
 from analyzer.runtime.backends.base import ModelError  # noqa: E402 (torch may be absent)
 from analyzer.runtime.loading import prepare  # noqa: E402 (likewise)
-from analyzer.runtime.model_store import ModelStore  # noqa: E402 (likewise)
-from analyzer.runtime.request import InferRequest  # noqa: E402 (likewise)
+from tests.fakes.opened_store import infer, opened_store  # noqa: E402 (likewise)
 from tests.fakes.repositories import parameter_block  # noqa: E402 (likewise)
 from tests.fakes.torch_models import write_torch  # noqa: E402 (likewise)
 
@@ -55,20 +53,12 @@ def play(repository: Path, steps: list[tuple[int, float, bool, bool]]) -> list[f
     """Sends (sequence, value, start, end) one after the other and gives the answers."""
 
     async def run() -> list[float]:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open(["net"])
         found = []
-        try:
+        async with opened_store(repository, ["net"]) as store:
             for identity, value, start, end in steps:
-                future = loop.create_future()
                 parameters = {"sequence_id": identity, "sequence_start": start, "sequence_end": end}
                 inputs = {"x": np.array([value], np.float32)}
-                request = InferRequest("net", inputs, time.monotonic_ns(), parameters=parameters)
-                store.submit(request, future.set_result)
-                found.append((await future).outputs["y"].item())
-        finally:
-            await store.close(5.0)
+                found.append((await infer(store, "net", inputs, parameters=parameters)).outputs["y"].item())
         return found
 
     return asyncio.run(run())
@@ -122,10 +112,8 @@ def test_a_method_that_the_module_does_not_have_is_refused(tmp_path: Path):
     (folder / "config.pbtxt").write_text(config.replace(parameter_block(RESET), parameter_block({"reset_method": "z"})))
 
     async def failed() -> str:
-        store = ModelStore(tmp_path, loop=asyncio.get_running_loop())
-        await store.open(["net"])
-        (entry,) = store.index()
-        await store.close(1.0)
-        return str(entry.reason)
+        async with opened_store(tmp_path, ["net"]) as store:
+            (entry,) = store.index()
+            return str(entry.reason)
 
     assert "reset_method 'z', which its module does not have" in asyncio.run(failed())

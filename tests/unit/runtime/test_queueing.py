@@ -6,6 +6,7 @@ import pytest
 
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
+from tests.fakes.opened_store import opened_store
 from tests.fakes.repositories import write_model, write_python
 
 # Answers with how many requests it has executed before; X below zero waits for the file beside it.
@@ -66,16 +67,13 @@ def play(repository: Path, batching: str, scene, *, instances: int = 1) -> None:
 
 def run_scene(repository: Path, folder: Path, scene) -> None:
     async def run() -> None:
-        store = ModelStore(repository, loop=asyncio.get_running_loop())
-        await store.open()
-        assert store.all_ready(), store.index()
-        played = Scene(store, folder)
-        try:
-            async with asyncio.timeout(20):
+        async with opened_store(repository) as store:
+            assert store.all_ready(), store.index()
+            played = Scene(store, folder)
+            try:
                 await scene(played)
-        finally:
-            played.open()
-            await store.close(5.0)
+            finally:
+                played.open()
 
     asyncio.run(run())
 
@@ -175,10 +173,8 @@ def test_wrong_priorities_refuse_the_model_with_a_sentence(tmp_path, batching, w
     )
 
     async def run() -> None:
-        store = ModelStore(tmp_path, loop=asyncio.get_running_loop())
-        await store.open()
-        assert words in store.index()[0].reason
-        await store.close(1.0)
+        async with opened_store(tmp_path) as store:
+            assert words in store.index()[0].reason
 
     asyncio.run(run())
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from analyzer.runtime.backends.base import Execution
 from analyzer.runtime.instance import UNLOADED
-from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.options import parse_options
 from analyzer.runtime.rate_limiter import LimitedCrew, RateLimiter
 from analyzer.runtime.rate_policy import GLOBAL, Demand, RatePolicy, Ticket, UnmetDemand
 from analyzer.runtime.request import InferRequest, InferResponse
 from tests.fakes import repositories
+from tests.fakes.opened_store import asked, opened_store
 
 POOLS = [("memory", 0), ("memory", 1), ("slots", GLOBAL)]
 _DEMANDS = st.builds(
@@ -229,21 +229,16 @@ def test_a_server_with_a_rate_limiter_answers_every_request(tmp_path: Path):
     array = np.zeros((1, 4), np.float32)
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
         policy = RatePolicy({("slots", None): 2})
-        store = ModelStore(tmp_path, loop=loop, limiter=RateLimiter(policy))
-        await store.open()
-        reasons = {entry.name: entry.reason for entry in store.index() if entry.state != "READY"}
-        assert list(reasons) == ["greedy"]
-        assert "needs 3 of the resource 'slots', of which there are 2" in reasons["greedy"]
-        answers = [loop.create_future() for _ in range(60)]
-        for number, answered in enumerate(answers):
-            store.submit(InferRequest(("quick", "slow")[number % 2], {"INPUT0": array}, 0), answered.set_result)
-        assert all(isinstance(answer, InferResponse) for answer in await asyncio.gather(*answers))
-        assert policy.in_use(("slots", GLOBAL)) == 0
-        await store.load("slow")
-        await store.unload("quick")
-        await store.close(5.0)
+        async with opened_store(tmp_path, limiter=RateLimiter(policy)) as store:
+            reasons = {entry.name: entry.reason for entry in store.index() if entry.state != "READY"}
+            assert list(reasons) == ["greedy"]
+            assert "needs 3 of the resource 'slots', of which there are 2" in reasons["greedy"]
+            answers = [asked(store, ("quick", "slow")[number % 2], {"INPUT0": array}) for number in range(60)]
+            assert all(isinstance(answer, InferResponse) for answer in await asyncio.gather(*answers))
+            assert policy.in_use(("slots", GLOBAL)) == 0
+            await store.load("slow")
+            await store.unload("quick")
 
     asyncio.run(run())
 

@@ -5,7 +5,7 @@ import pytest
 
 from analyzer.runtime.backends.base import ModelError
 from analyzer.runtime.links import refuse_links_out
-from analyzer.runtime.model_store import ModelStore
+from tests.fakes.opened_store import opened_store
 from tests.fakes.repositories import write_simulated
 
 
@@ -77,12 +77,8 @@ def test_a_model_that_is_a_link_is_served_where_allowed_and_says_why_it_is_not(t
 
     async def run() -> dict[str, str]:
         targets = (tmp_path / "store",) if allowed else ()
-        store = ModelStore(tmp_path / "models", loop=asyncio.get_running_loop(), link_targets=targets)
-        await store.open()
-        try:
+        async with opened_store(tmp_path / "models", link_targets=targets) as store:
             return {entry.name: entry.reason for entry in store.index()}
-        finally:
-            await store.close(1.0)
 
     reason = "the link 'linked' leads out of the model repository; allow where to with --allow-links-to"
     assert asyncio.run(run()) == {"m": "", "linked": "" if allowed else reason}

@@ -32,6 +32,7 @@ from analyzer.runtime.statistics import LATENCY_BOUNDS_NS, FailureReason, Histog
 from perf_client.prometheus import Series, parse
 from tests.fakes import repositories
 from tests.fakes.nvml import FakeNvml, fake_device
+from tests.fakes.opened_store import asked, opened_store
 
 TRITON = [
     "nv_inference_request_success",
@@ -256,15 +257,10 @@ def test_what_a_store_counts_is_on_its_page(tmp_path: Path):
     repositories.write_simulated(tmp_path, "m", parameters={"fail_every": 3})
 
     async def run() -> str:
-        store = ModelStore(tmp_path, loop=asyncio.get_running_loop())
-        await store.open()
-        for _ in range(6):
-            answered = asyncio.get_running_loop().create_future()
-            store.submit(InferRequest("m", {"INPUT0": np.zeros((2, 4), np.float32)}, 0), answered.set_result)
-            await answered
-        page = render(store.counters(), store.pending())
-        await store.close(5.0)
-        return page
+        async with opened_store(tmp_path) as store:
+            for _ in range(6):
+                await asked(store, "m", {"INPUT0": np.zeros((2, 4), np.float32)})
+            return render(store.counters(), store.pending())
 
     page = asyncio.run(run())
     labels = {"model": "m", "version": "1"}

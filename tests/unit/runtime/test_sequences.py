@@ -6,6 +6,7 @@ import pytest
 
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.request import InferError, InferRequest, InferResponse
+from tests.fakes.opened_store import opened_store
 from tests.fakes.repositories import write_model
 
 # Tells what each row of a batch was given, and adds X to the row's state.
@@ -78,14 +79,9 @@ class Player:
 
 def play(repository: Path, scene) -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        store = ModelStore(repository, loop=loop)
-        await store.open()
-        assert store.all_ready(), store.index()
-        try:
-            await scene(Player(store, loop))
-        finally:
-            await store.close(5.0)
+        async with opened_store(repository) as store:
+            assert store.all_ready(), store.index()
+            await scene(Player(store, asyncio.get_running_loop()))
 
     asyncio.run(run())
 
@@ -370,9 +366,7 @@ def test_wrong_sequence_batching_refuses_the_model_with_a_sentence(tmp_path, old
     path.write_text(text.replace(old, new))
 
     async def scene() -> None:
-        store = ModelStore(tmp_path, loop=asyncio.get_running_loop())
-        await store.open()
-        assert words in store.index()[0].reason
-        await store.close(1.0)
+        async with opened_store(tmp_path) as store:
+            assert words in store.index()[0].reason
 
     asyncio.run(scene())
