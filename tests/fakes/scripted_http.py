@@ -1,4 +1,4 @@
-"""A KServe v2 server over HTTP whose every answer is scripted, and that keeps a log of arrivals and completions.
+"""A KServe v2 server over HTTP whose every answer is scripted, and that keeps a log of what arrived.
 
 It runs in the event loop of the test. A script is called for each inference with its number, from 0, and returns what
 to write; it may wait before, and returning None closes the connection without an answer.

@@ -1,7 +1,6 @@
 """Answers compared with expected ones wherever they come: compressed, over streams, in shared memory."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from perf_client.drive import Run, drive
 from perf_client.errors import LoadError
 from perf_client.profile import Compression, Concurrency, LoadProfile, Protocol, RequestRate
 from perf_client.target import Target
-from tests.fakes.grpc_server import echo, grpc_server
+from tests.fakes.driven import drive_grpc, failures
+from tests.fakes.grpc_server import echo
 from tests.fakes.memory_server import MemoryServer
 from tests.fakes.repositories import write_add_sub, write_model
 from tests.fakes.running_server import RunningServer, running_server
@@ -82,10 +82,6 @@ def run(load: LoadProfile, server: RunningServer) -> Run:
     return uvloop.run(drive(load, Target.parse(address, load.protocol)))
 
 
-def failures(done: Run) -> Counter[str]:
-    return Counter(done.columns.failure_names[code] for code in done.columns.failure)
-
-
 def data_file(folder: Path, data: list[Any], expected: list[Any]) -> Path:
     path = folder / "data.json"
     path.write_text(json.dumps({"data": data, "validation_data": expected}))
@@ -126,8 +122,7 @@ def test_answers_that_a_grpc_server_compresses_are_compared_too(tmp_path: Path, 
     path = data_file(tmp_path, [{"INPUT0": row}] * 2, [{"OUTPUT0": row}, {"OUTPUT0": other}])
     load = profile("echo", path, protocol="grpc", compression=compression)
     answers = grpc.Compression.Gzip if compression == "gzip" else grpc.Compression.Deflate
-    with grpc_server(infer, compression=answers) as port:
-        done = uvloop.run(drive(load, Target("127.0.0.1", port, "grpc")))
+    done = drive_grpc(load, infer, compression=answers)
     assert failures(done) == {"": 30, "wrong answer": 30}
     assert "at [0, 4999]" in done.facts.failure_examples["wrong answer"]
 
@@ -216,6 +211,5 @@ def test_a_server_that_answers_without_writing_is_found_out(tmp_path: Path):
     row = {"content": [1.0] * 8, "shape": [8]}
     path = data_file(tmp_path, [{"INPUT0": row}], [{"OUTPUT0": {"content": [2.0] * 8, "shape": [8]}}])
     load = profile("echo", path, protocol="grpc", shared_memory="system", load=Concurrency(in_flight=1))
-    with grpc_server(infer, more=memory.methods()) as port:
-        done = uvloop.run(drive(load, Target("127.0.0.1", port, "grpc")))
+    done = drive_grpc(load, infer, more=memory.methods())
     assert failures(done) == {"": 30, "wrong answer": 30}

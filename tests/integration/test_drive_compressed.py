@@ -1,18 +1,15 @@
 """Compressed requests, as real servers read them."""
 
 import zlib
-from collections import Counter
 
 import grpc
 import pytest
-import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
-from perf_client.drive import drive
 from perf_client.profile import Compression, Concurrency, LoadProfile
-from perf_client.target import Target
-from tests.fakes.grpc_server import echo, grpc_server
-from tests.fakes.scripted_http import ScriptedServer, answer_at_once, scripted_server
+from tests.fakes.driven import drive_grpc, drive_scripted, failures
+from tests.fakes.grpc_server import echo
+from tests.fakes.scripted_http import ScriptedServer, answer_at_once
 
 COMPRESSED = pytest.mark.parametrize("compression", ["gzip", "deflate"])
 
@@ -36,9 +33,7 @@ def test_a_grpc_server_reads_compressed_messages_and_answers_alike(compression: 
         shapes={"INPUT0": (elements,)},
         compression=compression,
     )
-    with grpc_server(infer, compression=answers) as port:
-        run = uvloop.run(drive(load, Target("127.0.0.1", port, "grpc")))
-    assert Counter(run.columns.failure_names[code] for code in run.columns.failure) == {"": 30}
+    assert failures(drive_grpc(load, infer, compression=answers)) == {"": 30}
     assert {size for size, _ in seen} == {4 * elements}
 
 
@@ -48,12 +43,7 @@ def test_an_http_body_is_compressed_and_the_length_of_its_json_is_not(compressio
     load = LoadProfile(
         model="scripted", load=Concurrency(in_flight=1), request_count=5, compression=compression, input_data="zero"
     )
-
-    async def main() -> None:
-        async with scripted_server(server):
-            await drive(load, Target("127.0.0.1", server.port, "http"))
-
-    uvloop.run(main())
+    drive_scripted(server, load)
     assert len(server.log) == 5
     for exchange in server.log:
         fields = dict(line.lower().split(": ", 1) for line in exchange.header.strip().split("\r\n")[1:])

@@ -1,7 +1,6 @@
 """Our gRPC client against real grpcio servers: framing, flow control, statuses and connection ends."""
 
 import threading
-from collections import Counter
 
 import grpc
 import pytest
@@ -12,6 +11,7 @@ from perf_client.drive import Run, drive
 from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.target import Target
+from tests.fakes.driven import drive_grpc, failures
 from tests.fakes.grpc_server import Infer, echo, grpc_server
 
 
@@ -28,12 +28,7 @@ def profile(**changes) -> LoadProfile:
 
 
 def run_against(infer: Infer = echo, options: tuple[tuple[str, int], ...] = (), **changes) -> Run:
-    with grpc_server(infer, options) as port:
-        return uvloop.run(drive(profile(**changes), Target("127.0.0.1", port, "grpc")))
-
-
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
+    return drive_grpc(profile(**changes), infer, options)
 
 
 @pytest.mark.parametrize("in_flight", [1, 5, 20])

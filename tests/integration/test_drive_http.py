@@ -1,7 +1,6 @@
 """The HTTP client against scripted servers in the same event loop: what it records is what the server did."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -16,6 +15,7 @@ from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.record import NEVER
 from perf_client.target import Target
+from tests.fakes.driven import drive_scripted, failures
 from tests.fakes.scripted_http import Script, ScriptedServer, answer, answer_at_once, scripted_server
 
 
@@ -24,26 +24,9 @@ def profile(**changes) -> LoadProfile:
     return LoadProfile(**(settings | changes))
 
 
-def run_against(
-    server: ScriptedServer, load_profile: LoadProfile, meanwhile: Callable[[asyncio.Event], None] | None = None
-) -> Run:
-    async def main() -> Run:
-        async with scripted_server(server):
-            interrupted = asyncio.Event()
-            if meanwhile is not None:
-                meanwhile(interrupted)
-            return await drive(load_profile, Target("127.0.0.1", server.port, "http"), interrupted)
-
-    return uvloop.run(main())
-
-
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
-
-
 def test_every_request_is_a_row_and_its_times_are_in_order():
     server = ScriptedServer(answer_at_once)
-    run = run_against(server, profile())
+    run = drive_scripted(server, profile())
     assert len(run.columns) == len(server.log) > 0
     assert failures(run) == {"": len(run.columns)}
     assert not run.facts.incomplete
@@ -65,19 +48,19 @@ def test_a_closed_loop_never_has_more_in_flight_than_asked():
         out -= 1
         return answer()
 
-    run_against(ScriptedServer(script), profile(load=Concurrency(in_flight=5)))
+    drive_scripted(ScriptedServer(script), profile(load=Concurrency(in_flight=5)))
     assert most == 5
 
 
 def test_a_request_count_is_kept_exactly():
     server = ScriptedServer(answer_at_once)
-    run = run_against(server, profile(request_count=37))
+    run = drive_scripted(server, profile(request_count=37))
     assert len(run.columns) == len(server.log) == 37
     assert run.facts.ended_ns >= run.columns.last_byte_ns.max()
 
 
 def test_a_request_count_starts_after_an_explicit_warm_up():
-    run = run_against(ScriptedServer(answer_at_once), profile(request_count=20, warmup_s=0.1))
+    run = drive_scripted(ScriptedServer(answer_at_once), profile(request_count=20, warmup_s=0.1))
     due_after = run.columns.scheduled_ns >= 100_000_000
     assert due_after.sum() >= 20
     assert (~due_after).sum() > 0
@@ -89,7 +72,7 @@ def test_an_open_loop_follows_its_schedule_whatever_the_server_does(load):
         await asyncio.sleep(0.05)
         return answer()
 
-    run = run_against(ScriptedServer(slow), profile(load=load, duration_s=0.5))
+    run = drive_scripted(ScriptedServer(slow), profile(load=load, duration_s=0.5))
     assert len(run.columns) == pytest.approx(150, abs=60)
     if load.arrival == "constant":
         expected = np.arange(150) * 1e9 / 300
@@ -103,7 +86,7 @@ def test_requests_scheduled_before_the_end_are_awaited_after_it():
         await asyncio.sleep(0.4)
         return answer()
 
-    run = run_against(ScriptedServer(late), profile(load=RequestRate(per_second=50.0), duration_s=0.2))
+    run = drive_scripted(ScriptedServer(late), profile(load=RequestRate(per_second=50.0), duration_s=0.2))
     assert len(run.columns) == 10
     assert failures(run) == {"": 10}
     assert run.columns.last_byte_ns.max() > run.facts.ended_ns
@@ -114,7 +97,7 @@ def test_an_in_flight_cap_drops_and_counts():
         await asyncio.sleep(0.3)
         return answer()
 
-    run = run_against(
+    run = drive_scripted(
         ScriptedServer(stuck), profile(load=RequestRate(per_second=100.0, max_in_flight=3), duration_s=0.2)
     )
     assert len(run.columns) == 3
@@ -130,7 +113,7 @@ def test_requests_wait_their_turn_with_their_schedule_when_the_client_is_stalled
 
         asyncio.get_running_loop().call_later(0.15, time.sleep, stall_s)
 
-    run = run_against(
+    run = drive_scripted(
         ScriptedServer(answer_at_once), profile(load=RequestRate(per_second=200.0), duration_s=0.5), stall_later
     )
     assert len(run.columns) == 100
@@ -166,14 +149,14 @@ async def _every_third_is_too_long(number: int) -> bytes:
 )
 def test_failures_are_counted_by_class_and_the_run_goes_on(script: Script, name: str):
     server = ScriptedServer(script)
-    run = run_against(server, profile(request_count=60))
+    run = drive_scripted(server, profile(request_count=60))
     assert failures(run) == {"": 40, name: 20}
     assert len(server.log) == 60
     assert not run.facts.incomplete
 
 
 def test_the_servers_message_is_kept_for_each_class():
-    run = run_against(ScriptedServer(_every_third_fails), profile(request_count=6))
+    run = drive_scripted(ScriptedServer(_every_third_fails), profile(request_count=6))
     assert run.facts.failure_examples == {"http 500": '{"error":"no memory"}'}
 
 
@@ -183,7 +166,7 @@ def test_a_request_without_an_answer_becomes_a_timeout():
             await asyncio.sleep(10)
         return answer()
 
-    run = run_against(ScriptedServer(third_hangs), profile(request_count=20, timeout_s=0.2))
+    run = drive_scripted(ScriptedServer(third_hangs), profile(request_count=20, timeout_s=0.2))
     assert failures(run) == {"": 19, "timeout": 1}
     waited_ns = (run.columns.last_byte_ns - run.columns.sent_ns)[run.columns.failure > 0]
     assert waited_ns[0] >= 200_000_000
@@ -211,7 +194,7 @@ def test_each_form_of_answer_is_understood(reply: Callable[[int], bytes]):
     async def script(number: int) -> bytes:
         return reply(number)
 
-    run = run_against(ScriptedServer(script), profile(request_count=600 if reply is _dated else 20))
+    run = drive_scripted(ScriptedServer(script), profile(request_count=600 if reply is _dated else 20))
     assert failures(run) == {"": len(run.columns)}
 
 
@@ -224,7 +207,7 @@ def test_an_answer_that_ends_with_the_connection_is_complete():
     async def script(number: int) -> bytes:
         return b"HTTP/1.1 200 OK\r\n\r\nall of it"
 
-    run = run_against(UntilClose(script), profile(request_count=5, load=Concurrency(in_flight=1)))
+    run = drive_scripted(UntilClose(script), profile(request_count=5, load=Concurrency(in_flight=1)))
     assert failures(run) == {"": 5}
 
 
@@ -245,7 +228,7 @@ def test_answers_torn_into_pieces_are_put_together():
                 await asyncio.sleep(0)
             return True
 
-    run = run_against(Torn(answer_at_once), profile(request_count=10))
+    run = drive_scripted(Torn(answer_at_once), profile(request_count=10))
     assert failures(run) == {"": 10}
     assert (run.columns.first_byte_ns < run.columns.last_byte_ns).any()
 
@@ -256,7 +239,7 @@ def test_a_server_that_dies_leaves_failures_not_an_end():
     def die_later(interrupted: asyncio.Event) -> None:
         server.script = _dies_after(server, 50)
 
-    run = run_against(server, profile(duration_s=0.5), die_later)
+    run = drive_scripted(server, profile(duration_s=0.5), die_later)
     seen = failures(run)
     assert seen[""] == 50
     assert seen["connection closed"] + seen["connection reset"] >= 1
@@ -281,7 +264,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_says_so():
             events[0].set()
         return answer()
 
-    run = run_against(ScriptedServer(script), profile(duration_s=30.0), events.append)
+    run = drive_scripted(ScriptedServer(script), profile(duration_s=30.0), events.append)
     assert run.facts.incomplete
     assert run.facts.incomplete_reason == "the run was interrupted"
     assert len(run.columns) > 0
@@ -291,7 +274,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_says_so():
 def test_payloads_differ_from_request_to_request_and_repeat_with_the_seed():
     first, second = ScriptedServer(answer_at_once), ScriptedServer(answer_at_once)
     for server in (first, second):
-        run_against(server, profile(request_count=50, load=Concurrency(in_flight=1), seed=7))
+        drive_scripted(server, profile(request_count=50, load=Concurrency(in_flight=1), seed=7))
     bodies = [exchange.body for exchange in first.log]
     assert len(set(bodies)) == 50
     assert bodies == [exchange.body for exchange in second.log]
@@ -309,7 +292,7 @@ def test_server_statistics_are_sampled_and_grow():
 
     server.statistics = statistics
     server.config = {"max_batch_size": 0, "ensemble_scheduling": {"step": []}}
-    run = run_against(server, profile(request_count=40, load=Concurrency(in_flight=1)))
+    run = drive_scripted(server, profile(request_count=40, load=Concurrency(in_flight=1)))
     assert run.facts.server[0].times[0].success_count == 0
     assert run.facts.server[-1].times[0].success_count == 40
     assert run.facts.server[-1].times[0].queue_ns == 400
@@ -320,12 +303,12 @@ def test_the_models_of_an_ensemble_are_sampled_too():
     server = ScriptedServer(answer_at_once)
     server.statistics = lambda model: {"model_stats": [{"name": model, "version": "1"}]}
     server.config = {"ensemble_scheduling": {"step": [{"model_name": "a"}, {"model_name": "b", "model_version": 2}]}}
-    run = run_against(server, profile(request_count=4))
+    run = drive_scripted(server, profile(request_count=4))
     assert [entry.model for entry in run.facts.server[-1].times] == ["scripted", "a", "b"]
 
 
 def test_a_server_without_statistics_is_unmeasured_not_zero():
-    run = run_against(ScriptedServer(answer_at_once), profile(request_count=4))
+    run = drive_scripted(ScriptedServer(answer_at_once), profile(request_count=4))
     assert run.facts.server == ()
     assert run.facts.server_unmeasured.startswith("the server offers no statistics extension")
 
@@ -355,7 +338,7 @@ def test_a_web_server_that_is_no_kserve_is_a_sentence():
 
 def test_an_unknown_model_is_a_sentence():
     with pytest.raises(LoadError, match="doesn't serve model 'other': unknown model") as caught:
-        run_against(ScriptedServer(answer_at_once), profile(model="other"))
+        drive_scripted(ScriptedServer(answer_at_once), profile(model="other"))
     assert caught.value.exit_code == 2
 
 
@@ -375,7 +358,7 @@ def test_an_unknown_model_is_a_sentence():
 )
 def test_profiles_that_can_not_be_driven_are_refused(changes: dict, message: str):
     with pytest.raises(LoadError, match=message):
-        run_against(ScriptedServer(answer_at_once), profile(**changes))
+        drive_scripted(ScriptedServer(answer_at_once), profile(**changes))
 
 
 def test_refused_connections_fail_the_requests_that_needed_them():

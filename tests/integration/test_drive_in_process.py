@@ -1,7 +1,6 @@
 """The runtime driven without a socket."""
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.summarize import summarize
 from perf_client.target import Target
+from tests.fakes.driven import failures
 from tests.fakes.repositories import write_add_sub, write_ensemble
 
 NOWHERE = Target("127.0.0.1", 1, "http")
@@ -32,10 +32,6 @@ def profile(repository: Path, **changes) -> LoadProfile:
 
 def run(load: LoadProfile) -> Run:
     return uvloop.run(drive(load, NOWHERE))
-
-
-def failures(done: Run) -> Counter:
-    return Counter(done.columns.failure_names[code] for code in done.columns.failure)
 
 
 def test_a_closed_loop_drives_a_model_that_is_loaded_here(tmp_path: Path):

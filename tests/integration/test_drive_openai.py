@@ -1,7 +1,6 @@
 """Completions of a service like OpenAI's: tokens as they stream in, against the log of the server that wrote them."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.summarize import summarize
 from perf_client.target import Target
+from tests.fakes.driven import failures
 from tests.fakes.event_server import SSE, EventServer, Pieces, chunk, event, event_server, token
 
 DONE = b"data: [DONE]\n\n"
@@ -39,10 +39,6 @@ def run_against(script, **changes) -> tuple[Run, EventServer]:
             return await drive(profile(**changes), Target("127.0.0.1", server.port, "http")), server
 
     return uvloop.run(main())
-
-
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
 
 
 def three_tokens(number: int) -> Pieces:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from pathlib import Path
 from threading import Lock
 
@@ -12,14 +11,15 @@ import pytest
 import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
-from perf_client.drive import Run, drive
+from perf_client.drive import drive
 from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, ModelShare, RequestRate, Sequences
 from perf_client.summarize import summarize
 from perf_client.target import Target
 from perf_client.tensors import NUMPY_TYPES
+from tests.fakes.driven import drive_grpc, drive_scripted, failures
 from tests.fakes.grpc_server import echo, grpc_server
-from tests.fakes.scripted_http import ScriptedServer, answer, answer_at_once, scripted_server
+from tests.fakes.scripted_http import ScriptedServer, answer, answer_at_once
 
 VALUES = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
 
@@ -27,23 +27,6 @@ VALUES = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
 def profile(**changes) -> LoadProfile:
     settings = {"model": "scripted", "load": Concurrency(in_flight=2), "request_count": 60, "timeout_s": 10.0}
     return LoadProfile(**(settings | changes))
-
-
-def over_http(server: ScriptedServer, load_profile: LoadProfile) -> Run:
-    async def main() -> Run:
-        async with scripted_server(server):
-            return await drive(load_profile, Target("127.0.0.1", server.port, "http"))
-
-    return uvloop.run(main())
-
-
-def over_grpc(load_profile: LoadProfile, infer=echo) -> Run:
-    with grpc_server(infer) as port:
-        return uvloop.run(drive(load_profile, Target("127.0.0.1", port, "grpc")))
-
-
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
 
 
 def data_file(folder: Path, output: str, values: list[list[int]] | None = None) -> str:
@@ -90,7 +73,7 @@ def echoing(echo_back=binary_echo, wrong_every: int = 0) -> ScriptedServer:
 @pytest.mark.parametrize("echo_back", [binary_echo, chunked_echo, json_echo])
 def test_wrong_answers_over_http_are_counted_exactly(tmp_path: Path, echo_back):
     server = echoing(echo_back, wrong_every=3)
-    run = over_http(server, profile(input_data=data_file(tmp_path, "OUTPUT0")))
+    run = drive_scripted(server, profile(input_data=data_file(tmp_path, "OUTPUT0")))
     assert failures(run) == {"": 40, "wrong answer": 20}
     assert (
         "output OUTPUT0 is 2.0 at [0], not 1.0; 4 of 4 values are wrong" in run.facts.failure_examples["wrong answer"]
@@ -98,19 +81,21 @@ def test_wrong_answers_over_http_are_counted_exactly(tmp_path: Path, echo_back):
 
 
 def test_right_answers_over_http_are_answers(tmp_path: Path):
-    run = over_http(echoing(), profile(input_data=data_file(tmp_path, "OUTPUT0"), load=RequestRate(per_second=400.0)))
+    run = drive_scripted(
+        echoing(), profile(input_data=data_file(tmp_path, "OUTPUT0"), load=RequestRate(per_second=400.0))
+    )
     assert failures(run) == {"": 60}
 
 
 @pytest.mark.parametrize("changes", [{"sequences": Sequences(length=3)}, {"mix": (ModelShare(model="scripted"),) * 2}])
 def test_answers_are_compared_in_sequences_and_mixes_too(tmp_path: Path, changes: dict):
     load = profile(input_data=data_file(tmp_path, "OUTPUT0"), load=Concurrency(in_flight=1), **changes)
-    assert failures(over_http(echoing(wrong_every=3), load)) == {"": 40, "wrong answer": 20}
+    assert failures(drive_scripted(echoing(wrong_every=3), load)) == {"": 40, "wrong answer": 20}
 
 
 def test_an_answer_that_can_not_be_compared_is_a_bad_one(tmp_path: Path):
     server = ScriptedServer(answer_at_once, outputs=[{"name": "OUTPUT0", "datatype": "FP32", "shape": [4]}])
-    run = over_http(server, profile(input_data=data_file(tmp_path, "OUTPUT0")))
+    run = drive_scripted(server, profile(input_data=data_file(tmp_path, "OUTPUT0")))
     assert failures(run) == {"bad answer": 60}
     assert "not an answer of KServe v2" in run.facts.failure_examples["bad answer"]
 
@@ -134,7 +119,7 @@ def test_wrong_answers_over_grpc_are_counted_exactly(tmp_path: Path):
         batch_size=2,
         load=Concurrency(in_flight=5),
     )
-    run = over_grpc(load, infer)
+    run = drive_grpc(load, infer)
     assert failures(run) == {"": 45, "wrong answer": 15}
     assert "8 of 8 values are wrong" in run.facts.failure_examples["wrong answer"]
 
@@ -143,21 +128,21 @@ def test_grpc_failures_stay_what_they_are_when_answers_are_compared(tmp_path: Pa
     def infer(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
         context.abort(grpc.StatusCode.INTERNAL, "no memory")
 
-    run = over_grpc(profile(model="echo", protocol="grpc", input_data=data_file(tmp_path, "OUTPUT0")), infer)
+    run = drive_grpc(profile(model="echo", protocol="grpc", input_data=data_file(tmp_path, "OUTPUT0")), infer)
     assert failures(run) == {"grpc INTERNAL": 60}
     assert run.facts.failure_examples["grpc INTERNAL"] == "no memory"
 
 
 def test_wrong_answers_reach_the_result_and_its_adjusted_percentiles(tmp_path: Path):
     load = profile(input_data=data_file(tmp_path, "OUTPUT0"), warmup_s=0.0)
-    run = over_http(echoing(wrong_every=3), load)
+    run = drive_scripted(echoing(wrong_every=3), load)
     result = summarize(load, run.columns, run.facts)
     assert result.failures == {"wrong answer": 20}
     assert result.failure_adjusted_ns["p50"] is not None
     assert result.failure_adjusted_ns["p90"] is None
 
 
-def test_everything_that_goes_with_a_request_arrives_over_http():
+def test_everything_that_goes_with_a_request_arrives_drive_scripted():
     server = ScriptedServer(answer_at_once, outputs=[{"name": name, "datatype": "FP32", "shape": [4]} for name in "AB"])
     load = profile(
         version="3",
@@ -166,7 +151,7 @@ def test_everything_that_goes_with_a_request_arrives_over_http():
         outputs=("B",),
         request_count=4,
     )
-    run = over_http(server, load)
+    run = drive_scripted(server, load)
     assert failures(run) == {"": 4}
     for exchange in server.log:
         assert "\r\nX-Route: blue\r\n" in exchange.header
@@ -186,7 +171,7 @@ def test_tensors_travel_as_json_where_that_was_asked_for():
             {"name": "F", "datatype": "BOOL", "shape": [1]},
         ],
     )
-    run = over_http(server, profile(input_format="json", output_format="json", request_count=4, string_length=3))
+    run = drive_scripted(server, profile(input_format="json", output_format="json", request_count=4, string_length=3))
     assert failures(run) == {"": 4}
     for exchange in server.log:
         assert "Inference-Header-Content-Length" not in exchange.header
@@ -203,10 +188,10 @@ def test_tensors_travel_as_json_where_that_was_asked_for():
 def test_types_without_a_json_form_are_refused(datatype: str):
     server = ScriptedServer(answer_at_once, inputs=[{"name": "INPUT0", "datatype": datatype, "shape": [4]}])
     with pytest.raises(LoadError, match=f"input INPUT0 is of type {datatype}.* use --input-tensor-format binary"):
-        over_http(server, profile(input_format="json"))
+        drive_scripted(server, profile(input_format="json"))
 
 
-def test_everything_that_goes_with_a_request_arrives_over_grpc():
+def test_everything_that_goes_with_a_request_arrives_drive_grpc():
     seen: list[tuple[pb.ModelInferRequest, dict[str, str]]] = []
 
     def infer(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
@@ -214,7 +199,7 @@ def test_everything_that_goes_with_a_request_arrives_over_grpc():
         return echo(request, context)
 
     parameters = {"priority": -2, "flag": True, "note": "x", "share": 0.5}
-    over_grpc(
+    drive_grpc(
         profile(
             model="echo",
             protocol="grpc",
@@ -244,7 +229,7 @@ def test_the_questions_before_the_load_have_the_headers_too():
             return header.startswith(b"GET")
 
     headers: list[bytes] = []
-    over_http(Guarded(answer_at_once), profile(headers=(("Authorization", "Bearer abc"),), request_count=2))
+    drive_scripted(Guarded(answer_at_once), profile(headers=(("Authorization", "Bearer abc"),), request_count=2))
     assert len(headers) > 3
     assert all(b"\r\nAuthorization: Bearer abc\r\n" in header for header in headers)
 
@@ -254,7 +239,7 @@ def test_every_type_arrives_over_both_protocols_with_the_same_bytes(datatype: st
     tensors = {"name": "INPUT0", "datatype": datatype, "shape": [3]}
     server = ScriptedServer(answer_at_once, inputs=[tensors])
     one = {"load": Concurrency(in_flight=1), "request_count": 3, "string_length": 5}
-    assert failures(over_http(server, profile(**one))) == {"": 3}
+    assert failures(drive_scripted(server, profile(**one))) == {"": 3}
     seen: list[pb.ModelInferRequest] = []
 
     def infer(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
@@ -288,7 +273,7 @@ def test_an_error_whose_body_comes_in_pieces_is_kept_as_the_example():
                 await asyncio.sleep(0.01)
             return True
 
-    run = over_http(Late(answer_at_once), profile(request_count=2))
+    run = drive_scripted(Late(answer_at_once), profile(request_count=2))
     assert run.facts.failure_examples == {"http 500": "no memory"}
 
 
@@ -314,6 +299,6 @@ async def _says_nothing(number: int) -> bytes | None:
     ],
 )
 def test_every_class_of_failure_has_an_example(script, name: str, words: str):
-    run = over_http(ScriptedServer(script), profile(request_count=4, timeout_s=0.2))
+    run = drive_scripted(ScriptedServer(script), profile(request_count=4, timeout_s=0.2))
     assert failures(run) == {name: 4}
     assert words in run.facts.failure_examples[name]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from pathlib import Path
 
 import grpc
@@ -14,9 +13,10 @@ from perf_client.drive import Run, drive
 from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile
 from perf_client.target import Target
+from tests.fakes.driven import drive_grpc, drive_scripted, failures
 from tests.fakes.grpc_server import grpc_server
 from tests.fakes.memory_server import MemoryServer
-from tests.fakes.scripted_http import ScriptedServer, answer_at_once, scripted_server
+from tests.fakes.scripted_http import ScriptedServer, answer_at_once
 
 
 def profile(**changes) -> LoadProfile:
@@ -31,18 +31,13 @@ def profile(**changes) -> LoadProfile:
     return LoadProfile(**(settings | changes))
 
 
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
-
-
 def leftovers(server: MemoryServer) -> list[Path]:
     return [path for name in server.names for path in Path("/dev/shm").glob(f"{name}*")]
 
 
 def test_a_grpc_server_finds_inputs_and_places_for_outputs_in_registered_regions():
     server = MemoryServer()
-    with grpc_server(server.infer, more=server.methods()) as port:
-        run = uvloop.run(drive(profile(batch_size=3), Target("127.0.0.1", port, "grpc")))
+    run = drive_grpc(profile(batch_size=3), server.infer, more=server.methods())
     assert failures(run) == {"": 40}
     assert {len(data) for data in server.seen} == {3 * 8 * 4}
     assert len(set(server.seen)) == 40
@@ -53,13 +48,7 @@ def test_a_grpc_server_finds_inputs_and_places_for_outputs_in_registered_regions
 
 def test_over_http_regions_are_registered_named_in_requests_and_unregistered():
     server = ScriptedServer(answer_at_once, outputs=[{"name": "OUTPUT0", "datatype": "BYTES", "shape": [1]}])
-
-    async def main() -> None:
-        async with scripted_server(server):
-            load = profile(model="scripted", protocol="http", shapes={}, output_shared_memory_bytes=100)
-            await drive(load, Target("127.0.0.1", server.port, "http"))
-
-    uvloop.run(main())
+    drive_scripted(server, profile(model="scripted", protocol="http", shapes={}, output_shared_memory_bytes=100))
     *registered, region_in, region_out = [each for each in server.log if "/systemsharedmemory/" in each.header]
     assert [each.header.split(" ")[1].rpartition("/")[2] for each in registered] == ["register"] * 2
     assert [each.header.split(" ")[1].rpartition("/")[2] for each in (region_in, region_out)] == ["unregister"] * 2
@@ -112,8 +101,7 @@ def test_regions_end_with_the_run_where_the_server_is_gone():
         server.regions.clear()
         context.abort(grpc.StatusCode.UNAVAILABLE, "shutting down")
 
-    with grpc_server(infer, more=server.methods()) as port:
-        run = uvloop.run(drive(profile(request_count=5), Target("127.0.0.1", port, "grpc")))
+    run = drive_grpc(profile(request_count=5), infer, more=server.methods())
     assert set(failures(run)) == {"grpc UNAVAILABLE"}
     assert len(server.names) == 2
     assert not leftovers(server)

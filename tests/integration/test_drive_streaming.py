@@ -2,21 +2,18 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import grpc
 import numpy as np
 import pytest
-import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
-from perf_client.drive import Run, drive
 from perf_client.errors import LoadError
 from perf_client.profile import Concurrency, LoadProfile, RequestRate
 from perf_client.summarize import summarize
-from perf_client.target import Target
-from tests.fakes.grpc_server import Converse, grpc_server
+from tests.fakes.driven import drive_grpc, failures
+from tests.fakes.grpc_server import Converse
 
 Requests = Iterator[pb.ModelInferRequest]
 Answers = Iterator[pb.ModelStreamInferResponse]
@@ -36,12 +33,7 @@ def profile(**changes) -> LoadProfile:
 
 
 def run_against(stream: Converse, options: tuple[tuple[str, int], ...] = (), *, decoupled: bool = True, **changes):
-    with grpc_server(stream=stream, options=options, decoupled=decoupled) as port:
-        return uvloop.run(drive(profile(**changes), Target("127.0.0.1", port, "grpc")))
-
-
-def failures(run: Run) -> Counter:
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
+    return drive_grpc(profile(**changes), stream=stream, options=options, decoupled=decoupled)
 
 
 def answer(request: pb.ModelInferRequest, final: bool | None = None) -> pb.ModelStreamInferResponse:

@@ -13,6 +13,7 @@ from perf_client.profile import Concurrency, LoadProfile, Protocol
 from perf_client.target import Target
 from perf_client.tls import Tls
 from tests.fakes.certificates import Certificates, make_certificates, openssl_is_there
+from tests.fakes.driven import failures
 from tests.fakes.grpc_server import grpc_server
 from tests.fakes.scripted_http import ScriptedServer, answer_at_once, scripted_server
 
@@ -31,7 +32,7 @@ def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def run_over(protocol: Protocol, tls: Tls | None, server: Certificates, client_needed: bool = False) -> Counter[str]:
     run = drive_http(tls, server, client_needed) if protocol == "http" else drive_grpc(tls, server, client_needed)
-    return Counter(run.columns.failure_names[code] for code in run.columns.failure)
+    return failures(run)
 
 
 def drive_http(tls: Tls | None, server: Certificates, client_needed: bool) -> Run:

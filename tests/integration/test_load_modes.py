@@ -3,16 +3,14 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
 from itertools import groupby
 
 import msgspec
 import numpy as np
 import pytest
-import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
-from perf_client.drive import Run, drive
+from perf_client.drive import Run
 from perf_client.errors import LoadError
 from perf_client.loads import (
     Concurrency,
@@ -29,27 +27,14 @@ from perf_client.loads import (
 from perf_client.profile import LoadProfile, LoadResult, ModelShare
 from perf_client.schedule import due_times
 from perf_client.summarize import summarize
-from perf_client.target import Target
-from tests.fakes.grpc_server import echo, grpc_server
-from tests.fakes.scripted_http import Exchange, ScriptedServer, answer, answer_at_once, scripted_server
+from tests.fakes.driven import drive_grpc, drive_scripted
+from tests.fakes.grpc_server import echo
+from tests.fakes.scripted_http import Exchange, ScriptedServer, answer, answer_at_once
 
 
 def profile(**changes) -> LoadProfile:
     settings = {"model": "scripted", "load": Concurrency(in_flight=2), "duration_s": 0.4, "warmup_s": 0.0}
     return LoadProfile(**(settings | {"timeout_s": 5.0} | changes))
-
-
-def run_against(
-    server: ScriptedServer, asked: LoadProfile, meanwhile: Callable[[asyncio.Event], None] | None = None
-) -> Run:
-    async def main() -> Run:
-        async with scripted_server(server):
-            interrupted = asyncio.Event()
-            if meanwhile is not None:
-                meanwhile(interrupted)
-            return await drive(asked, Target("127.0.0.1", server.port, "http"), interrupted)
-
-    return uvloop.run(main())
 
 
 def result_of(asked: LoadProfile, run: Run) -> LoadResult:
@@ -79,7 +64,7 @@ def shaped(tmp_path) -> list[Load]:
 def test_every_open_load_offers_exactly_its_schedule(kind, tmp_path):
     load = shaped(tmp_path)[kind]
     server, asked = ScriptedServer(answer_at_once), profile(load=load, seed=3)
-    run = run_against(server, asked)
+    run = drive_scripted(server, asked)
     due = next(due_times(load, 3))
     assert run.columns.scheduled_ns.tolist() == due[due < 400_000_000].tolist()
     assert len(server.log) == len(run.columns) > 20
@@ -96,7 +81,7 @@ def test_the_in_flight_cap_drops_and_counts_in_every_open_load(kind, tmp_path):
 
     load = msgspec.structs.replace(shaped(tmp_path)[kind], max_in_flight=3)
     asked = profile(load=load)
-    run = run_against(ScriptedServer(stuck), asked)
+    run = drive_scripted(ScriptedServer(stuck), asked)
     due = next(due_times(load, 0))
     assert len(run.columns) == 3
     assert len(run.columns.dropped_ns) == np.count_nonzero(due < 400_000_000) - 3
@@ -109,13 +94,13 @@ def test_a_trace_that_ends_early_ends_the_sending(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text("0\n50\n100\n")
     server = ScriptedServer(answer_at_once)
-    run = run_against(server, profile(load=RecordedTrace(path=str(path), speed_ratio=2.0)))
+    run = drive_scripted(server, profile(load=RecordedTrace(path=str(path), speed_ratio=2.0)))
     assert run.columns.scheduled_ns.tolist() == [0, 25_000_000, 50_000_000]
 
 
 def test_an_open_load_of_so_many_requests_is_judged_up_to_its_last():
     asked = profile(load=RequestRate(per_second=200.0), request_count=60)
-    run = run_against(ScriptedServer(answer_at_once), asked)
+    run = drive_scripted(ScriptedServer(answer_at_once), asked)
     assert len(run.columns) == 60
     assert run.facts.ended_ns == pytest.approx(300_000_000, abs=10)
     assert result_of(asked, run).offered_per_second == pytest.approx(200)
@@ -134,7 +119,7 @@ def test_a_periodic_concurrency_rises_with_the_answers_and_stays_at_its_end():
         return answer()
 
     asked = profile(load=PeriodicConcurrency(start=1, end=7, step=3, period=10), duration_s=0.5)
-    run = run_against(ScriptedServer(script), asked)
+    run = drive_scripted(ScriptedServer(script), asked)
     assert max(seen[:10]) == 1
     assert max(seen[:20]) == 4
     assert max(seen) == 7
@@ -147,7 +132,7 @@ def test_late_and_dropped_frames_are_told_for_each_stream():
         return answer()
 
     asked = profile(load=VideoStreams(streams=2, frames_per_second=25.0, deadline_ms=100.0), duration_s=0.8)
-    run = run_against(ScriptedServer(second_stream_is_slow), asked)
+    run = drive_scripted(ScriptedServer(second_stream_is_slow), asked)
     first, second = result_of(asked, run).by_stream
     assert (first.frame_count, second.frame_count) == (20, 20)
     assert (second.late_count, second.on_time_count) == (20, 0)
@@ -163,7 +148,7 @@ def test_models_share_a_load_and_each_has_its_own_result(load):
     shares = (ModelShare(model="scripted", weight=3.0), ModelShare(model="other", version="7", weight=1.0))
     asked = profile(load=load, mix=shares, duration_s=0.6, seed=2)
     server = ScriptedServer(third_fails, others=("other",))
-    run = run_against(server, asked)
+    run = drive_scripted(server, asked)
     result = result_of(asked, run)
     seen = Counter(exchange.header.split(" ", 2)[1] for exchange in server.log)
     assert np.bincount(run.columns.model).tolist() == [
@@ -179,7 +164,7 @@ def test_models_share_a_load_and_each_has_its_own_result(load):
 def test_a_model_of_a_mix_that_is_not_there_is_named():
     shares = (ModelShare(model="scripted"), ModelShare(model="absent"))
     with pytest.raises(LoadError, match="absent"):
-        run_against(ScriptedServer(answer_at_once), profile(mix=shares))
+        drive_scripted(ScriptedServer(answer_at_once), profile(mix=shares))
 
 
 SEQUENCES = Sequences(length=4, length_variation_percent=50.0)
@@ -216,7 +201,7 @@ def test_sequences_over_http_are_whole_and_have_one_request_in_flight(load):
 
     server.script = script
     asked = profile(load=load, sequences=msgspec.structs.replace(SEQUENCES, parallel=3))
-    run = run_against(server, asked)
+    run = drive_scripted(server, asked)
     check_sequences([parameters(exchange) for exchange in server.log], 3)
     result = result_of(asked, run)
     assert result.failures == {}
@@ -225,7 +210,7 @@ def test_sequences_over_http_are_whole_and_have_one_request_in_flight(load):
 
 def test_a_model_with_a_sequence_batcher_gets_sequences_unasked():
     server = ScriptedServer(answer_at_once, config={"max_batch_size": 0, "sequence_batching": {}})
-    run_against(server, profile(request_count=50))
+    drive_scripted(server, profile(request_count=50))
     check = Counter(parameters(exchange)["sequence_start"] for exchange in server.log)
     assert check[True] >= 2
 
@@ -236,7 +221,7 @@ def test_requests_that_wait_for_their_sequence_are_late_by_no_fault_of_the_clien
         return answer()
 
     asked = profile(load=RequestRate(per_second=200.0), sequences=Sequences(parallel=2), duration_s=0.5)
-    run = run_against(ScriptedServer(slow), asked)
+    run = drive_scripted(ScriptedServer(slow), asked)
     result = result_of(asked, run)
     assert run.facts.waited_for_slot > 50
     assert len(run.columns) == 100
@@ -253,8 +238,7 @@ def test_sequences_over_grpc_carry_their_marks():
         return echo(request, context)
 
     asked = profile(model="echo", protocol="grpc", shapes={"INPUT0": (4,)}, sequences=SEQUENCES)
-    with grpc_server(infer) as port:
-        run = uvloop.run(drive(asked, Target("127.0.0.1", port, "grpc")))
+    run = drive_grpc(asked, infer)
     assert pb.ModelInferRequest is not None
     check_sequences(seen, 2)
     assert not run.columns.failure.any()
@@ -272,7 +256,7 @@ def test_what_is_in_flight_at_an_interruption_is_counted_as_interrupted(load):
 
     server = ScriptedServer(slow)
     asked = profile(load=load, duration_s=30.0)
-    run = run_against(server, asked, events.append)
+    run = drive_scripted(server, asked, events.append)
     result = result_of(asked, run)
     assert (result.incomplete, result.incomplete_reason) == (True, "the run was interrupted")
     assert len(run.columns) == result.request_count
@@ -284,7 +268,7 @@ def test_what_is_in_flight_at_an_interruption_is_counted_as_interrupted(load):
 @pytest.mark.parametrize("load", [Concurrency(in_flight=4), RequestRate(per_second=200.0)])
 def test_an_interruption_before_the_start_sends_nothing(load):
     server = ScriptedServer(answer_at_once)
-    run = run_against(server, profile(load=load), lambda interrupted: interrupted.set())
+    run = drive_scripted(server, profile(load=load), lambda interrupted: interrupted.set())
     assert (len(run.columns), len(server.log), run.facts.incomplete) == (0, 0, True)
     assert run.facts.ended_ns == 0
     assert result_of(profile(load=load), run).verdict == "too short"
