@@ -1,6 +1,6 @@
 """Errors that a user can mend, each with the exit code it becomes. Anything else is a bug and keeps its traceback.
 
-Exit codes: 0 done; 1 a bug; 2 wrong usage or settings; 3 the model repository or the run folder can't be read;
+Exit codes: 0 done; 1 a bug; 2 wrong usage or settings; 3 a file or folder can't be used;
 4 an optional part is not installed; 5 a server or the load generator could not be run; 6 nothing meets the budget;
 130 interrupted.
 """

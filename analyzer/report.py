@@ -12,7 +12,7 @@ from analyzer.domain.ledger import LedgerEntry, completed
 from analyzer.domain.measurement import Measurement, Outcome
 from analyzer.domain.ranking import Ranking
 from analyzer.domain.thresholds import thresholds
-from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.errors import InputError, MissingExtraError, NothingMeetsBudgetError
 from analyzer.measurable import check_models, check_price
 from analyzer.model_analyzer.from_run import as_checkpoint, server_only
 from analyzer.model_analyzer.tables import csv_tables
@@ -119,7 +119,7 @@ def write(
             write_pdf(texts["html"], folder / FILES["pdf"])
             written.append(folder / FILES["pdf"])
     except OSError as error:
-        raise UsageError(
+        raise InputError(
             f"the report can't be written into {folder} ({error.strerror}); name another folder"
         ) from error
     except MissingExtraError as error:
@@ -135,7 +135,7 @@ def write_beside(texts: Mapping[str, str], place: Path) -> list[Path]:
         for name, text in texts.items():
             (place / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"the tables can't be written into {place} ({error.strerror}); name another folder") from error
+        raise InputError(f"the tables can't be written into {place} ({error.strerror}); name another folder") from error
     return [place / name for name in texts]
 
 

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer import report
 from analyzer.domain.budget import Budget, Objective
-from analyzer.errors import MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.errors import InputError, MissingExtraError, NothingMeetsBudgetError, UsageError
 from analyzer.model_analyzer.from_run import NamedVariants, as_checkpoint, named_variants, server_only
 from analyzer.model_analyzer.order import Satisfies, ordered_points
 from analyzer.model_analyzer.output import Output
@@ -184,4 +184,4 @@ def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{place} can't be written ({error.strerror}); name another folder") from error
+        raise InputError(f"{place} can't be written ({error.strerror}); name another folder") from error

@@ -75,7 +75,7 @@ class RunFolder:
             _write(path / "environment.json", environment)
             _write(path / "run.json", header)
         except OSError as error:
-            raise UsageError(
+            raise InputError(
                 f"run folder {path} can't be written: {error.strerror}; name another with --run"
             ) from error
         return cls(path, header, environment)
@@ -211,7 +211,7 @@ def locked(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / "lock").open("w")
     except OSError as error:
-        raise UsageError(f"run folder {path} can't be written: {error.strerror}; name another with --run") from error
+        raise InputError(f"run folder {path} can't be written: {error.strerror}; name another with --run") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

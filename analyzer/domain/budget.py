@@ -3,7 +3,7 @@
 import re
 
 from analyzer.domain.measurement import Measurement
-from analyzer.domain.metrics import METRICS, Estimate, read_figure
+from analyzer.domain.metrics import METRICS, Estimate, read_figure, unknown_metric
 from analyzer.domain.record import Record
 
 
@@ -80,17 +80,15 @@ def parse_budget(text: str) -> Budget:
     """
     match = _CONSTRAINT.fullmatch(text)
     if match is None:
-        raise ValueError(
-            f"constraint {text!r} is not of the form METRIC<=NUMBER, METRIC>=NUMBER or MODEL:METRIC<=NUMBER"
-        )
+        raise ValueError(f"{text!r} is not of the form METRIC<=NUMBER, METRIC>=NUMBER or MODEL:METRIC<=NUMBER")
     metric = match["metric"]
     if metric not in METRICS:
-        raise ValueError(f"constraint {text!r} names no known metric; known are {', '.join(METRICS)}")
+        raise ValueError(f"{text!r} names {unknown_metric(metric)}")
     model = match["model"] or ""
     if model and METRICS[metric].of_load is None:
-        raise ValueError(f"constraint {text!r}: {metric} is of the whole server, so leave {model}: out")
+        raise ValueError(f"{text!r}: {metric} is of the whole server, so leave {model}: out")
     try:
         limit = float(match["limit"])
     except ValueError:
-        raise ValueError(f"constraint {text!r}: {match['limit']!r} is not a number") from None
+        raise ValueError(f"{text!r}: {match['limit']!r} is not a number") from None
     return Budget(metric=metric, limit=limit, at_most=match["op"] == "<=", model=model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from analyzer.domain.measurement import GpuUsage, Measurement
 from perf_client.profile import Latency, LoadResult, ModelResult
@@ -253,6 +254,12 @@ METRICS: dict[str, Metric] = {
     )
 }
 """MB here are 2**20 bytes; those of Triton Model Analyzer's columns are 10**6."""
+
+
+def unknown_metric(name: str) -> str:
+    """What to say of a name that is no metric's: the nearest, or all of them."""
+    near = get_close_matches(name, METRICS, n=1)
+    return f"no known metric: {name}; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(METRICS)}")
 
 
 def read_figure(metric: str, measurement: Measurement, model: str = "") -> Estimate | None:

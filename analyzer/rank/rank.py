@@ -64,4 +64,5 @@ def _nothing(point_count: int, budgets: Sequence[Budget]) -> str:
         return "Nothing was measured."
     if not budgets:
         return f"None of {point_count} measured points can be trusted."
-    return f"None of {point_count} measured points has {limits(budgets)}."
+    each = "" if len(budgets) == 1 else "all of these: "
+    return f"None of {point_count} measured points has {each}{limits(budgets)}."

@@ -90,7 +90,7 @@ def _lead_sentences(ordered: Sequence[Measurement], objectives: Sequence[Objecti
     else:
         text = f"Best weighted score of {_named(objectives)}: {_figures(leader, objectives)}."
     if len(ordered) == 1:
-        return [text, "No other configuration has a point within the budget."]
+        return [text, f"No other configuration has a point {'within the budget' if has_budget else 'to compare with'}."]
     has_intervals = any(score(m, objectives).half_width for m in ordered[:2])
     apart = "outside the noise" if has_intervals else "without intervals, noise can't be ruled out"
     which = f"that {'surely ' if has_intervals else ''}keeps the budget " if has_budget else ""

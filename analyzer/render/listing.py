@@ -6,7 +6,7 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import NOT_MEASURED, interval, limit, number, quantity, title_of
 from analyzer.domain.measurement import Measurement
 from analyzer.domain.metrics import METRICS, Estimate, Metric, read_figure
-from analyzer.domain.ranking import Ranking
+from analyzer.domain.ranking import Miss, Ranking
 from analyzer.render import words
 from analyzer.render.breakdown import ABOUT, breakdown, server_parts_ms
 from analyzer.render.view import Cell, Column, Row, Table
@@ -49,10 +49,17 @@ def misses(ranking: Ranking, specs: Specs) -> Table:
         estimate = miss.budget.read(m)
         seen = quantity(metric, estimate.value) if estimate else NOT_MEASURED
         missed = Cell(text=f"{title_of(miss.budget)} {seen}", note=limit(miss.budget))
-        over = f"{number(100 * miss.violation)} %" if miss.budget.limit else quantity(metric, miss.violation)
-        by = Cell(text=over, sort=f"{miss.violation:.9g}")
+        by = Cell(text=_over(miss), sort=f"{miss.violation:.9g}")
         rows.append(Row(cells=(*_point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
     return _table(columns, rows, MISSED_ROWS)
+
+
+def _over(miss: Miss) -> str:
+    """A share of the limit; far beyond one, how many times the limit was reached."""
+    if not miss.budget.limit:
+        return quantity(METRICS[miss.budget.metric], miss.violation)
+    is_far = miss.violation >= 10 and miss.budget.at_most
+    return f"{number(1 + miss.violation)} times" if is_far else f"{number(100 * miss.violation)} %"
 
 
 def excluded(ranking: Ranking, specs: Specs) -> Table:

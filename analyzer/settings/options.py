@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -100,12 +101,14 @@ def checked(settings: type[S], given: Mapping[str, tuple[str, object]]) -> S:
     values: dict[str, Any] = {}
     for key, (where, value) in given.items():
         if key not in options:
-            mistakes.append(f"{where} is no option; known are {', '.join(options)}")
+            near = get_close_matches(key.replace("-", "_"), options, n=1)
+            mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(options)}"
+            mistakes.append(f"{where} is no option; {mend}")
             continue
         try:
             values[options[key].field] = options[key].parse(value)
         except ValueError as error:
-            mistakes.append(f"{where} {error}, not {value!r}")
+            mistakes.append(f"{where} {_refused(str(error), value)}")
     missing = [option.flag for option in options.values() if option.is_required and option.key not in given]
     mistakes += [f"{flag} is needed" for flag in missing]
     if not mistakes:
@@ -116,6 +119,12 @@ def checked(settings: type[S], given: Mapping[str, tuple[str, object]]) -> S:
     raise UsageError("\n".join(mistakes))
 
 
+def _refused(reason: str, value: object) -> str:
+    """What is wrong, and the value where the reason does not hold it already."""
+    given = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+    return reason if repr(given) in reason or reason.endswith("?") else f"{reason}, not {given!r}"
+
+
 def flag_of(key: str) -> str:
     return "--" + key.replace("_", "-")
 
@@ -124,7 +133,9 @@ def read_file(file: Path) -> dict[str, object]:
     """A settings file as it stands. Raises InputError."""
     try:
         content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"settings file {file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"settings file {file} can't be read: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"settings file {file} is not YAML: {' '.join(str(error).split())}") from error

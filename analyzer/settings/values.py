@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from analyzer.domain.budget import Budget, Objective, parse_budget
-from analyzer.domain.metrics import METRICS
+from analyzer.domain.metrics import METRICS, unknown_metric
 
 Parse = Callable[[object], object]
 N = TypeVar("N", int, float)
@@ -174,7 +174,7 @@ def objective_list(raw: object) -> tuple[Objective, ...]:
     for name, weight in pairs:
         model, _, metric = str(name).rpartition(":")
         if metric not in METRICS:
-            raise ValueError(f"names no known metric: {metric}; known are {', '.join(METRICS)}")
+            raise ValueError(f"names {unknown_metric(metric)}")
         if model and METRICS[metric].of_load is None:
             raise ValueError(f"names {metric} of {model}, but it is of the whole server: leave {model}: out")
         weigh = at_least(0, number)

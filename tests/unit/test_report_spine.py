@@ -6,7 +6,7 @@ from rich.console import Console
 
 from analyzer import report
 from analyzer.domain.budget import Budget, Objective
-from analyzer.errors import InputError, MissingExtraError, NothingMeetsBudgetError, UsageError
+from analyzer.errors import InputError, MissingExtraError, NothingMeetsBudgetError
 from tests.fakes.outcomes import sweep
 from tests.fakes.runs import typical, write_run
 
@@ -64,7 +64,7 @@ def test_what_is_no_run_folder_is_named(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     folder = write_run(tmp_path / "run", sweep(loads=(1,)))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="can't be written into"):
+    with pytest.raises(InputError, match="can't be written into"):
         report.run(folder, formats=("csv",), output=tmp_path / "file", console=quiet())
 
 

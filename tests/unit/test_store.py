@@ -84,7 +84,7 @@ def test_a_second_process_is_refused(tmp_path: Path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--run"), locked(tmp_path / "file" / "run"):
+    with pytest.raises(InputError, match="--run"), locked(tmp_path / "file" / "run"):
         pass
 
 

@@ -10,7 +10,7 @@ from analyzer import checkpoint_report, report
 from analyzer.domain.budget import Budget
 from analyzer.domain.measurement import Measurement, Outcome
 from analyzer.domain.run import ModelVariant, ServerConfig
-from analyzer.errors import UsageError
+from analyzer.errors import InputError
 from analyzer.model_analyzer.from_run import as_checkpoint, named_variants
 from analyzer.model_analyzer.tables import GPU_FILE, INFERENCE_FILE
 from analyzer.rank.rank import rank
@@ -75,7 +75,7 @@ def test_a_run_folder_of_ours_stays_one_beside_a_checkpoint(tmp_path):
 
 def test_tables_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "results").write_text("in the way")
-    with pytest.raises(UsageError, match="the tables can't be written into"):
+    with pytest.raises(InputError, match="the tables can't be written into"):
         report.write_beside({INFERENCE_FILE: "Model\n"}, tmp_path / report.TABLES_FOLDER)
     assert report.write_beside({}, tmp_path) == []
 

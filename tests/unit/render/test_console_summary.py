@@ -1,6 +1,7 @@
 from io import StringIO
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from analyzer.domain.budget import Budget
@@ -9,6 +10,7 @@ from analyzer.render.console import print_summary
 from analyzer.render.context import RunContext
 from analyzer.render.page import make_view
 from analyzer.render.view import Charts
+from tests.fakes.outcomes import measurement, run_config, server_config
 from tests.fakes.runs import P99_20, model_spec, typical
 
 
@@ -68,6 +70,24 @@ def test_names_carry_no_markup():
 
 def test_no_line_is_wider_than_a_terminal():
     assert max(map(len, printed().splitlines())) <= 80
+
+
+def test_models_under_load_together_are_told_one_by_one():
+    first = measurement(run_config(server_config(), 4))
+    second = measurement(run_config(server_config(model="other"), 2))
+    both = replace(first, config=replace(first.config, beside=(second.config.load,)), beside=(second.load,))
+    context = RunContext(
+        name="run",
+        model="synthetic and other",
+        model_specs=(model_spec(), model_spec("other")),
+        command="analyzer profile",
+        started_at="",
+        tool_version="0",
+        config_text=lambda server, name: "",
+    )
+    text = StringIO()
+    print_summary(make_view(rank([both], (), ()), context, Charts()), [], Console(file=text, width=80))
+    assert "\n- synthetic at concurrency 4: 278 infer/s, p99 18.6 ms.\n- other at concurrency 2: " in text.getvalue()
 
 
 def test_where_the_recommended_configuration_lies_is_told():

@@ -98,6 +98,13 @@ def test_an_option_reads_flags_and_yaml_values_alike(field, raw, value):
         ("time_limit_s", "0s", "above 0"),
         ("latency_budget_ms", "nan", "--latency-budget takes a number"),
         ("constraints", ["p99<=1"], "no known metric"),
+        (
+            "constraints",
+            ("p99_latency<=1",),
+            r"^--constraint 'p99_latency<=1' names no known metric: p99_latency; did you mean p99_latency_ms\?$",
+        ),
+        ("objectives", "throughputt", r"^--objectives names no known metric: throughputt; did you mean throughput\?$"),
+        ("axes", ("parameters.a",), r"2', not 'parameters\.a'$"),
         ("constraints", ["p99_latency_ms<20"], "METRIC<=NUMBER"),
         ("objectives", "speed", "no known metric"),
         ("protocol", "quic", "http, grpc"),

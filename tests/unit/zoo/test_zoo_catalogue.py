@@ -126,7 +126,9 @@ def test_add_sub_config_batches_to_8_but_not_dynamically(tmp_path):
 def test_list_command_shows_every_model():
     result = CliRunner().invoke(zoo, ["list"])
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == list(names())
+    lines = result.output.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(names())
+    assert max(map(len, lines)) <= 80
 
 
 def test_add_command_prints_the_folders_written(tmp_path):
