@@ -1,6 +1,7 @@
 """A run folder to what the rules say of each of its points: the timeline, the figures and what was served, together."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -78,7 +79,9 @@ def facts_of(server: ServerConfig, specs: Mapping[str, ModelSpec], config_text: 
     """How each model of a server is served: as its ``config.pbtxt`` says, or else as far as the run knows."""
     variants = {variant.model: variant for variant in server.variants}
     return {
-        name: _from_text(config_text(server, name)) or _from_spec(spec, variants.get(name))
+        name: replace(
+            _from_text(config_text(server, name)) or _from_spec(spec, variants.get(name)), backend=spec.backend
+        )
         for name, spec in specs.items()
         if not spec.composing
     }

@@ -18,7 +18,7 @@ from analyzer.timeline.analyses import launches
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.kinds import GPU_KINDS, MEMSET_NAME, SYNC_NAMES, CopyKind, Kind, copy_name
 from analyzer.timeline.nsight_ranges import add_metrics, read_ranges
-from analyzer.timeline.nsight_tables import NsightTables, process_of, thread_of
+from analyzer.timeline.nsight_tables import UNREADABLE, NsightTables, process_of, thread_of
 from analyzer.timeline.table import ABSENT, Column, Timeline
 
 _CUPTI = "CUPTI_ACTIVITY_KIND_"
@@ -35,8 +35,9 @@ def read(path: Path) -> Timeline:
             return from_database(db, str(path), torn_count=int(_is_cut(path)))
         finally:
             db.close()
-    except sqlite3.DatabaseError as error:
-        raise InputError(f"{path} is not a whole SQLite file ({error}); export the capture again") from None
+    except UNREADABLE as error:
+        reason = "its schema is damaged" if isinstance(error, UnicodeDecodeError) else error
+        raise InputError(f"{path} is not a whole SQLite file ({reason}); export the capture again") from None
 
 
 def _is_cut(path: Path) -> bool:

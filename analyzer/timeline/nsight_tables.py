@@ -7,6 +7,9 @@ import numpy as np
 
 from analyzer.timeline.table import ABSENT, Column
 
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading damaged tables raises: SQLite quotes the damage in its message, and that may be no text."""
+
 
 class NsightTables:
     """Reads columns as arrays. A table or column that this schema lacks, or a NULL, is -1; a damaged table is noted."""
@@ -66,7 +69,7 @@ class NsightTables:
     def _rows(self, table: str, statement: str) -> Iterator[tuple[object, ...]]:
         try:
             yield from self._db.execute(statement)
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self.damaged.append(table)
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import Busy, busy
 from analyzer.timeline.analyses.copies import CopyCell, copy_matrix
 from analyzer.timeline.analyses.counters import CounterSum, counter_sums
-from analyzer.timeline.analyses.critical_path import CriticalPath, critical_path, slowest
+from analyzer.timeline.analyses.critical_path import CriticalPath, critical_path, median, slowest
 from analyzer.timeline.analyses.depth import Depth
 from analyzer.timeline.analyses.idle import Gap, Idle, gaps, idle
 from analyzer.timeline.analyses.launches import LaunchDelays, device_queues, launch_delays
@@ -101,7 +102,7 @@ class Summary(Record, frozen=True):
 def summarize(
     timeline: Timeline, source: str, gap_floor_ns: int, gap_count: int = 50, requests: Sequence[int] = ()
 ) -> Summary:
-    """All analyses of a timeline. Without ``requests`` the critical path is that of the slowest one."""
+    """All analyses of a timeline. Without ``requests`` critical paths are those of the median and the slowest one."""
     kinds, counts = np.unique(timeline.events.kind, return_counts=True)
     gpu = _gpu(timeline, gap_floor_ns, gap_count) if timeline.has_gpu_activity else None
     return Summary(
@@ -113,7 +114,7 @@ def summarize(
         span_ns=timeline.end_ns - timeline.start_ns,
         gpu=gpu,
         gpu_absent="" if gpu else NO_GPU_ACTIVITY,
-        server=_server(timeline, requests or slowest(timeline)),
+        server=_server(timeline, requests),
         ranges=range_sums(timeline),
         operators=operator_sums(timeline),
         calls=api_sums(timeline),
@@ -148,8 +149,17 @@ def _server(timeline: Timeline, requests: Sequence[int]) -> ServerSummary:
         step_gaps=step_gaps(timeline),
         batches=batch_forming(timeline),
         queues=tuple(_queue(model, depth) for model, depth in queue_depths(timeline).items()),
-        paths=tuple(critical_path(timeline, request) for request in requests),
+        paths=_paths(timeline, requests),
     )
+
+
+def _paths(timeline: Timeline, requests: Sequence[int]) -> tuple[CriticalPath, ...]:
+    if requests:
+        return tuple(critical_path(timeline, request) for request in requests)
+    standing = dict.fromkeys(slowest(timeline), "slowest")
+    if (usual := median(timeline)) is not None and usual not in standing:
+        standing = {usual: "median", **standing}
+    return tuple(replace(critical_path(timeline, request), standing=name) for request, name in standing.items())
 
 
 def _queue(name: str, depth: Depth) -> QueueDepth:

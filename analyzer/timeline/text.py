@@ -11,6 +11,8 @@ from analyzer.timeline.kernel_names import labels, short_name
 from analyzer.timeline.summary import GpuSummary, ServerSummary, Summary
 
 WIDTH = 80
+MOST_STAGES = 48
+"""Of these the whole list is wanted, unless there are a great many models."""
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
 
@@ -118,9 +120,9 @@ def _server(server: ServerSummary, count: int) -> list[str]:
             time(each.spread.mean),
             time(each.spread.median),
             f"{each.spread.count:,}",
-            f"{each.model} {each.stage}".strip(),
+            f"step {each.stage}" if place >= len(server.stages) else f"{each.model} {each.stage}".strip(),
         )
-        for each in (*server.stages, *server.steps)[: 2 * count]
+        for place, each in enumerate((*server.stages, *server.steps)[: max(MOST_STAGES, count)])
     ]
     lines += _table("Stages and steps", ("mean", "median", "count", ""), stages)
     gaps = [
@@ -158,7 +160,8 @@ def _path(path: CriticalPath) -> list[str]:
         share = piece.duration_ns / max(path.duration_ns, 1)
         on_gpu = "-" if piece.is_wait or not piece.gpu_ns else time(piece.gpu_ns)
         rows.append((time(piece.duration_ns), f"{share:.1%}", on_gpu, f"{piece.name} {where}".strip()))
-    title = f"Request {path.request} {path.model}: {time(path.duration_ns)}, piece by piece"
+    who = f"{path.standing.capitalize()} request" if path.standing else "Request"
+    title = f"{who} {path.request} {path.model}: {time(path.duration_ns)}, piece by piece"
     return _table(title, ("time", "share", "on GPU", ""), rows)
 
 

@@ -31,22 +31,37 @@ class Piece(Record, frozen=True):
 
 
 class CriticalPath(Record, frozen=True):
+    """``standing`` says which of all it is, such as the slowest; empty where it was asked for by its id."""
+
     request: int
     model: str
     start_ns: int
     duration_ns: int
     pieces: tuple[Piece, ...]
+    standing: str = ""
 
 
 def slowest(timeline: Timeline, count: int = 1) -> list[int]:
     """Ids of the requests that took longest; those made on behalf of others don't count."""
+    return _by_length(timeline)[:count]
+
+
+def median(timeline: Timeline) -> int | None:
+    """The request of median length: what is usual, where the slowest is an accident."""
+    ids = _by_length(timeline)
+    return ids[len(ids) // 2] if ids else None
+
+
+def _by_length(timeline: Timeline) -> list[int]:
+    """Ids of requests, the longest first."""
     rows = timeline.rows(Kind.CLIENT_REQUEST)
     rows = rows if len(rows) else timeline.rows(Kind.REQUEST)
     children = timeline.edges.of(Relation.REQUEST_CHILD)[1]
     ids = timeline.events.request[rows]
     rows = rows[(ids >= 0) & ~np.isin(ids, children)]
-    order = np.argsort(-timeline.events.duration_ns[rows], kind="stable")[:count]
-    return [int(request) for request in timeline.events.request[rows[order]]]
+    order = np.argsort(-timeline.events.duration_ns[rows], kind="stable")
+    found: list[int] = timeline.events.request[rows[order]].tolist()
+    return found
 
 
 def critical_path(timeline: Timeline, request: int) -> CriticalPath:

@@ -7,6 +7,7 @@ import numpy as np
 from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import active
 from analyzer.timeline.analyses.depth import Depth, depth
+from analyzer.timeline.analyses.order import model_order, stage_order
 from analyzer.timeline.analyses.spread import Spread, spread, spreads
 from analyzer.timeline.kinds import COMPUTE_KINDS, COPY_KINDS, GPU_KINDS, Kind, Relation
 from analyzer.timeline.table import ABSENT, Column, Ns, Rows, Timeline
@@ -85,7 +86,8 @@ def instance_times(timeline: Timeline) -> tuple[InstanceTime, ...]:
                 copies_ns=_device_time(timeline, model, instance, COPY_KINDS),
             )
         )
-    return tuple(found)
+    place = model_order(timeline)
+    return tuple(sorted(found, key=lambda each: (place.get(each.model, -1), each.instance)))
 
 
 def _pairs(one: Column, other: Column) -> list[list[int]]:
@@ -100,7 +102,7 @@ def _device_time(timeline: Timeline, model: int, instance: int, kinds: tuple[Kin
 
 
 def stage_times(timeline: Timeline) -> tuple[StageTime, ...]:
-    """Stages by model, in order of the models' names and then of the stages' total."""
+    """Stages by model, both as a request meets them."""
     return _by_model(timeline, timeline.rows(Kind.STAGE))
 
 
@@ -117,23 +119,27 @@ def _by_model(timeline: Timeline, rows: Rows) -> tuple[StageTime, ...]:
         model = (key >> 32) - 1
         name = timeline.names[model] if model >= 0 else ""
         found.append(StageTime(model=name, stage=timeline.names[key & 0xFFFFFFFF], spread=figures))
-    return tuple(sorted(found, key=lambda each: (each.model, -each.spread.total)))
+    place = model_order(timeline)
+    return tuple(sorted(found, key=lambda each: (place.get(each.model, -1), stage_order(each.stage))))
 
 
 def step_gaps(timeline: Timeline) -> tuple[StepGap, ...]:
     """Gaps between consecutive steps of each request; without steps, between ranges that follow each other in a range.
 
-    A step that begins before an earlier one has ended leaves no gap.
+    A step is over when its batch is: what its answer then takes to reach the next step is part of the gap. A step that
+    begins before an earlier one has ended leaves no gap.
     """
     events = timeline.events
-    rows, holder = timeline.rows(Kind.STEP), events.request
-    if not len(rows):
+    rows, holder, ends = timeline.rows(Kind.STEP), events.request, events.end_ns
+    if len(rows):
+        ends = _executed(timeline, rows)
+    else:
         rows, holder = timeline.rows(Kind.RANGE), events.parent.astype(np.int64)
     rows = rows[holder[rows] >= 0]
     rows = rows[np.lexsort((events.start_ns[rows], holder[rows]))]
-    before, after = _neighbours(holder[rows], events.end_ns[rows], events.start_ns[rows])
+    before, after = _neighbours(holder[rows], ends[rows], events.start_ns[rows])
     before, after = rows[before], rows[after]
-    start, end = events.end_ns[before], events.start_ns[after]
+    start, end = ends[before], events.start_ns[after]
     work = active(timeline, timeline.rows(*GPU_KINDS))
     idle = end - start - work.covered_ns(start, end) if timeline.has_gpu_activity else None
     keys = (events.name_id[before].astype(np.int64) << 32) + events.name_id[after]
@@ -144,6 +150,21 @@ def step_gaps(timeline: Timeline) -> tuple[StepGap, ...]:
         gpu_idle = idle_by_key[key].total if idle_by_key else None
         found.append(StepGap(before=first, after=second, gap=figures, gpu_idle_ns=gpu_idle))
     return tuple(sorted(found, key=lambda each: -each.gap.total))
+
+
+def _executed(timeline: Timeline, steps: Rows) -> Ns:
+    """The ends of all events, those of steps moved to the end of their last batch where that is known."""
+    events = timeline.events
+    rows = timeline.rows(Kind.BATCH)
+    ended = dict(zip(events.batch[rows].tolist(), events.end_ns[rows].tolist(), strict=True))
+    last: dict[int, int] = {}
+    for batch, step in zip(*(ids.tolist() for ids in timeline.edges.of(Relation.BATCH_STEP)), strict=True):
+        last[step] = max(last.get(step, 0), ended.get(batch, 0))
+    ends = events.end_ns.copy()
+    known = np.array([last.get(step, 0) for step in events.step[steps].tolist()], np.int64)
+    moved = (known > events.start_ns[steps]) & (known < ends[steps])
+    ends[steps[moved]] = known[moved]
+    return ends
 
 
 def _neighbours(holder: Column, end_ns: Ns, start_ns: Ns) -> tuple[Rows, Rows]:
@@ -166,11 +187,13 @@ def queue_depths(timeline: Timeline) -> dict[str, Depth]:
     """By model, how many requests waited in its queue."""
     events = timeline.events
     rows = _queue_rows(timeline)
-    return {
+    found = {
         timeline.names[model] if model >= 0 else "": depth(events.start_ns[mine], events.end_ns[mine])
         for model in np.unique(events.model_id[rows]).tolist()
         for mine in [rows[events.model_id[rows] == model]]
     }
+    place = model_order(timeline)
+    return {name: found[name] for name in sorted(found, key=lambda each: place.get(each, -1))}
 
 
 def requests_in_flight(timeline: Timeline) -> Depth:
@@ -223,10 +246,12 @@ def _queued_since(timeline: Timeline) -> dict[tuple[int, int], int]:
 def batch_forming(timeline: Timeline) -> tuple[BatchForming, ...]:
     columns = batch_columns(timeline)
     models = timeline.events.model_id[columns.rows]
-    return tuple(
+    found = [
         _forming(timeline, timeline.names[model] if model >= 0 else "", columns, models == model)
         for model in np.unique(models).tolist()
-    )
+    ]
+    place = model_order(timeline)
+    return tuple(sorted(found, key=lambda each: place.get(each.model, -1)))
 
 
 def _forming(timeline: Timeline, model: str, columns: BatchColumns, mine: Column) -> BatchForming:

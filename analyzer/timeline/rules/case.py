@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from analyzer.domain.finding import Abstained, Finding, Quiet, Ruling, severity_of
 from analyzer.domain.measurement import Measurement
+from analyzer.timeline.kinds import Relation
 from analyzer.timeline.requests import root_rows
 from analyzer.timeline.rules.loads import ModelLoad, from_statistics, from_timeline
 from analyzer.timeline.table import Rows, Timeline
@@ -29,6 +32,10 @@ TITLES = {
 }
 
 
+SETS_THE_PACE = 0.8
+"""What is busy for so much of the time is taken for what limits the rest, as rule R2 does."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """How a model is served. None is "not known"."""
@@ -38,6 +45,7 @@ class ModelFacts:
     dynamic_batching: bool | None = None
     preferred_batch_sizes: tuple[int, ...] = ()
     queue_delay_us: int | None = None
+    backend: str = ""
 
     @property
     def wanted_batch(self) -> int | None:
@@ -137,6 +145,21 @@ class Case:
         span = self.span_ns if span_ns is None else span_ns
         share = min(total_ns / span, 1.0) if span else 0.0
         return Lost(share * (span if self.request_ns is None else self.request_ns) / 1e6, share)
+
+    def lost_by_work(self, total_ns: float, span_ns: int, busy_ratio: float) -> Lost:
+        """Of time on a device or thread. One that works nearly all the time sets the pace: a request gets shorter as a
+        whole by that share. Of any other, a request has its own part back, which is that of its batches.
+        """
+        if busy_ratio >= SETS_THE_PACE or not self.request_count:
+            return self.lost_by_span(total_ns, span_ns)
+        return self.lost_by_requests(total_ns * self.requests_a_batch)
+
+    @cached_property
+    def requests_a_batch(self) -> float:
+        if self.timeline is None:
+            return 1.0
+        batches = self.timeline.edges.of(Relation.REQUEST_BATCH)[1]
+        return len(batches) / len(np.unique(batches)) if len(batches) else 1.0
 
     def finding(  # what a finding is made of
         self,

@@ -28,7 +28,7 @@ def host_to_device(case: Case, limits: Thresholds) -> Ruling:
     size = timeline.events.bytes[rows]
     return case.finding(
         "R4",
-        case.lost_by_span(exposed, span),
+        case.lost_by_work(exposed, span, busy_ratio(timeline, device)),
         f"For {share:.0%} of its time GPU {device} only receives inputs: {len(rows):,} copies, "
         f"{size[size > 0].sum() / 2**20:,.1f} MiB, no kernel beside them.",
         {"exposed_share_ratio": share, "exposed_ms": exposed / 1e6, "copy_count": len(rows)},
@@ -51,6 +51,12 @@ def _exposed(timeline: Timeline, device: int) -> tuple[int, int, int]:
     kernels = active(timeline, device_rows(timeline, device, *COMPUTE_KINDS))
     exposed = subtract(active(timeline, _inward(timeline, device)), kernels).total_ns
     return exposed, device_span(timeline, device), device
+
+
+def busy_ratio(timeline: Timeline, device: int) -> float:
+    """Kernels and copies over the device's span."""
+    busy = active(timeline, device_rows(timeline, device, *GPU_KINDS)).total_ns
+    return busy / max(device_span(timeline, device), 1)
 
 
 def device_span(timeline: Timeline, device: int) -> int:
@@ -76,13 +82,14 @@ def pageable(case: Case, limits: Thresholds) -> Ruling:
     taken = active(timeline, rows).total_ns
     span = max(device_span(timeline, device) for device in devices(timeline))
     share = taken / max(span, 1)
+    busiest = max(busy_ratio(timeline, device) for device in devices(timeline))
     if size <= limits.R5.total_kib * 1024 or share <= limits.R5.share_ratio:
         return quiet("R5", f"pageable copies: {size / 1024:,.0f} KiB, {share:.1%} of the device's time")
     cells = [cell for cell in copy_matrix(timeline) if cell.is_pageable]
     exposed = min(taken, sum(cell.exposed_ns for cell in cells))
     return case.finding(
         "R5",
-        case.lost_by_span(exposed / 2, span),
+        case.lost_by_work(exposed / 2, span, busiest),
         f"{len(rows):,} copies ({size / 2**20:,.1f} MiB) use pageable memory; they take {share:.1%} of the device's "
         "time and make the host wait. Half of what no kernel hides is taken as recoverable.",
         {"pageable_share_ratio": share, "pageable_mib": size / 2**20, "copy_count": len(rows)},

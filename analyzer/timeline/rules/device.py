@@ -8,6 +8,7 @@ from analyzer.domain.finding import Ruling
 from analyzer.domain.thresholds import Thresholds
 from analyzer.timeline.analyses.busy import Busy, busy
 from analyzer.timeline.kinds import Kind
+from analyzer.timeline.rules.advice import for_precision
 from analyzer.timeline.rules.case import Case, DeviceWatch, Lost, abstained, quiet
 from analyzer.timeline.table import Rows, Timeline
 
@@ -83,12 +84,11 @@ def precision(case: Case, limits: Thresholds) -> Ruling:
     saved = float(took[full].sum()) * (1 - 1 / limits.R11.speedup)
     return case.finding(
         "R11",
-        case.lost_by_span(saved),
+        case.lost_by_work(saved, case.span_ns, max(each.activity_ratio for each in busy(timeline))),
         f"{told} ({'GPM' if pipe else 'by kernel names'}); {limits.R11.speedup:g} times the speed is hoped for.",
         {"full_precision_ratio": math, "tensor_ratio": used},
         action="Build the model for FP16, BF16 or INT8, or allow TF32; then verify its accuracy.",
-        change='optimization { execution_accelerators { gpu_execution_accelerator : [ { name : "tensorrt" '
-        'parameters { key: "precision_mode" value: "FP16" } } ] } }',
+        change=for_precision(case),
         check="The tensor cores' part rises, kernel time falls, and the outputs still agree.",
         rows=kernels[full],
     )

@@ -145,7 +145,8 @@ def _fill(case: Case, load: ModelLoad, limits: Thresholds) -> Finding | Quiet:
     by_timer = timed is not None and float(timed.mean()) > limits.R3.timer_ratio
     told = f"{load.model} runs batches of {mean:.1f} on average, {wanted} are wanted"
     if not (fill < limits.R3.fill_ratio and (deep > 0.5 or by_timer)):
-        return Quiet(id="R3", title="Batches are not filled", evidence=told)
+        seldom = "; its queue is seldom that deep" if fill < limits.R3.fill_ratio else ""
+        return Quiet(id="R3", title="Batches are not filled", evidence=told + seldom)
     return _by_timer(case, load, timed, told) if by_timer and deep <= 0.5 else _by_limit(case, load, wanted, told, deep)
 
 

@@ -8,6 +8,7 @@ from analyzer.timeline.analyses.busy import active, devices
 from analyzer.timeline.analyses.serving import StepGap, step_gaps
 from analyzer.timeline.kinds import GPU_KINDS, CopyKind, Kind, Relation
 from analyzer.timeline.rules.case import Case, abstained, quiet
+from analyzer.timeline.rules.copying import busy_ratio, device_span
 from analyzer.timeline.table import Column, Rows, Timeline
 
 STEPS = "steps of an ensemble, or ranges that follow each other (spans of the runtime, or NVTX ranges)"
@@ -39,8 +40,8 @@ def step_gap(case: Case, limits: Thresholds) -> Ruling:
         f"{'requests' if is_ensemble else 'ranges'}"
         f"{_idle(worst)}.",
         {"median_gap_us": worst.gap.median / 1e3, "gap_share_ratio": share, "gap_count": worst.gap.count},
-        action="Keep the tensors between the steps on the device, put both steps into one model (fuse them), or give "
-        f"{worst.after} more instances so that a step begins as soon as its input is there.",
+        action="Put both steps into one model (fuse them), keep the tensors between them on the device, or give the "
+        "server more cores, so that the next step is told sooner.",
         check="The gap between these two steps in `analyzer timeline analyze` falls, and p50 with it.",
         rows=timeline.rows(Kind.STEP),
     )
@@ -71,20 +72,23 @@ def copy_churn(case: Case, limits: Thresholds) -> Ruling:
     timeline = case.timeline
     if timeline is None or not timeline.has_gpu_activity:
         return abstained("R6", "copies of a GPU")
+    if timeline.collected(Kind.REQUEST) and not len(timeline.rows(Kind.STEP)):
+        return quiet("R6", "no requests went through an ensemble")
     _, steps = timeline.edges.of(Relation.BATCH_STEP)
     copies = timeline.rows(Kind.MEMCPY)
     if not len(steps) or not (timeline.events.batch[copies] >= 0).any():
         return abstained("R6", "which batch and which step of an ensemble each copy belongs to")
     rows = copies[_is_between(timeline, copies)]
-    device_span = max(_span(timeline, device) for device in devices(timeline))
+    span = max(device_span(timeline, device) for device in devices(timeline))
+    busiest = max(busy_ratio(timeline, device) for device in devices(timeline))
     taken = active(timeline, rows).total_ns
-    share = taken / max(device_span, 1)
+    share = taken / max(span, 1)
     if share <= limits.R6.share_ratio:
         return quiet("R6", f"copies between steps on one device take {share:.1%} of its time")
     size = timeline.events.bytes[rows]
     return case.finding(
         "R6",
-        case.lost_by_span(taken, device_span),
+        case.lost_by_work(taken, span, busiest),
         f"{len(rows):,} copies ({size[size > 0].sum() / 2**20:.1f} MiB) leave a step whose successor runs on the same "
         f"GPU: {share:.1%} of the GPU's time.",
         {"copy_share_ratio": share, "copy_count": len(rows), "copy_ms": taken / 1e6},
@@ -117,13 +121,6 @@ def _is_between(timeline: Timeline, copies: Rows) -> Column:
     outward = np.isin(events.copy_kind[copies], (CopyKind.DEVICE_TO_HOST, CopyKind.DEVICE_TO_DEVICE))
     found: Column = outward & np.isin(events.batch[copies], sorted(inner))
     return found
-
-
-def _span(timeline: Timeline, device: int) -> int:
-    events = timeline.events
-    rows = timeline.rows(*GPU_KINDS)
-    rows = rows[events.device[rows] == device]
-    return int(events.end_ns[rows].max() - events.start_ns[rows].min())
 
 
 def _us(value_ns: float) -> str:

@@ -1,20 +1,24 @@
 """Rules that need a GPU's events or counters: copies, launches, waits, precision, throttling."""
 
+from dataclasses import replace
+
 import pytest
+from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer.domain.finding import Abstained, Finding, Quiet
 from analyzer.domain.thresholds import DEFAULTS, thresholds
 from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.kinds import CopyKind, Kind, MemoryKind, Relation
-from analyzer.timeline.rules.case import Case, DeviceWatch
+from analyzer.timeline.rules.case import Case, DeviceWatch, ModelFacts
 from analyzer.timeline.rules.copying import host_to_device, pageable
 from analyzer.timeline.rules.device import contended, low_use, precision
 from analyzer.timeline.rules.diagnose import diagnose
 from analyzer.timeline.rules.host import launch_bound, sync_stall
 from analyzer.timeline.rules.steps import copy_churn
-from analyzer.timeline.table import Device, Meta, Timeline
+from analyzer.timeline.table import Device, Meta, Timeline, Track
 from tests.fakes.outcomes import measurement, run_config, server_config
 from tests.fakes.timelines import PROCESS, Scene
 
@@ -95,6 +99,10 @@ def test_copies_between_devices_are_needed():
     assert isinstance(copy_churn(Case(timeline=chain(second_on=1)), DEFAULTS), Quiet)
 
 
+def test_a_server_without_ensembles_has_no_copies_between_steps():
+    assert isinstance(copy_churn(Case(timeline=served(share=50, in_flight=1)), DEFAULTS), Quiet)
+
+
 def test_copies_that_belong_to_no_step_are_not_judged():
     assert isinstance(copy_churn(Case(timeline=copying(MS)), DEFAULTS), Abstained)
 
@@ -121,6 +129,65 @@ def test_late_launches_are_blamed(kernel: int, late: int, count: int, expected: 
     assert isinstance(launch_bound(Case(timeline=launching(kernel, late, count)), DEFAULTS), expected)
 
 
+def served(*, share: int, in_flight: int) -> Timeline:
+    """Requests of 1 ms; of their execution, which is so many percent of it, a tenth is a kernel launched late."""
+    scene = Scene()
+    for number in range(20 * in_flight):
+        at = number * MS // in_flight
+        begin = at + (100 - share) * MS // 100
+        scene.request(number, at, at + MS).batch(number, [number], begin, at + MS)
+        scene.work(at + MS - share * MS // 1000, at + MS, called=at + MS - share * MS // 1000 - 500, batch=number)
+    return scene.timeline()
+
+
+def test_only_the_time_in_which_a_model_executes_can_be_had_back_from_launches():
+    found = launch_bound(Case(timeline=served(share=50, in_flight=1)), DEFAULTS)
+    assert isinstance(found, Finding)
+    assert found.numbers["host_wait_ms"] == pytest.approx(19 * 0.45, rel=0.01), "the rest is not the model's"
+    assert found.recoverable_ms == pytest.approx(0.45, rel=0.06)
+
+
+def test_of_what_does_not_set_the_pace_a_request_has_its_own_part_back():
+    """With four in flight a request has not four times as much back, unless the executions fill the time."""
+    free = launch_bound(Case(timeline=served(share=10, in_flight=4)), DEFAULTS)
+    full = launch_bound(Case(timeline=served(share=50, in_flight=4)), DEFAULTS)
+    assert isinstance(free, Finding)
+    assert isinstance(full, Finding)
+    assert free.recoverable_ms == pytest.approx(0.09, rel=0.1)
+    assert full.share_ratio > 0.5
+
+
+def test_every_request_of_a_batch_has_back_what_the_batch_has():
+    scene = Scene()
+    for number in range(10):
+        at, pair = 10 * number * MS, [2 * number, 2 * number + 1]
+        for request in pair:
+            scene.request(request, at, at + 2 * MS)
+        scene.batch(number, pair, at, at + 2 * MS)
+        scene.work(at, at + MS, called=at - 5, batch=number, src_kind=MemoryKind.PINNED, bytes=2**20, **HTOD)
+    found = host_to_device(Case(timeline=scene.timeline()), thresholds({"R4.exposed_ratio": 0.01}))
+    assert isinstance(found, Finding)
+    assert found.recoverable_ms == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("backends", "wanted"),
+    [
+        (("onnxruntime", "onnxruntime_onnx"), "trt_cuda_graph_enable"),
+        (("pytorch",), "cuda_graph_batch_sizes"),
+        (("tensorrt_plan",), "cuda { graphs: true }"),
+        (("pytorch", "onnxruntime"), "cuda { graphs: true }"),
+        ((), "cuda { graphs: true }"),
+    ],
+)
+def test_graphs_are_asked_for_as_the_backend_wants_it(backends: tuple[str, ...], wanted: str):
+    models = {f"m{place}": ModelFacts(backend=backend) for place, backend in enumerate(backends)}
+    found = launch_bound(Case(timeline=launching(5_000, 5_000), models=models), DEFAULTS)
+    assert isinstance(found, Finding)
+    assert wanted in found.change
+    text_format.Parse(found.change, ModelConfig())
+
+
 def test_launches_are_not_judged_without_calls():
     scene = Scene().work(0, 10).work(20, 30)
     assert isinstance(launch_bound(Case(timeline=scene.timeline()), DEFAULTS), Abstained)
@@ -141,6 +208,9 @@ def test_waits_for_an_idle_device_are_blamed_on_their_thread():
     found = sync_stall(Case(timeline=synchronizing(MS // 2, gpu_busy=False)), DEFAULTS)
     assert isinstance(found, Finding)
     assert found.numbers["stall_share_ratio"] == pytest.approx(0.5, abs=0.01)
+    assert found.evidence.startswith("Thread 4 waits")
+    named = replace(synchronizing(MS // 2, gpu_busy=False), tracks=(Track("m_0", PROCESS, 4),))
+    assert sync_stall(Case(timeline=named), DEFAULTS).evidence.startswith("Thread m_0 waits")
 
 
 @pytest.mark.parametrize(("wait", "gpu_busy"), [(MS // 2, True), (MS // 10, False)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from analyzer.errors import InputError
 from analyzer.timeline import import_nsight
 from analyzer.timeline.analyses import serving
-from analyzer.timeline.analyses.critical_path import critical_path, slowest
+from analyzer.timeline.analyses.critical_path import critical_path, median, slowest
 from analyzer.timeline.analyses.diff import bare, diff
 from analyzer.timeline.kinds import Kind, Relation
 from tests.fakes.timelines import Scene
@@ -32,7 +32,7 @@ def test_time_is_told_by_model_and_instance():
 
 
 def test_time_is_told_by_stage():
-    compute, queue = serving.stage_times(batched().timeline())
+    queue, compute = serving.stage_times(batched().timeline())
     assert (compute.model, compute.stage, compute.spread.total) == ("m", "compute_infer", 130)
     assert (queue.stage, queue.spread.total, queue.spread.count) == ("queue", 70, 3)
 
@@ -77,6 +77,41 @@ def ensemble(gap: int = 450) -> Scene:
 def test_the_gap_between_the_steps_of_an_ensemble_is_found():
     (found,) = serving.step_gaps(ensemble().timeline())
     assert (found.before, found.after, found.gap.total, found.gpu_idle_ns) == ("conv", "relu", 450, 450)
+
+
+def test_what_an_answer_takes_from_its_batch_to_the_next_step_is_part_of_the_gap():
+    scene = Scene().request(1, 0, 500, "chain")
+    for place, (begin, computed, told) in enumerate([(10, 100, 190), (200, 300, 390)]):
+        scene.add(Kind.STEP, f"s{place}", begin, told, "m", request=1, step=place)
+        scene.batch(7 + place, [1], begin, computed)
+        scene.build.link(Relation.BATCH_STEP, 7 + place, place)
+    (found,) = serving.step_gaps(scene.timeline())
+    assert (found.before, found.after, found.gap.total) == ("s0", "s1", 100)
+
+
+def test_models_are_told_in_the_order_of_the_steps_and_their_stages_in_that_of_time():
+    scene = Scene()
+    for number in range(3):
+        for place, model in enumerate(("z_first", "a_second")):
+            begin = 1000 * number + 100 * place
+            request, batch = 10 * number + place, 20 * number + place
+            scene.add(Kind.STEP, model, begin, begin + 90, model, request=number, step=batch)
+            scene.add(Kind.STAGE, "compute_output", begin + 80, begin + 90, model, batch=batch)
+            scene.batch(batch, [request], begin + 40, begin + 80, model)
+            scene.queue(request, begin, begin + 10, model)
+    scene.queue(99, 0, 5, "alone")
+    timeline = scene.timeline()
+    assert list(serving.queue_depths(timeline)) == ["z_first", "a_second", "alone"]
+    assert [each.model for each in serving.instance_times(timeline)] == ["z_first", "a_second"]
+    assert [each.model for each in serving.batch_forming(timeline)] == ["z_first", "a_second"]
+    assert [(each.model, each.stage) for each in serving.stage_times(timeline)] == [
+        *(
+            (model, stage)
+            for model in ("z_first", "a_second")
+            for stage in ("queue", "compute_infer", "compute_output")
+        ),
+        ("alone", "queue"),
+    ]
 
 
 def test_steps_that_overlap_leave_no_gap():
@@ -138,6 +173,7 @@ def test_a_request_of_which_nothing_else_is_known_is_one_wait():
 def test_the_slowest_requests_are_those_that_users_made():
     timeline = ensemble().request(9, 2000, 2900, "conv").timeline()
     assert slowest(timeline, 5) == [9, 1]
+    assert median(timeline) == 1
 
 
 def test_a_request_that_is_not_there_is_told():

@@ -44,7 +44,7 @@ def served() -> Scene:
 
 def test_a_summary_shows_the_slowest_request_piece_by_piece():
     lines = summary_lines(summarize(served().timeline(), "a.timeline", 0), 5)
-    first = lines.index("Request 1 m: 1.00 µs, piece by piece")
+    first = lines.index("Slowest request 1 m: 1.00 µs, piece by piece")
     assert [line.split() for line in lines[first + 1 : first + 5]] == [
         ["time", "share", "on", "GPU"],
         ["400", "ns", "40.0%", "-", "queue", "m"],
@@ -74,7 +74,7 @@ def test_a_summary_of_a_server_without_gpu_shows_its_queue_and_batches():
     assert "! no GPU activity in the capture" in text
     assert "Requests in queue" in text
     assert "Batches" in text
-    assert "%" not in text.partition("Request 1")[0]
+    assert "%" not in text.partition("Slowest request 1")[0]
 
 
 def test_a_window_keeps_what_begins_in_it_and_its_parents():
