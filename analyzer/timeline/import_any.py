@@ -10,9 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 from analyzer.errors import ChildError, InputError, MissingExtraError
-from analyzer.timeline import archive, import_kineto, import_nsight, import_onnxruntime, nsight_lines
+from analyzer.timeline import (
+    archive,
+    import_kineto,
+    import_nsight,
+    import_onnxruntime,
+    import_triton_trace,
+    nsight_lines,
+)
 from analyzer.timeline.chrome_json import TraceReader, peeked
-from analyzer.timeline.json_slices import GZIP_MAGIC
+from analyzer.timeline.json_slices import GZIP_MAGIC, chunks
 from analyzer.timeline.table import Timeline
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -38,11 +45,13 @@ def read(path: Path) -> Timeline:
         return _read_trace(path)
     raise InputError(
         f"{path} is no capture that is known; give an Nsight Systems report or its SQLite export, a Chrome trace as "
-        "PyTorch writes it, an ONNX Runtime profile, or a .timeline file"
+        "PyTorch writes it, an ONNX Runtime profile, a trace file of Triton, or a .timeline file"
     )
 
 
 def _read_trace(path: Path) -> Timeline:
+    if import_triton_trace.is_trace(next(chunks(path), b"")):
+        return import_triton_trace.read(path)
     reader = TraceReader(path)
     first, slices = peeked(iter(reader))
     if first is not None and import_onnxruntime.is_profile(reader, first):
