@@ -59,7 +59,7 @@ class Answering:
     def _answer_all(self, jobs: list[Job], execution: Execution, answers: Answers) -> None:
         now_ns, start_ns, times = monotonic_ns(), execution.start_ns, times_of(execution)
         succeeded = rows = total_ns = queue_ns = 0
-        record_latency = self._statistics.latencies.record
+        record_latency = self._statistics.record_latency
         replies: list[tuple[Reply, InferResponse]] = []
         model, version, reshapes = self._signature.model, self._statistics.version, self._signature.reshapes_outputs
         for job, given in zip(jobs, answers):
@@ -75,7 +75,7 @@ class Answering:
             rows += job.rows
             latency_ns = now_ns - request.arrival_ns
             total_ns += latency_ns
-            record_latency(latency_ns)
+            record_latency(latency_ns, start_ns - job.queued_ns, times, now_ns)
             queue_ns += start_ns - job.queued_ns
             if request.account is not None:
                 request.account.executed(job.queued_ns, execution)

@@ -175,8 +175,9 @@ class Streams:
         else:
             if job.request.account is not None:
                 job.request.account.executed(job.queued_ns, execution)
-            self._statistics.record_requests(1, job.rows, total_ns, execution.start_ns - job.queued_ns)
-            self._statistics.latencies.record(total_ns)
+            queue_ns = execution.start_ns - job.queued_ns
+            self._statistics.record_requests(1, job.rows, total_ns, queue_ns)
+            self._statistics.record_latency(total_ns, queue_ns, times_of(execution), now_ns)
 
 
 def refuse_unary(model: str) -> InferError:

@@ -207,7 +207,7 @@ class _Run:
             ensemble.finish(self._reply, self._error)
             return
         statistics.record_requests(1, self._rows, total_ns, self._spent.queue_ns)
-        statistics.latencies.record(total_ns)
+        statistics.record_latency(total_ns, self._spent.queue_ns, self._spent, now_ns)
         statistics.record_execution(1, self._rows, self._spent, now_ns)
         if request.account is not None:
             request.account.add(self._spent)

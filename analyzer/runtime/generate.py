@@ -8,6 +8,7 @@ import msgspec
 from analyzer.runtime.dtypes import NUMPY_DTYPES
 from analyzer.runtime.json_data import from_json, to_json
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Parameters, Tensors
+from analyzer.runtime.request_parameters import check_parameters
 from analyzer.runtime.signature import InputSpec, Signature
 from analyzer.runtime.wire import invalid
 
@@ -36,6 +37,7 @@ def decode_generate(signature: Signature, version: str, body: bytes, arrival_ns:
             parameters |= _parameters(bytes(raw))
         else:
             parameters[name] = _scalar(name, bytes(raw))
+    check_parameters(parameters)
     return InferRequest(
         signature.model, inputs, arrival_ns, version, request_id, parameters=parameters, accepts_stream=True
     )

@@ -23,6 +23,7 @@ from analyzer.runtime.log_settings import LogSettings
 from analyzer.runtime.model_store import ModelStore
 from analyzer.runtime.overlay import read_override
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse, Reply
+from analyzer.runtime.request_parameters import EMPTY_FINAL
 from analyzer.runtime.server_info import EXTENSIONS, SERVER_NAME, server_version
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.tracing import Tracing
@@ -180,15 +181,13 @@ class GrpcSite:
 
     def _stream_infer(self, call: GrpcCall, message: Buffer) -> None:
         arrival_ns = time.monotonic_ns()
-        request_id = ""
         try:
             self._intake.check()
             request = self._decoded(message, arrival_ns)
-            request_id = request.id
             request.accepts_stream = True
             self._submit(call, request, partial(self._answer_stream, call, request))
         except InferError as error:
-            call.send([_stream_error(request_id, error)], None)
+            call.send([_stream_error(service_pb2.ModelInferResponse(id=_id_of(message)), error)], None)
 
     def _answer_stream(self, call: GrpcCall, request: InferRequest, response: InferResponse | InferError) -> None:
         """A failed request does not end the stream: its answer says what was wrong, and carries the request's id.
@@ -196,9 +195,9 @@ class GrpcSite:
         An answer that only says that no more will come is for those who asked for it.
         """
         if isinstance(response, InferError):
-            call.send([_stream_error(request.id, response)], request, final=True)
+            call.send([_stream_error(_last_of(request), response)], request, final=True)
             return
-        tells_end = request.parameters.get("triton_enable_empty_final_response") is True
+        tells_end = request.parameters.get(EMPTY_FINAL) is True
         if response.final and not response.outputs and not tells_end:
             call.answered(request)
             return
@@ -209,16 +208,29 @@ class GrpcSite:
             answer.infer_response.MergeFromString(b"".join(parts))
             encoded = answer.SerializeToString()
         except InferError as error:
-            encoded = _stream_error(request.id, error)
+            encoded = _stream_error(_last_of(request), error)
         call.send([encoded], request, final=response.final)
 
     def _output_datatype(self, response: InferResponse, name: str) -> str:
         return self._store.outputs(response.model, response.version)[name].datatype
 
 
-def _stream_error(request_id: str, error: InferError) -> bytes:
-    answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
-    answer.infer_response.id = request_id
+def _id_of(message: Buffer) -> str:
+    """Of a request that may be wrong in all else: who sent it finds it by its id."""
+    try:
+        return str(service_pb2.ModelInferRequest.FromString(bytes(message)).id)
+    except DecodeError:
+        return ""
+
+
+def _last_of(request: InferRequest) -> service_pb2.ModelInferResponse:
+    last = service_pb2.ModelInferResponse(model_name=request.model, id=request.id)
+    last.parameters["triton_final_response"].bool_param = True
+    return last
+
+
+def _stream_error(answered: service_pb2.ModelInferResponse, error: InferError) -> bytes:
+    answer = service_pb2.ModelStreamInferResponse(error_message=error.message, infer_response=answered)
     encoded: bytes = answer.SerializeToString()
     return encoded
 

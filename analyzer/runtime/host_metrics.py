@@ -25,16 +25,16 @@ class Reading:
     gpu_uuid: str = ""
 
 
-CPU_UTILIZATION = HostFamily("nv_cpu_utilization", "Share of all processors that was busy, from 0 to 1")
-CPU_MEMORY_TOTAL = HostFamily("nv_cpu_memory_total_bytes", "Memory of the machine in bytes")
-CPU_MEMORY_USED = HostFamily("nv_cpu_memory_used_bytes", "Memory of the machine that is not available, in bytes")
-GPU_UTILIZATION = HostFamily("nv_gpu_utilization", "Share of the time in which a kernel ran, from 0 to 1")
-GPU_MEMORY_TOTAL = HostFamily("nv_gpu_memory_total_bytes", "GPU memory in bytes")
-GPU_MEMORY_USED = HostFamily("nv_gpu_memory_used_bytes", "GPU memory in use in bytes")
-GPU_POWER_USAGE = HostFamily("nv_gpu_power_usage", "GPU power in watts")
-GPU_POWER_LIMIT = HostFamily("nv_gpu_power_limit", "Limit of the GPU's power in watts")
+CPU_UTILIZATION = HostFamily("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]")
+CPU_MEMORY_TOTAL = HostFamily("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes")
+CPU_MEMORY_USED = HostFamily("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes")
+GPU_UTILIZATION = HostFamily("nv_gpu_utilization", "GPU utilization rate [0.0 - 1.0)")
+GPU_MEMORY_TOTAL = HostFamily("nv_gpu_memory_total_bytes", "GPU total memory, in bytes")
+GPU_MEMORY_USED = HostFamily("nv_gpu_memory_used_bytes", "GPU used memory, in bytes")
+GPU_POWER_USAGE = HostFamily("nv_gpu_power_usage", "GPU power usage in watts")
+GPU_POWER_LIMIT = HostFamily("nv_gpu_power_limit", "GPU power management limit in watts")
 GPU_ENERGY = HostFamily(
-    "nv_energy_consumption", "Energy that the GPU used since the server started, in joules", "counter"
+    "nv_energy_consumption", "GPU energy consumption in joules since the Triton Server started", "counter"
 )
 
 

@@ -243,7 +243,7 @@ class HttpConnection(asyncio.BufferedProtocol):
                 break
             block = data[offset:end]
             head, action = self._heads.known.get(block) or self._heads.learn(block)
-            exchange = Exchange(self, head.keep_alive, head.method == "HEAD")
+            exchange = Exchange(self, head.keep_alive, head.method == "HEAD", head.says_keep_alive)
             length = head.length
             if length is not None and end + length <= size:
                 offset = end + length

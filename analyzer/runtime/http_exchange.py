@@ -24,10 +24,22 @@ class Connection(Protocol):
 class Exchange:
     """The answer waits here until the answers before it are out. While ``is_open``, more of it is to come."""
 
-    __slots__ = ("_connection", "begun_ns", "head_only", "is_open", "keep_alive", "parts", "request")
+    __slots__ = (
+        "_connection",
+        "_says_keep_alive",
+        "begun_ns",
+        "head_only",
+        "is_open",
+        "keep_alive",
+        "parts",
+        "request",
+    )
 
-    def __init__(self, connection: Connection, keep_alive: bool, head_only: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, keep_alive: bool, head_only: bool = False, says_keep_alive: bool = False
+    ) -> None:
         self._connection = connection
+        self._says_keep_alive = says_keep_alive
         self.keep_alive = keep_alive
         self.head_only = head_only
         self.begun_ns = 0  # when the first of a body came that did not come in one piece
@@ -51,6 +63,8 @@ class Exchange:
         connection = self._connection
         if connection.draining:
             self.keep_alive = False
+        if self._says_keep_alive and self.keep_alive:
+            extra += "Connection: keep-alive\r\n"
         length = len(body[0]) + len(body[1]) if len(body) == 2 else sum(map(len, body))  # JSON and one tensor, mostly
         head = answer_head(status, length, extra, self.keep_alive)
         if self.head_only:

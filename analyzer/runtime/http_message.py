@@ -22,7 +22,6 @@ _REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
-    415: "Unsupported Media Type",
     431: "Request Header Fields Too Large",
     499: "Client Closed Request",
     500: "Internal Server Error",
@@ -51,6 +50,8 @@ class Head:
     method: str
     path: str
     keep_alive: bool
+    says_keep_alive: bool = False
+    """HTTP/1.0 clients want to be told."""
     length: int | None = 0
     json_length: int | None = None
     encoding: str = ""
@@ -62,11 +63,16 @@ class _Fields:
     """Collects what httptools calls back with."""
 
     def __init__(self) -> None:
+        self.parser: Any = None
         self.url = b""
+        self.keep_alive = False
         self.headers: list[tuple[str, str]] = []
 
     def on_url(self, url: bytes) -> None:
         self.url += url
+
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()  # later the parser no longer knows
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
@@ -75,7 +81,7 @@ class _Fields:
 def parse_head(block: bytes) -> Head:
     """``block`` runs through the empty line. Raises HttpError."""
     fields = _Fields()
-    parser = httptools.HttpRequestParser(fields)
+    fields.parser = parser = httptools.HttpRequestParser(fields)
     try:
         parser.feed_data(block)
     except httptools.HttpParserUpgrade:
@@ -87,7 +93,8 @@ def parse_head(block: bytes) -> Head:
         target = (path or b"/").decode("ascii")
     except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
         raise HttpError(400, "malformed request target") from None
-    head = Head(parser.get_method().decode("ascii"), target, parser.should_keep_alive())
+    is_old = parser.get_http_version() == "1.0"
+    head = Head(parser.get_method().decode("ascii"), target, fields.keep_alive, is_old and fields.keep_alive)
     _read_headers(head, fields.headers)
     return head
 
@@ -122,7 +129,7 @@ def _known_encoding(value: str) -> str:
         return ""
     if value in ("gzip", "deflate"):
         return value
-    raise HttpError(415, f"content encoding '{value[:40]}' is not supported; use gzip, deflate or none")
+    raise HttpError(501, f"content encoding '{value[:40]}' is not supported; use gzip, deflate or none")
 
 
 def _choose_encoding(value: str) -> str:

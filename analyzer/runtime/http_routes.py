@@ -173,7 +173,15 @@ class Routes:
         task.add_done_callback(self._tasks.discard)
 
     def _metrics(self, exchange: Exchange, _head: Head, _body: Buffer) -> None:
-        page = render(self._store.counters(), self._store.pending(), self._host.latest, self._store.refused)
+        store = self._store
+        page = render(
+            store.counters(),
+            store.pending(),
+            self._host.latest,
+            store.refused,
+            config=store.metrics,
+            now_ns=monotonic_ns(),
+        )
         exchange.answer([f"{page}{self._store.custom_metrics()}".encode()], CONTENT_TYPE)
 
     def _infer(self, exchange: Exchange, head: Head, body: Buffer, model: str, version: str) -> None:

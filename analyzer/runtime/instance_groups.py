@@ -23,7 +23,7 @@ def complete_groups(config: model_config_pb2.ModelConfig, backend: Backend, gpu_
     Raises ModelError for a GPU that is not there. The simulated backend may name any: it uses none.
     """
     if not config.instance_group:
-        config.instance_group.add()
+        config.instance_group.add(name=config.name)
     for number, group in enumerate(config.instance_group):
         group.name = group.name or f"{config.name}_{number}"
         group.count = group.count or 1

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from analyzer.runtime.host_metrics import Reading
+from analyzer.runtime.metrics_config import PLAIN, MetricsConfig
 from analyzer.runtime.statistics import FailureReason, Histogram, Statistics
+from analyzer.runtime.summaries import Summaries, Summary
 
 CONTENT_TYPE = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
@@ -17,6 +19,10 @@ class _Family:
     name: str
     help: str
     read: Callable[[Statistics], int]
+
+    @property
+    def is_latency(self) -> bool:
+        return "_duration_" in self.name
 
 
 _COUNTERS = (
@@ -80,14 +86,19 @@ def render(
     pending: Mapping[tuple[str, str], int],
     host: Sequence[Reading] = (),
     refused: Mapping[str, int] | None = None,
+    *,
+    config: MetricsConfig = PLAIN,
+    now_ns: int = 0,
 ) -> str:
     """One page. ``pending`` are the requests that wait for execution, by model and version.
 
-    ``refused`` are those that are no model's, by reason.
+    ``refused`` are those that are no model's, by reason. ``now_ns`` ends the minute that quantiles are of.
     """
     entries = [(entry, _model(entry)) for entry in statistics]
     lines: list[str] = []
     for family in _COUNTERS:
+        if family.is_latency and not config.counter_latencies:
+            continue
         lines += _heading(family.name, family.help, "counter")
         lines += [f"{family.name}{{{labels}}} {family.read(entry)}" for entry, labels in entries]
     lines += _failures(entries)
@@ -97,9 +108,15 @@ def render(
     lines += _durations(
         "nv_inference_first_response_histogram_ms",
         "Time from a request's arrival to the first response of a decoupled model, in milliseconds",
-        [(entry.first_responses, labels) for entry, labels in entries if entry.first_responses is not None],
+        [
+            (entry.first_responses, labels)
+            for entry, labels in entries
+            if entry.first_responses is not None and config.histogram_latencies
+        ],
         unit_ns=1_000_000,
     )
+    if config.summary_latencies:
+        lines += _summaries(entries, config.summary_quantiles, now_ns)
     lines += _durations(
         "analyzer_inference_request_duration_seconds",
         "Time from a request's arrival to its answer, of successful requests",
@@ -110,6 +127,45 @@ def render(
     lines += _refused(refused or {})
     lines += _host(host)
     return "\n".join(lines) + "\n"
+
+
+_SUMMARIES: tuple[tuple[str, str, Callable[[Summaries], Summary]], ...] = (
+    (
+        "request",
+        "Summary of inference request duration in microseconds (includes cached requests)",
+        lambda s: s.requests,
+    ),
+    ("queue", "Summary of inference queuing duration in microseconds (includes cached requests)", lambda s: s.queues),
+    (
+        "compute_input",
+        "Summary of compute input duration in microseconds (does not include cached requests)",
+        lambda s: s.inputs,
+    ),
+    (
+        "compute_infer",
+        "Summary of compute inference duration in microseconds (does not include cached requests)",
+        lambda s: s.inferences,
+    ),
+    (
+        "compute_output",
+        "Summary of inference compute output duration in microseconds (does not include cached requests)",
+        lambda s: s.outputs,
+    ),
+)
+
+
+def _summaries(entries: Sequence[tuple[Statistics, str]], quantiles: Sequence[float], now_ns: int) -> Iterator[str]:
+    for part, text, read in _SUMMARIES:
+        name = f"nv_inference_{part}_summary_us"
+        yield from _heading(name, text, "summary")
+        for entry, labels in entries:
+            if entry.summaries is None:
+                continue
+            summary = read(entry.summaries)
+            yield f"{name}_count{{{labels}}} {summary.count}"
+            yield f"{name}_sum{{{labels}}} {summary.sum_us}"
+            for quantile, found in zip(quantiles, summary.quantiles(quantiles, now_ns)):
+                yield f'{name}{{{labels},quantile="{quantile:g}"}} {"NaN" if found is None else found}'
 
 
 def _failures(entries: Iterable[tuple[Statistics, str]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from analyzer.runtime.metrics_config import PLAIN, MetricsConfig
 from analyzer.runtime.overlay import Override, is_model_name
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import Changes
@@ -17,10 +18,12 @@ from analyzer.runtime.servable import Servable, count_refusal
 from analyzer.runtime.signature import InputSpec, OutputSpec, Signature
 from analyzer.runtime.spans import Spans
 from analyzer.runtime.statistics import Statistics
+from analyzer.runtime.told_config import told_config
+from analyzer.runtime.wire import invalid
 
-REFUSALS = ("too_many_requests", "body_memory", "no_model", "shutting_down")
-"""Why requests are refused that are no model's: too many are under way, their bodies are too much for the server's
-memory, the model is not served, the server ends."""
+REFUSALS = ("too_many_requests", "body_memory", "no_model", "wrong_request", "shutting_down")
+"""Why requests are refused that no model has failed with: too many are under way, their bodies are too much for the
+server's memory, the model is not served, it does not take such a request, the server ends."""
 
 
 class ModelStore:
@@ -38,10 +41,18 @@ class ModelStore:
         limiter: RateLimiter | None = None,
         spans: Spans | None = None,
         link_targets: Sequence[Path] = (),
+        metrics: MetricsConfig = PLAIN,
     ) -> None:
         self.repository = repository
+        self.metrics = metrics
         self._residents = Residents(
-            repository, loop, cache=cache, limiter=limiter, spans=spans, link_targets=link_targets
+            repository,
+            loop,
+            cache=cache,
+            limiter=limiter,
+            spans=spans,
+            link_targets=link_targets,
+            summarizes=metrics.summary_latencies,
         )
         self._routes = self._residents.routes
         self.refused = dict.fromkeys(REFUSALS, 0)
@@ -72,7 +83,8 @@ class ModelStore:
         try:
             servable.submit(request, reply)
         except InferError as error:
-            count_refusal(servable.statistics, request, error)
+            if not count_refusal(servable.statistics, request, error):
+                self.refused["wrong_request"] += 1
             raise
 
     def _not_served(self, request: InferRequest) -> InferError:
@@ -107,14 +119,16 @@ class ModelStore:
         )
 
     def config(self, model: str, version: str = "") -> model_config_pb2.ModelConfig:
-        """The completed configuration. ``message_dict`` gives it in the form of Triton's JSON."""
+        """The completed configuration with its defaults; ``message_dict`` gives it in the form of Triton's JSON."""
         self._find(model, version)
-        return self._residents.models[model].config
+        return told_config(self._residents.models[model].config)
 
     def statistics(self, model: str = "", version: str = "") -> list[service_pb2.ModelStatistics]:
-        """One entry a served version, ordered by name and version; all models where none is named."""
-        if model:
-            self._find(model, version)
+        """One entry a served version, by name and version; of all models where none is named. Raises InferError."""
+        if model and model not in self._residents.models:
+            raise invalid(f"requested model '{model}' is not available")
+        if model and (model, version) not in self._routes:
+            raise invalid(f"requested model version is not available for model '{model}'")
         return [
             servable.statistics.message()
             for name, number, servable in self._residents.served()
@@ -213,7 +227,9 @@ class ModelStore:
         residents = self._residents
         state, versions = residents.state(model), residents.unloaded.get(model, ())
         if state or not versions:
-            return [_index_entry(model, "", state, residents.reasons.get(model, ""))]
+            tried = residents.failed.get(model, ()) if state == "UNAVAILABLE" else ()
+            reason = residents.reasons.get(model, "")
+            return [_index_entry(model, str(version), state, reason) for version in tried or ("",)]
         return [_index_entry(model, str(version), "UNAVAILABLE", "unloaded") for version in versions]
 
     def _find(self, model: str, version: str) -> Servable:

@@ -22,6 +22,7 @@ from analyzer.runtime.flag_values import (
     whole,
 )
 from analyzer.runtime.log_settings import FORMATS
+from analyzer.runtime.metrics_config import MetricsConfig, metrics_config, metrics_setting
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     grpc_port: Port = 8001
     metrics_port: Port = 8002
     metrics_interval_s: float = 2.0
+    metrics_settings: tuple[tuple[str, bool | tuple[float, ...]], ...] = ()
     gpu_metrics: bool = True
     cpu_metrics: bool = True
     load_models: tuple[str, ...] = ()
@@ -76,6 +78,10 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "log_verbose_level": self.log_verbose,
             "log_format": self.log_format,
         }
+
+    @property
+    def metrics_config(self) -> MetricsConfig:
+        return metrics_config(self.metrics_settings)
 
     @property
     def resource_limits(self) -> dict[tuple[str, int | None], int]:
@@ -227,6 +233,18 @@ def _add_figures(add: Callable[..., object]) -> None:
         type=milliseconds,
         metavar="MS",
         help="time between two readings of the machine's own figures (default: 2000)",
+    )
+    add(
+        "--metrics-config",
+        dest="metrics_settings",
+        action="append",
+        type=metrics_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the metrics page tells of latencies: counter_latencies=BOOL (sums; default true), "
+        "summary_latencies=BOOL (quantiles of the last minute; default false), "
+        "summary_quantiles=QUANTILE:ERROR,..., histogram_latencies=BOOL (first responses of decoupled models; default "
+        "true); may be repeated",
     )
     for kind, named in (("gpu", "GPUs"), ("cpu", "processors and memory")):
         add(

@@ -18,6 +18,7 @@ from analyzer.runtime.request import ErrorKind, InferError
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.spans import Spans
+from analyzer.runtime.summaries import Summaries
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,9 @@ _NO_OVERRIDE = Override()
 class Residents:
     """The loaded models of a repository folder. ``routes`` finds a servable by (model, version), "" is the latest.
 
-    ``reasons`` says why a model that should be there is not; ``loading`` names those on their way, and ``unloaded`` has
-    the versions of those that were served before. Links in the repository may lead to places in it and in
-    ``link_targets``.
+    ``reasons`` says why a model that should be there is not, and ``failed`` which versions of it were tried.
+    ``loading`` names those on their way, ``unloaded`` has the versions of those that were served before. Links in the
+    repository may lead to places in it and in ``link_targets``. ``summarizes``: their statistics keep quantiles, too.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Residents:
         limiter: RateLimiter | None = None,
         spans: Spans | None = None,
         link_targets: Sequence[Path] = (),
+        summarizes: bool = False,
     ) -> None:
         self._cache = cache
+        self._summarizes = summarizes
         self._homes = repository, *link_targets
         self._spans = spans
         self._limiter = limiter
@@ -57,6 +60,7 @@ class Residents:
         self.models: dict[str, LoadedModel] = {}
         self.routes: dict[tuple[str, str], Servable] = {}
         self.reasons: dict[str, str] = {}
+        self.failed: dict[str, tuple[int, ...]] = {}
         self.loading: set[str] = set()
         self.unloaded: dict[str, tuple[int, ...]] = {}
         self._calls: dict[str, set[str]] = {}  # by ensemble; of those that failed to load, too
@@ -90,7 +94,7 @@ class Residents:
             return InferError(ErrorKind.NOT_FOUND, text)
         if model in self.loading:
             return InferError(ErrorKind.UNAVAILABLE, f"'{model}' is not at ready state")
-        if model in self.reasons or model in self._retiring.values():
+        if model in self.reasons or model in self.unloaded or model in self._retiring.values():
             text = f"Request for unknown model: '{model}' has no available versions"
             return InferError(ErrorKind.NOT_FOUND, text)
         return InferError(ErrorKind.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
@@ -121,6 +125,9 @@ class Residents:
                 log.error("model '%s' was not loaded: %s", name, reason)
                 if name not in self.models:
                     self.reasons[name] = reason
+                    self.failed[name] = (
+                        tuple(files.version for files in prepared[name].versions) if name in prepared else ()
+                    )
             return failures
 
     async def unload(self, model: str, *, wait: bool = True) -> None:
@@ -217,6 +224,9 @@ class Residents:
             return
         finally:
             self.loading.discard(name)
+        if self._summarizes:
+            for servable in loaded.versions.values():
+                servable.statistics.summaries = Summaries()
         old = self.models.get(name)
         self.models[name] = loaded
         self._route(name, loaded)

@@ -107,7 +107,8 @@ class CachedModel:
         await self._model.close()
 
     def _answer(self, request: InferRequest, reply: Reply, answer: InferResponse) -> None:
-        self.statistics.record_cached_request(monotonic_ns() - request.arrival_ns)
+        now_ns = monotonic_ns()
+        self.statistics.record_cached_request(now_ns - request.arrival_ns, now_ns)
         call_reply(reply, answer)
         self._in_flight.leave(1)
 

@@ -69,10 +69,19 @@ class QueueIsFull(InferError):
         super().__init__(ErrorKind.UNAVAILABLE, "Exceeds maximum queue size")
 
 
-def count_refusal(statistics: Statistics, request: InferRequest, error: InferError) -> None:
-    """A request that ``submit`` refused is a failure of its model, as one that failed later is."""
+_WRONG = (ErrorKind.INVALID_ARGUMENT, ErrorKind.UNIMPLEMENTED, ErrorKind.NOT_FOUND)
+
+
+def count_refusal(statistics: Statistics, request: InferRequest, error: InferError) -> bool:
+    """A request that ``submit`` refused is a failure of its model, but for what is wrong with the request itself.
+
+    Triton counts these nowhere: a client's mistake is no reason for an alarm about the model. False for them.
+    """
+    if error.kind in _WRONG:
+        return False
     reason = FailureReason.REJECTED if isinstance(error, QueueIsFull) else FailureReason.OTHER
     statistics.record_failure(monotonic_ns() - request.arrival_ns, reason)
+    return True
 
 
 class Drained:

@@ -69,7 +69,15 @@ async def _serve(options: ServerOptions, stdout: TextIO, settings: LogSettings) 
     spans = Spans(options.span_rows) if options.span_rows else None
     capture = _capture(options, spans)
     targets = [Path(folder) for folder in options.link_targets]
-    store = ModelStore(_repository(options), loop=loop, cache=cache, limiter=limiter, spans=spans, link_targets=targets)
+    store = ModelStore(
+        _repository(options),
+        loop=loop,
+        cache=cache,
+        limiter=limiter,
+        spans=spans,
+        link_targets=targets,
+        metrics=options.metrics_config,
+    )
     tracing = _tracing(options, store)
     background: list[asyncio.Task[None]] = []
     try:

@@ -93,7 +93,7 @@ class SharedMemory:
             self._cuda_regions[name] = open_region(self._cuda, name, handle, device, byte_size)
         except CudaError as error:
             text = f"failed to register CUDA shared memory region '{name}': {error}; use system shared memory"
-            raise InferError(ErrorKind.UNAVAILABLE if self._cuda is None else ErrorKind.INTERNAL, text) from None
+            raise InferError(ErrorKind.INVALID_ARGUMENT if self._cuda is None else ErrorKind.INTERNAL, text) from None
 
     def unregister_cuda(self, name: str = "") -> None:
         """As ``unregister``."""

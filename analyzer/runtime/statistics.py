@@ -9,6 +9,7 @@ from enum import Enum
 from tritonclient.grpc import service_pb2
 
 from analyzer.runtime.durations import Durations, Stamps
+from analyzer.runtime.summaries import Summaries
 
 LATENCY_BOUNDS_NS = tuple(step * 10**power for power in range(4, 9) for step in (10, 25, 50))
 """100 us to 5 s."""
@@ -77,11 +78,13 @@ class Statistics:
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_NS))
     first_responses: Histogram | None = None
     """Of a decoupled model."""
+    summaries: Summaries | None = None
+    """Kept where --metrics-config asks for them."""
 
     def record_requests(self, count: int, rows: int, total_ns: int, queue_ns: int) -> None:
         """``count`` requests of one execution have succeeded; the times are sums over them.
 
-        Each of them is told to ``latencies`` besides.
+        Each of them is told to ``record_latency`` besides.
         """
         self.success_count += count
         self.success_ns += total_ns
@@ -106,7 +109,7 @@ class Statistics:
         self.last_inference_ns = now_ns
 
     def record_alone(self, rows: int, arrival_ns: int, queued_ns: int, stamps: Stamps, now_ns: int) -> None:
-        """As the two above and ``latencies`` for an execution of one request: most are, and one call costs less."""
+        """As the two above and ``record_latency`` for an execution of one request, as most are: one call costs less."""
         start_ns, input_end_ns, infer_end_ns = stamps.start_ns, stamps.input_end_ns, stamps.infer_end_ns
         input_ns, infer_ns, output_ns = (
             input_end_ns - start_ns,
@@ -134,6 +137,14 @@ class Statistics:
         latencies = self.latencies  # ``record``, without the call
         latencies.counts[bisect_left(latencies.bounds_ns, total_ns)] += 1
         latencies.sum_ns += total_ns
+        if self.summaries is not None:
+            self.summaries.record(total_ns, start_ns - queued_ns, Durations(0, input_ns, infer_ns, output_ns), now_ns)
+
+    def record_latency(self, total_ns: int, queue_ns: int, spent: Durations, now_ns: int) -> None:
+        """Of one request; ``record_requests`` has the sums."""
+        self.latencies.record(total_ns)
+        if self.summaries is not None:
+            self.summaries.record(total_ns, queue_ns, spent, now_ns)
 
     def record_cache_hit(self, lookup_ns: int) -> None:
         self.cache_hit_count += 1
@@ -143,12 +154,14 @@ class Statistics:
         self.cache_miss_count += 1
         self.cache_miss_ns += lookup_and_insertion_ns
 
-    def record_cached_request(self, total_ns: int) -> None:
+    def record_cached_request(self, total_ns: int, now_ns: int) -> None:
         """A request that the cache answered: it succeeded without a stay in a queue or an inference."""
         self.success_count += 1
         self.success_ns += total_ns
         self.cached_count += 1
         self.latencies.record(total_ns)
+        if self.summaries is not None:
+            self.summaries.requests.record(total_ns, now_ns)
 
     def record_failure(self, total_ns: int, reason: FailureReason = FailureReason.OTHER) -> None:
         self.failures[reason] += 1

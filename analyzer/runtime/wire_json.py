@@ -12,6 +12,7 @@ from analyzer.runtime.device_tensor import on_device
 from analyzer.runtime.json_data import from_json, to_json
 from analyzer.runtime.json_id import split_id, with_id
 from analyzer.runtime.request import Delivery, InferError, InferRequest, InferResponse, Parameters, Tensors
+from analyzer.runtime.request_parameters import check_parameters
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import (
     Buffer,
@@ -191,6 +192,7 @@ def _plan(body: _InferBody, inputs: Tensors) -> _Plan:
         position += size
     found = {item.name: read_delivery(item.name, item.parameters) for item in body.outputs if item.parameters}
     deliveries = {name: delivery for name, delivery in found.items() if delivery is not None}
+    check_parameters(body.parameters)
     return _Plan(
         cuts=tuple(cuts),
         requested=tuple(requested.name for requested in body.outputs),

@@ -9,6 +9,7 @@ from analyzer.runtime.delivery import read_delivery
 from analyzer.runtime.device_tensor import on_device
 from analyzer.runtime.proto_memo import ProtoMemo, field_key, varint
 from analyzer.runtime.request import Delivery, InferRequest, InferResponse, Parameters, Tensors
+from analyzer.runtime.request_parameters import check_parameters
 from analyzer.runtime.shared_memory import SharedMemory
 from analyzer.runtime.wire import (
     Array,
@@ -70,6 +71,7 @@ def decode_request(
     inputs = _inputs(message, memory or SharedMemory())
     requested, deliveries = _requested(message.outputs) if message.outputs else ((), None)
     parameters = _parameters(message.parameters) if message.parameters else {}
+    check_parameters(parameters)
     request = InferRequest(
         message.model_name, inputs, arrival_ns, message.model_version, message.id, requested, parameters, deliveries
     )

@@ -5,54 +5,17 @@ Errors have the same status and say the same thing; their words are our own wher
 
 import http.client
 import json
+import re
+import socket
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fakes.real_triton import TRITON, real_triton
-from tests.fakes.repositories import write_add_sub, write_python
 from tests.fakes.running_server import running_server
-
-REPEAT = """\
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        for request in requests:
-            sender = request.get_response_sender()
-            tensor = pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy())
-            for _ in range(2):
-                sender.send(pb_utils.InferenceResponse([tensor]))
-            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-"""
-FAILS = """\
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [pb_utils.InferenceResponse(error=pb_utils.TritonError("mine")) for _ in requests]
-"""
-
-
-def write_models(repository: Path) -> None:
-    write_add_sub(repository)
-    write_python(repository, "free", dims=(-1,))
-    write_python(repository, "rows", dims=(4,), max_batch_size=2)
-    write_python(repository, "texts", type_name="TYPE_STRING", dims=(1,))
-    write_python(repository, "halves", type_name="TYPE_FP16", dims=(-1,))
-    write_python(repository, "repeat", REPEAT, dims=(-1,), extra="model_transaction_policy { decoupled: true }")
-    write_python(repository, "fails", FAILS, dims=(-1,))
-    write_python(repository, "broken", "import nothing_here\n")
-    labelled = write_python(repository, "labelled", dims=(4,), max_batch_size=2)
-    config = labelled / "config.pbtxt"
-    output = 'output { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ]'
-    config.write_text(config.read_text().replace(output, f'{output} label_filename: "labels.txt"'))
-    (labelled / "labels.txt").write_text("cat\ndog\nbird\n")
+from tests.fakes.surface_models import write_models
 
 
 @pytest.fixture(scope="module", params=["ours", "triton"])
@@ -70,6 +33,28 @@ def ask(request, tmp_path_factory) -> Iterator[object]:
         yield asker(addresses[0])
 
 
+@pytest.fixture(scope="module")
+def ask_raw(ask):
+    """The Connection header of an answer, and whether the connection is open behind it."""
+    host, port = ask.address.split(":")
+
+    def ask_raw(version: str, line: str) -> tuple[str | None, bool]:
+        with socket.create_connection((host, int(port)), 30) as client:
+            client.sendall(f"GET /v2/health/live HTTP/{version}\r\nHost: x\r\n{line}\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(4096)
+            found = re.search(rb"\r\nConnection: ([a-z-]+)", head)
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            try:
+                is_open = client.recv(4096) != b""
+            except ConnectionError:
+                is_open = False
+            return found[1].decode() if found else None, is_open
+
+    return ask_raw
+
+
 def asker(address: str):
     def ask(method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(address, timeout=60)
@@ -80,6 +65,7 @@ def asker(address: str):
         finally:
             connection.close()
 
+    ask.address = address
     return ask
 
 
@@ -131,6 +117,7 @@ REFUSALS = {
     "half as JSON": ("halves", infer(datatype="FP16"), 400, "FP16"),
     "unary on a decoupled model": ("repeat", infer(), 501, "doesn't support models with decoupled transaction policy"),
     "an error of the model": ("fails", infer(), 500, "mine"),
+    "a reserved parameter": ("free", infer(parameters={"triton_own": "a"}), 400, "reserved"),
     "unknown region": (
         "free",
         infer(outputs=[{"name": "OUTPUT0", "parameters": {"shared_memory_region": "z", "shared_memory_byte_size": 4}}]),
@@ -164,6 +151,9 @@ PLACES = {
     ("GET", "/v2/systemsharedmemory/region/x/status"): 404,
     ("POST", "/v2/systemsharedmemory/region/x/unregister"): 200,
     ("POST", "/v2/repository/models/nobody/unload"): 200,
+    ("GET", "/v2/models/nobody/stats"): 400,
+    ("GET", "/v2/models/broken/stats"): 400,
+    ("GET", "/v2/models/free/versions/7/stats"): 400,
 }
 
 
@@ -174,6 +164,80 @@ def test_places_have_the_same_status(ask, method, path):
 
 def test_a_model_that_is_not_ready_says_so(ask):
     assert json.loads(ask("GET", "/v2/models/nobody/ready")[2]) == {"error": "Model version not ready"}
+
+
+def test_statistics_of_what_is_not_served_are_refused_in_the_same_words(ask):
+    assert json.loads(ask("GET", "/v2/models/nobody/stats")[2]) == {
+        "error": "requested model 'nobody' is not available"
+    }
+    told = json.loads(ask("GET", "/v2/models/free/versions/7/stats")[2])
+    assert told == {"error": "requested model version is not available for model 'free'"}
+
+
+def test_an_encoding_that_is_not_known_is_not_implemented(ask):
+    assert ask("POST", "/v2/models/free/infer", infer(), Content_Encoding="br")[0] == 501
+
+
+WRONG_PARAMETERS = [
+    {"priority": -1},
+    {"priority": "x"},
+    {"priority": 1.5},
+    {"timeout": True},
+    {"timeout": "x"},
+    {"sequence_id": 1.5},
+    {"sequence_start": 5},
+    {"sequence_end": "true"},
+]
+
+
+@pytest.mark.parametrize("parameters", WRONG_PARAMETERS, ids=str)
+def test_parameters_of_the_wrong_type_are_refused_by_a_model_that_has_no_use_for_them(ask, parameters):
+    status, _, told = ask("POST", "/v2/models/free/infer", infer(parameters=parameters))
+    assert status in (400, 500)  # 400 here: what is wrong with a request is no fault of the server
+    assert next(iter(parameters)) in json.loads(told)["error"]
+
+
+def test_requests_that_fail_their_checks_are_no_failures_of_their_model(ask):
+    def failures() -> int:
+        return int(
+            json.loads(ask("GET", "/v2/models/rows/stats")[2])["model_stats"][0]["inference_stats"]["fail"]["count"]
+        )
+
+    before = failures()
+    for body in (infer([1, 2, 3], [1, 3]), infer(name="NOPE"), infer([0] * 12, [3, 4])):
+        assert ask("POST", "/v2/models/rows/infer", body)[0] == 400
+    assert failures() == before
+
+
+@pytest.mark.parametrize("model", ["free", "chain", "rows", "repeat"])
+def test_a_configuration_is_told_with_the_same_defaults(ask, model):
+    told = json.loads(ask("GET", f"/v2/models/{model}/config")[2])
+    assert told["version_policy"] == {"latest": {"num_versions": 1}}
+    if model == "chain":
+        assert (told["platform"], told["backend"]) == ("ensemble", "")
+        assert told["model_transaction_policy"] == {"decoupled": False}
+        return
+    assert (told["backend"], told["default_model_filename"]) == ("python", "model.py")
+    assert told["optimization"]["input_pinned_memory"] == {"enable": True}
+    assert [group["name"] for group in told["instance_group"]] == [model]
+
+
+def test_an_unloaded_model_has_no_versions(ask):
+    assert ask("POST", "/v2/repository/models/add_sub/unload")[0] == 200
+    status, _, told = ask("POST", "/v2/models/add_sub/infer", infer())
+    assert ask("POST", "/v2/repository/models/add_sub/load")[0] == 200
+    assert (status, json.loads(told)["error"]) == (
+        404,
+        "Request for unknown model: 'add_sub' has no available versions",
+    )
+
+
+def test_every_kind_of_connection_ends_when_its_client_expects(ask_raw):
+    """HTTP/1.0 clients that ask for it, too, may go on; who says close reads to the end."""
+    assert ask_raw("1.1", "") == (None, True)
+    assert ask_raw("1.1", "Connection: close\r\n") == ("close", False)
+    assert ask_raw("1.0", "Connection: keep-alive\r\n") == ("keep-alive", True)
+    assert ask_raw("1.0", "")[1] is False
 
 
 def test_extensions_of_triton_are_named(ask):

@@ -129,7 +129,7 @@ def test_machine_without_a_driver_says_so_and_names_the_way_out():
         raise OSError(f"{name}: cannot open shared object file")
 
     error = refused(SharedMemory(lambda: LibCuda(load)).register_cuda, "r", bytes(64), 0, 8)
-    assert error.kind is ErrorKind.UNAVAILABLE
+    assert error.kind is ErrorKind.INVALID_ARGUMENT
     assert error.message.endswith("this machine has no CUDA device; use system shared memory")
 
 

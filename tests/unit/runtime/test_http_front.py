@@ -236,7 +236,7 @@ BROKEN = [
     (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 9000, 400, "line is too long"),
     (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFF\r\n", 413, "larger than the limit"),
     (b"POST / HTTP/1.1\r\nContent-Length: 1000001\r\n\r\n", 413, "larger than the limit"),
-    (b"POST / HTTP/1.1\r\nContent-Encoding: br\r\nContent-Length: 0\r\n\r\n", 415, "'br' is not supported"),
+    (b"POST / HTTP/1.1\r\nContent-Encoding: br\r\nContent-Length: 0\r\n\r\n", 501, "'br' is not supported"),
     (b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000, 431, "head is larger"),
     (b"POST / HTTP/1.1\r\nInference-Header-Content-Length: x\r\nContent-Length: 0\r\n\r\n", 400, "whole number"),
 ]

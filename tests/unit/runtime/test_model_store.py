@@ -300,7 +300,7 @@ def test_a_step_that_fails_fails_the_ensemble_once(tmp_path: Path):
     )
 
     async def use(store: ModelStore) -> None:
-        with pytest.raises(InferError, match="'doubled_0_0' failed: ValueError: no luck"):
+        with pytest.raises(InferError, match="'doubled_0' failed: ValueError: no luck"):
             await infer(store, "chain", {"X": FOUR, "Y": FOUR})
         by_name = {entry.name: entry.inference_stats for entry in store.statistics()}
         assert {name: stats.fail.count for name, stats in by_name.items()} == {"add_sub": 0, "chain": 1, "doubled": 1}
@@ -359,7 +359,9 @@ def test_loading_an_ensemble_loads_what_it_calls(tmp_path: Path):
         ]
         await store.unload("doubled")
         assert not store.is_ready("chain")
-        with pytest.raises(InferError, match="in ensemble 'chain', Request for unknown model: 'doubled' is not found"):
+        with pytest.raises(
+            InferError, match="in ensemble 'chain', Request for unknown model: 'doubled' has no available versions"
+        ):
             await infer(store, "chain", {"X": FOUR, "Y": FOUR})
 
     serve(tmp_path, use, models=[])
@@ -435,7 +437,7 @@ def test_unload_answers_what_is_in_flight_and_then_the_model_is_gone(tmp_path: P
         assert not store.is_ready("simulated")
         (entry,) = store.index()
         assert (entry.version, entry.state, entry.reason) == ("1", "UNAVAILABLE", "unloaded")
-        with pytest.raises(InferError, match="is not found"):
+        with pytest.raises(InferError, match="has no available versions"):
             await infer(store, "simulated", {"INPUT0": one})
         await store.load("simulated")
         await infer(store, "simulated", {"INPUT0": one})

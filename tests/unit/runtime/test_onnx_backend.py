@@ -19,7 +19,7 @@ def test_an_onnx_file_without_configuration_is_completed_from_the_file(tmp_path:
     assert (config.max_batch_size, config.HasField("dynamic_batching")) == (4, True)
     assert [(item.name, item.data_type, list(item.dims)) for item in config.input] == [("x", 11, [4])]
     assert [(item.name, item.data_type, list(item.dims)) for item in config.output] == [("y", 11, [4])]
-    assert (config.instance_group[0].name, config.instance_group[0].count) == ("affine_0", 1)
+    assert (config.instance_group[0].name, config.instance_group[0].count) == ("affine", 1)
 
 
 def test_answers_are_those_of_the_bare_session(tmp_path: Path):

@@ -199,7 +199,7 @@ def test_an_ensemble_comes_up_when_what_it_calls_does(tmp_path: Path):
     )
 
     async def use(store: ModelStore, poller: RepositoryPoller) -> None:
-        assert states(store) == {"inner/": "UNAVAILABLE", "outer/": "UNAVAILABLE"}
+        assert states(store) == {"inner/": "UNAVAILABLE", "outer/1": "UNAVAILABLE"}
         repositories.write_simulated(tmp_path, "inner")
         await poller.poll()
         assert isinstance(await ask(store, "outer"), InferResponse)

@@ -136,8 +136,8 @@ def test_each_instance_is_a_process_of_its_own_that_ends_with_the_model(tmp_path
 @pytest.mark.parametrize(
     ("word", "kind", "message"),
     [
-        ("raise", ErrorKind.INTERNAL, "model instance 'actor_0_0' failed: ValueError: no luck"),
-        ("quit", ErrorKind.INTERNAL, "model instance 'actor_0_0' failed: SystemExit: 4"),
+        ("raise", ErrorKind.INTERNAL, "model instance 'actor_0' failed: ValueError: no luck"),
+        ("quit", ErrorKind.INTERNAL, "model instance 'actor_0' failed: SystemExit: 4"),
         ("error", ErrorKind.NOT_FOUND, "never heard of it"),
         ("none", ErrorKind.INTERNAL, "model 'actor': execute gave a NoneType in the place of an InferenceResponse"),
         ("type", ErrorKind.INTERNAL, "model 'actor' gave output 'OUTPUT0' as float64, its config.pbtxt says object"),
@@ -177,7 +177,7 @@ def test_a_process_that_ends_fails_what_it_executed_and_is_started_again(tmp_pat
         with pytest.raises(InferError) as caught:
             await lost
         assert caught.value.kind == ErrorKind.INTERNAL
-        assert f"the process of model instance 'actor_0_0' {how}; it is started again" == caught.value.message
+        assert f"the process of model instance 'actor_0' {how}; it is started again" == caught.value.message
         assert await next_one not in (before, 0)
 
     serve(tmp_path, use)
@@ -330,7 +330,7 @@ def test_closing_ends_a_process_that_hangs(tmp_path: Path):
         hanging = asyncio.ensure_future(act(store, "hang"))
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(store.close(0.01))
-        with pytest.raises(InferError, match="the process of model instance 'actor_0_0'"):
+        with pytest.raises(InferError, match="the process of model instance 'actor_0'"):
             await hanging
         await closing
 

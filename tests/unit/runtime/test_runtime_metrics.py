@@ -313,11 +313,11 @@ def test_what_is_refused_is_counted_for_its_model_or_for_the_server(tmp_path: Pa
         return render(counters, {}, (), store.refused)
 
     page = asyncio.run(run())
-    for reason, count in (("too_many_requests", 1), ("no_model", 2), ("shutting_down", 1)):
+    for reason, count in (("too_many_requests", 1), ("no_model", 2), ("wrong_request", 2), ("shutting_down", 1)):
         assert values(page, "analyzer_requests_refused_total", reason=reason) == {(): count}
     failures = "nv_inference_request_failure"
-    assert values(page, failures, model="quick", version="1", reason="OTHER") == {(): 1}
-    assert values(page, failures, model="gated", version="1", reason="OTHER") == {(): 1}
+    assert values(page, failures, model="quick", version="1", reason="OTHER") == {(): 0}
+    assert values(page, failures, model="gated", version="1", reason="OTHER") == {(): 0}
     assert values(page, failures, model="gated", version="1", reason="REJECTED") == {(): 1}
 
 
