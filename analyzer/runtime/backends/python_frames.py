@@ -23,7 +23,7 @@ INLINE_BYTES = 16384
 # From the server.
 START, EXECUTE = range(2)
 # From the model's process.
-READY, FAILED, DONE, SENT, LOG, CALL = range(6)
+READY, FAILED, DONE, SENT, CALL = range(5)
 
 _LENGTH = struct.Struct("<I")
 _LIMIT_BYTES = 2**28  # large tensors are not in frames: who says more than that sends noise

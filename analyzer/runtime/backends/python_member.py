@@ -14,6 +14,7 @@ from analyzer.runtime.backends.python_calls import Calls
 from analyzer.runtime.backends.python_frames import CALL, DONE, EXECUTE, FAILED, READY, SENT, START, Frame
 from analyzer.runtime.backends.python_lives import Lives
 from analyzer.runtime.backends.python_model import Task
+from analyzer.runtime.backends.python_pace import Pace
 from analyzer.runtime.backends.python_process import ModelProcess
 from analyzer.runtime.backends.python_requests import packed_request, unpacked_answer
 from analyzer.runtime.device_tensor import on_host
@@ -23,13 +24,7 @@ from analyzer.runtime.warmup import check_answers, warm_up_executions
 
 log = logging.getLogger(__name__)
 
-_AHEAD_NS = 200_000
-_MOST_AHEAD = 16
-"""A process finds its next executions waiting, so many that they last for ``_AHEAD_NS``: who executes longer than that
-gets one at a time, since another instance may be free before it."""
 _FINISH_TIMEOUT_S = 30.0
-_SMOOTHING = 4
-_UNKNOWN_NS = 1e9
 
 
 class Team(Protocol):
@@ -86,7 +81,7 @@ class Member:
         self._number = 0
         self._streams = OpenStreams(loop)
         self._alarm: asyncio.TimerHandle | None = None
-        self._mean_ns = _UNKNOWN_NS
+        self._pace = Pace()
         self._lives = Lives()
 
     @property
@@ -96,10 +91,7 @@ class Member:
     @property
     def room(self) -> int:
         """How many executions it may be given now."""
-        if not self.is_ready:
-            return 0
-        depth = 1 + min(_MOST_AHEAD - 1, int(_AHEAD_NS / max(1.0, self._mean_ns)))
-        return depth - len(self.given)
+        return self._pace.depth - len(self.given) if self.is_ready else 0
 
     @property
     def is_executing(self) -> bool:
@@ -258,23 +250,13 @@ class Member:
         if not self.given or self.given[0].number != number:
             raise ValueError(f"answers to execution {number}, which it was not given next")
         item, execution = self.given[0], self.given[0].execution
-        answers: Answers
-        if isinstance(packed, str):
-            answers = _all(InferError(ErrorKind.INTERNAL, packed), execution)
-        elif packed is None:
-            answers = [None for _ in execution.requests]
-        else:
-            answers = [unpacked_answer(one, process.window) for one in packed]
-            if len(answers) != len(execution.requests):
-                raise ValueError(f"{len(answers)} answers to {len(execution.requests)} requests")
+        answers = _answers(packed, execution, process)
         self.given.popleft()
         if self.given and not self.given[0].execution.start_ns:
             # About now; its own answer will tell exactly, but answers of a stream may come before that.
             self.given[0].execution.start_ns = monotonic_ns()
         self._watch()
-        took_ns = infer_end_ns - start_ns
-        # One slow execution is reason enough for caution, a quick one is not yet for the contrary.
-        self._mean_ns = max(took_ns, self._mean_ns + (took_ns - self._mean_ns) / _SMOOTHING)
+        self._pace.took(infer_end_ns - start_ns)
         execution.start_ns = item.handed_ns or start_ns
         execution.input_end_ns, execution.infer_end_ns = input_end_ns, infer_end_ns
         # Work goes out before these answers do: the instance executes while they are written.
@@ -308,6 +290,17 @@ class Member:
     def _expire(self) -> None:
         if self._process is not None:
             self._process.kill(f"was ended because it did not answer within {self._timeout_s:g} s")
+
+
+def _answers(packed: Any, execution: Execution, process: ModelProcess) -> Answers:
+    """Raises ValueError where they are not one for each request."""
+    if isinstance(packed, str):
+        return _all(InferError(ErrorKind.INTERNAL, packed), execution)
+    if packed is None:
+        return [None for _ in execution.requests]
+    if len(packed) != len(execution.requests):
+        raise ValueError(f"{len(packed)} answers to {len(execution.requests)} requests")
+    return [unpacked_answer(one, process.window) for one in packed]
 
 
 def _all(error: InferError, execution: Execution) -> Answers:
