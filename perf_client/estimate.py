@@ -147,13 +147,20 @@ def rate(ended_ns: Ints, from_ns: int, to_ns: int, weight: int = 1) -> Rate:
 
 def standard_error(batches: Floats) -> float:
     """Of the mean of a series of batch means."""
-    around = batches - batches.mean()
+    return math.sqrt(float(batches.var(ddof=1)) / len(batches) * alikeness(batches, 0.9))
+
+
+def alikeness(series: Floats, most: float) -> float:
+    """(1 + r) / (1 - r) of the correlation r of neighbours, which is taken as 0 to ``most``.
+
+    So much wider is the variance of a mean of values that are alike.
+    """
+    around = series - series.mean()
     spread = float(around @ around)
     if spread == 0.0:
-        return 0.0
-    alike = min(0.9, max(0.0, float(around[:-1] @ around[1:]) / spread))
-    variance = spread / (len(batches) - 1) / len(batches)
-    return math.sqrt(variance * (1 + alike) / (1 - alike))
+        return 1.0
+    correlation = min(most, max(0.0, float(around[:-1] @ around[1:]) / spread))
+    return (1 + correlation) / (1 - correlation)
 
 
 def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from perf_client.estimate import taken
+from perf_client.estimate import alikeness, taken
 from perf_client.profile import Verdict
 
 BATCHES = 20
@@ -28,6 +28,9 @@ MATERIAL_GROWTH = 0.01
 
 Z_99 = 2.58
 """Two-sided 99 %: a search gives hundreds of verdicts, so one false alarm in twenty would be too many."""
+
+_MOST_ALIKE = 0.5
+"""Correlation of neighbours beyond which twenty batches can't tell it."""
 
 FEWEST_WAITING = 10
 """A backlog below this is a queue, not an overload."""
@@ -150,23 +153,13 @@ def trend(series: Floats) -> Trend:
     slopes = np.sort((series[right] - series[left]) / (right - left))
     middle = float(np.median(slopes))
     kendall = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
-    reach = Z_99 * kendall * math.sqrt(_alikeness(series - middle * np.arange(count)))
+    reach = Z_99 * kendall * math.sqrt(alikeness(series - middle * np.arange(count), _MOST_ALIKE))
     low, high = (len(slopes) - reach) / 2, (len(slopes) + reach) / 2
     return Trend(
         change=middle * count,
         low=float(slopes[int(low)]) * count if low >= 0 else -math.inf,
         high=float(slopes[math.ceil(high) - 1]) * count if high <= len(slopes) else math.inf,
     )
-
-
-def _alikeness(residual: Floats) -> float:
-    """(1 + r) / (1 - r) of the correlation of neighbours, between 1 and 3: beyond, twenty batches can't tell it."""
-    around = residual - residual.mean()
-    spread = float(around @ around)
-    if spread == 0.0:
-        return 1.0
-    alike = min(0.5, max(0.0, float(around[:-1] @ around[1:]) / spread))
-    return (1 + alike) / (1 - alike)
 
 
 def _drift(latency_s: Floats, span_s: float) -> str:
