@@ -14,6 +14,7 @@ from analyzer.runtime.frames import PREFACE, Flag, Kind, frame_head, settings_fr
 from analyzer.runtime.grpc import GrpcSite
 from analyzer.runtime.intake import Intake
 from tests.fakes.echo_store import EchoStore
+from tests.fakes.front import connected
 
 LIMIT_BYTES = 1_000_000
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -105,21 +106,12 @@ def play(
     bodies: BodyMemory | None = None,
 ) -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        store = EchoStore(loop, held=held)
+        store = EchoStore(asyncio.get_running_loop(), held=held)
         intake = Intake(store, in_flight)
         limits = {"message_limit_bytes": LIMIT_BYTES, "connection_limit": connections}
         site = GrpcSite(store, control=True, intake=intake, bodies=bodies, **limits)
-        server = await loop.create_server(site.connection, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            async with asyncio.timeout(20):
-                await scene(Client(reader, writer), store, site)
-        finally:
-            writer.close()
-            site.abort()
-            server.close()
-            await server.wait_closed()
+        async with connected(site) as (reader, writer):
+            await scene(Client(reader, writer), store, site)
 
     uvloop.run(run())
 

@@ -12,6 +12,7 @@ from analyzer.runtime.http import HttpSite
 from analyzer.runtime.http_routes import Routes
 from analyzer.runtime.intake import Intake
 from tests.fakes.echo_store import EchoStore
+from tests.fakes.front import connected
 
 LIMIT_BYTES = 1_000_000
 
@@ -56,22 +57,13 @@ def play(
     bodies: BodyMemory | None = None,
 ) -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        store = EchoStore(loop, held=held, datatypes=datatypes)
+        store = EchoStore(asyncio.get_running_loop(), held=held, datatypes=datatypes)
         routes = Routes(
             store, control=control, body_limit_bytes=LIMIT_BYTES, intake=Intake(store, in_flight), bodies=bodies
         )
         site = HttpSite(routes.resolve, LIMIT_BYTES, connection_limit=connections, bodies=bodies)
-        server = await loop.create_server(site.connection, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            async with asyncio.timeout(20):
-                await scene(Client(reader, writer), store, site)
-        finally:
-            writer.close()
-            site.abort()
-            server.close()
-            await server.wait_closed()
+        async with connected(site) as (reader, writer):
+            await scene(Client(reader, writer), store, site)
 
     uvloop.run(run())
 

@@ -1,12 +1,10 @@
 """Collectors on a real GPU: kernels know their batch, the clocks agree, GPM tells work from none. By hand."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from analyzer.store import RunFolder
 from analyzer.timeline import archive
 from analyzer.timeline.kinds import Kind
 from analyzer.zoo.catalogue import add
+from tests.fakes.json_calls import post_json
 from tests.fakes.running_server import running_server, server_command
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(gpu_count() == 0, reason="no NVIDIA GPU")]
@@ -38,23 +37,11 @@ def chain(repository: Path) -> Path:
     return repository
 
 
-def call(address, path, body=None):
-    connection = HTTPConnection(address, timeout=120)
-    try:
-        connection.request("POST", path, json.dumps(body or {}))
-        response = connection.getresponse()
-        answer = json.loads(response.read() or b"{}")
-        assert response.status == 200, answer
-        return answer
-    finally:
-        connection.close()
-
-
 def infer(address, count):
     image = np.random.default_rng(0).random(3 * 64 * 64, np.float32).tolist()
     body = {"inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [1, 3, 64, 64], "data": image}]}
     for _ in range(count):
-        call(address, "/v2/models/conv_chain/infer", body)
+        post_json(address, "/v2/models/conv_chain/infer", body)
 
 
 def captured(tmp_path, *collectors):
@@ -62,13 +49,13 @@ def captured(tmp_path, *collectors):
     folder.mkdir()
     with running_server(chain(tmp_path / "models"), "--spans", "4096", "--capture-dir", str(folder)) as server:
         infer(server.http, 3)
-        states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", *collectors]})
+        states = post_json(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", *collectors]})
         absent = [f"{name}: {state}" for name, state in states.items() if state["state"] != "on"]
         if absent:
-            call(server.http, "/v2/analyzer/capture/stop")
+            post_json(server.http, "/v2/analyzer/capture/stop")
             pytest.skip("; ".join(absent))
         infer(server.http, ROUNDS)
-        return call(server.http, "/v2/analyzer/capture/stop"), folder, server.process.pid
+        return post_json(server.http, "/v2/analyzer/capture/stop"), folder, server.process.pid
 
 
 def test_every_kernel_of_the_window_belongs_to_a_batch_and_lies_after_its_begin(tmp_path):
@@ -100,9 +87,9 @@ def test_a_second_window_works_as_the_first(tmp_path):
     with running_server(chain(tmp_path / "models"), "--spans", "4096", "--capture-dir", str(folder)) as server:
         counts = []
         for _ in range(2):
-            call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "cupti"]})
+            post_json(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "cupti"]})
             infer(server.http, ROUNDS)
-            call(server.http, "/v2/analyzer/capture/stop")
+            post_json(server.http, "/v2/analyzer/capture/stop")
             timeline = timeline_of(folder, server.process.pid, [], with_gpu=True)
             counts.append(len(timeline.rows(Kind.KERNEL)))
     assert counts[1] == pytest.approx(counts[0], rel=0.05)
@@ -127,9 +114,9 @@ def test_nsight_systems_and_our_own_collector_agree_on_the_same_requests(tmp_pat
         http = dict(word.split("=", 1) for word in line.split()[1:])["http"]
         infer(http, 3)
         assert nsight.start().state == "on"
-        call(http, "/v2/analyzer/capture/start", {"collect": ["spans"]})
+        post_json(http, "/v2/analyzer/capture/start", {"collect": ["spans"]})
         infer(http, ROUNDS)
-        call(http, "/v2/analyzer/capture/stop")
+        post_json(http, "/v2/analyzer/capture/stop")
         assert nsight.stop() == ""
         export = nsight.export()
     finally:

@@ -1,8 +1,6 @@
 """Captures of a real server: started and stopped over HTTP, read as a timeline."""
 
-import json
 import subprocess
-from http.client import HTTPConnection
 
 import numpy as np
 import pytest
@@ -12,23 +10,14 @@ from analyzer.timeline.builder import TimelineBuilder
 from analyzer.timeline.kinds import Kind, Relation
 from analyzer.timeline.table import Meta
 from tests.fakes import repositories
+from tests.fakes.json_calls import request_json
 from tests.fakes.running_server import running_server, server_command
-
-
-def call(address, method, path, body=None):
-    connection = HTTPConnection(address, timeout=30)
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        response = connection.getresponse()
-        return response.status, json.loads(response.read() or b"{}")
-    finally:
-        connection.close()
 
 
 def infer(address, count):
     body = {"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0]}]}
     for _ in range(count):
-        status, answer = call(address, "POST", "/v2/models/simulated/infer", body)
+        status, answer = request_json(address, "POST", "/v2/models/simulated/infer", body)
         assert status == 200, answer
 
 
@@ -44,14 +33,14 @@ def test_a_capture_holds_what_was_served_between_its_start_and_its_stop(tmp_path
     folder.mkdir()
     with running_server(tmp_path / "models", "--spans", "64", "--capture-dir", str(folder)) as server:
         infer(server.http, 2)
-        assert call(server.http, "GET", "/v2/analyzer/capture")[1]["spans"]["state"] == "on"
-        assert call(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})[0] == 200
-        assert call(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})[0] == 503
+        assert request_json(server.http, "GET", "/v2/analyzer/capture")[1]["spans"]["state"] == "on"
+        assert request_json(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})[0] == 200
+        assert request_json(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})[0] == 503
         infer(server.http, 3)
-        status, stats = call(server.http, "POST", "/v2/analyzer/capture/stop")
+        status, stats = request_json(server.http, "POST", "/v2/analyzer/capture/stop")
         assert (status, stats["spans"]["records"], stats["spans"]["dropped"]) == (200, 6, 0)
         infer(server.http, 1)
-        assert call(server.http, "POST", "/v2/analyzer/capture/stop") == (200, {})
+        assert request_json(server.http, "POST", "/v2/analyzer/capture/stop") == (200, {})
     timeline = timeline_of(folder / "spans.npz")
     requests, batches = timeline.rows(Kind.REQUEST), timeline.rows(Kind.BATCH)
     assert (len(requests), len(batches)) == (3, 3)
@@ -66,7 +55,7 @@ def test_a_capture_holds_what_was_served_between_its_start_and_its_stop(tmp_path
 def test_without_a_folder_nothing_is_written_and_the_answer_says_how_to_mend_it(tmp_path):
     repositories.write_simulated(tmp_path)
     with running_server(tmp_path, "--spans", "on") as server:
-        status, answer = call(server.http, "POST", "/v2/analyzer/capture/start", {})
+        status, answer = request_json(server.http, "POST", "/v2/analyzer/capture/start", {})
         assert status == 400
         assert "--capture-dir" in answer["error"]
 
@@ -74,9 +63,9 @@ def test_without_a_folder_nothing_is_written_and_the_answer_says_how_to_mend_it(
 def test_what_is_not_known_or_not_kept_is_said(tmp_path):
     repositories.write_simulated(tmp_path)
     with running_server(tmp_path, "--capture-dir", str(tmp_path)) as server:
-        status, answer = call(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["rays"]})
+        status, answer = request_json(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["rays"]})
         assert (status, "'rays' can't be captured" in answer["error"]) == (400, True)
-        status, answer = call(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})
+        status, answer = request_json(server.http, "POST", "/v2/analyzer/capture/start", {"collect": ["spans"]})
         assert (status, answer["spans"]["state"]) == (200, "absent")
         assert "--spans on" in answer["spans"]["reason"]
 

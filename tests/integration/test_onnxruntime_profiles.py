@@ -1,8 +1,5 @@
 """ONNX Runtime's own profile of a window of a running server, on the CPU: nodes know their batch, windows are apart."""
 
-import json
-from http.client import HTTPConnection
-
 import numpy as np
 import pytest
 
@@ -13,6 +10,7 @@ from analyzer.runtime.onnxruntime_trace import INDEX
 from analyzer.timeline import archive
 from analyzer.timeline.kinds import Kind
 from analyzer.zoo.catalogue import add
+from tests.fakes.json_calls import post_json
 from tests.fakes.running_server import running_server
 
 pytest.importorskip("onnx")
@@ -20,22 +18,10 @@ pytest.importorskip("onnxruntime")
 ROUNDS = 3
 
 
-def call(address, path, body=None):
-    connection = HTTPConnection(address, timeout=120)
-    try:
-        connection.request("POST", path, json.dumps(body or {}))
-        response = connection.getresponse()
-        answer = json.loads(response.read() or b"{}")
-        assert response.status == 200, answer
-        return answer
-    finally:
-        connection.close()
-
-
 def infer(address):
     image = np.random.default_rng(0).random(3 * 64 * 64, np.float32).tolist()
     body = {"inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [1, 3, 64, 64], "data": image}]}
-    return call(address, "/v2/models/conv_chain/infer", body)["outputs"][0]["data"]
+    return post_json(address, "/v2/models/conv_chain/infer", body)["outputs"][0]["data"]
 
 
 def test_nodes_of_a_window_know_their_batch_and_model_and_those_of_another_window_are_not_there(tmp_path):
@@ -46,10 +32,10 @@ def test_nodes_of_a_window_know_their_batch_and_model_and_those_of_another_windo
     with running_server(tmp_path / "models", "--spans", "4096", "--capture-dir", str(folder)) as server:
         before = infer(server.http)
         for _ in range(2):
-            states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
+            states = post_json(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
             assert states["onnxruntime"]["state"] == "on"
             during = [infer(server.http) for _ in range(ROUNDS)]
-            stats = call(server.http, "/v2/analyzer/capture/stop")
+            stats = post_json(server.http, "/v2/analyzer/capture/stop")
             after = infer(server.http)
             assert all(answer == before for answer in (*during, after))
             assert stats["onnxruntime"]["files"] == [INDEX]
@@ -87,7 +73,7 @@ def test_without_an_onnx_model_there_is_none_and_the_reason_is_said(tmp_path):
     folder = tmp_path / "captures"
     folder.mkdir()
     with running_server(tmp_path / "models", "--spans", "64", "--capture-dir", str(folder)) as server:
-        states = call(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
-        call(server.http, "/v2/analyzer/capture/stop")
+        states = post_json(server.http, "/v2/analyzer/capture/start", {"collect": ["spans", "onnxruntime"]})
+        post_json(server.http, "/v2/analyzer/capture/stop")
     assert states["onnxruntime"]["state"] == "absent"
     assert "no ONNX model is loaded" in states["onnxruntime"]["reason"]
