@@ -36,6 +36,12 @@ class ChildError(AnalyzerError):
         self.log_tail = log_tail
 
 
+class UnusableModelError(ChildError):
+    """The serving runtime refused a model: a file is to be mended, not the server."""
+
+    exit_code = 3
+
+
 class NothingMeetsBudgetError(AnalyzerError):
     """Raised after the report was written: it still shows the nearest misses."""
 

@@ -15,11 +15,13 @@ from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from analyzer import child
-from analyzer.errors import ChildError
+from analyzer.errors import ChildError, UnusableModelError
 
 _READY = re.compile(r"ready http=(?P<http>\S+) grpc=(?P<grpc>\S+)")
 _MODULE = "analyzer.runtime"
 STOP_TIMEOUT_S = 30.0
+BAD_REPOSITORY = 3
+"""The runtime's exit code where a model or its configuration can't be used."""
 
 
 class Server:
@@ -122,4 +124,5 @@ def _why_not_up(process: "subprocess.Popen[str]", log_path: Path, timeout_s: flo
     except subprocess.TimeoutExpired:
         return ChildError(f"the runtime was not ready after {timeout_s:g} s", words)
     last = words.splitlines()[-1:] or [f"the runtime ended at once with exit code {code}"]
-    return ChildError(last[0], words)
+    kind = UnusableModelError if code == BAD_REPOSITORY else ChildError
+    return kind(last[0].removeprefix("error: "), words)

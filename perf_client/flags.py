@@ -1,6 +1,8 @@
 """The options of the command line: perf_analyzer's with its names, shorts and defaults, and ours beside them."""
 
 import argparse
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
@@ -33,7 +35,13 @@ class Parser(argparse.ArgumentParser):
     """Raises instead of printing its usage over several lines: a mistake gets one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        raise usage_error(f"{message}; see perf-client --help")
+        raise usage_error(f"{message}{self._nearest(message)}; see perf-client --help")
+
+    def _nearest(self, message: str) -> str:
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        known = re.findall(r"--[a-z][\w-]+", self.format_help())
+        near = get_close_matches(unknown[1], known, n=1) if unknown else []
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 class Refuse(argparse.Action):

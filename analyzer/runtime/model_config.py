@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
@@ -114,10 +116,23 @@ def _parse_text(name: str, path: Path, config: model_config_pb2.ModelConfig) -> 
         text_format.Parse(path.read_text(encoding="utf-8"), config)
     except text_format.ParseError as error:
         line, column = error.GetLine(), error.GetColumn()
-        reason = str(error).removeprefix(f"{line}:{column} : ").replace("\n", " ")
+        reason = _reason(str(error).removeprefix(f"{line}:{column} : ").replace("\n", " "))
         raise ModelError(f"{name}/config.pbtxt, line {line}, can't be read: {reason}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{name}/config.pbtxt can't be read: {error}") from None
+
+
+def _reason(said: str) -> str:
+    """What protobuf says; of a field that does not exist, with the nearest that does."""
+    unknown = re.fullmatch(r'Message type "inference\.([\w.]+)" has no field named "(\w+)"\.', said)
+    if unknown is None:
+        return said
+    message, wrong = unknown.groups()
+    known = model_config_pb2.DESCRIPTOR.message_types_by_name[message.split(".")[0]]
+    for nested in message.split(".")[1:]:
+        known = known.nested_types_by_name[nested]
+    near = get_close_matches(wrong, list(known.fields_by_name), n=1)
+    return f"{message} has no field '{wrong}'" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _parse_json(name: str, text: str, config: model_config_pb2.ModelConfig) -> None:

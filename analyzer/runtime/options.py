@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import fields
 
+from analyzer.runtime.flag_parser import FlagParser
 from analyzer.runtime.flag_values import (
     Port,
     boolean,
@@ -292,7 +293,7 @@ def _add_log(add: Callable[..., object]) -> None:
 
 
 def parse_options(arguments: list[str] | None = None, program: str = "python -m analyzer.runtime") -> ServerOptions:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog=program,
         usage="%(prog)s --model-repository DIR [option ...]",
         description="Serves a model repository over KServe v2 (HTTP and gRPC) until SIGTERM or SIGINT.",

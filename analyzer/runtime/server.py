@@ -187,11 +187,10 @@ async def _open_models(store: ModelStore, options: ServerOptions) -> None:
         if name not in {model.name for model in index}:
             raise StartError(BAD_REPOSITORY, f"model '{name}' (--load-model) is not in '{options.model_repository}'")
     failed = [model for model in index if model.state == "UNAVAILABLE" and (wanted is None or model.name in wanted)]
-    for model in failed:
-        log.error("model '%s' failed to load: %s", model.name, model.reason)
     if failed and options.exit_on_error:
-        reasons = "; ".join(f"model '{model.name}' failed to load: {model.reason}" for model in failed)
-        raise StartError(BAD_REPOSITORY, f"{reasons} (--exit-on-error false serves the other models)")
+        reasons = "; ".join(f"model '{model.name}' failed to load: {model.reason.rstrip('.')}" for model in failed)
+        others = " (--exit-on-error false serves the other models)" if _ready_count(store) else ""
+        raise StartError(BAD_REPOSITORY, f"{reasons}{others}")
 
 
 def _ready_count(store: ModelStore) -> int:

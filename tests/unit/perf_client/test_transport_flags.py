@@ -72,6 +72,7 @@ def test_a_flag_is_a_field_of_the_profile(flags: list[str], field: str, value: o
         (["--service-kind", "triton_c_api"], "Triton isn't loaded into this process; start it and use triton"),
         (["--service-kind", "tfserving"], "tfserving is not supported"),
         (["--service-kind", "other"], "'other' is none of triton, openai, in_process"),
+        (["--concurency-range", "4"], "did you mean --concurrency-range\\?; see perf-client --help"),
         (["--workers", "0"], "not a whole number of at least 1"),
     ],
 )

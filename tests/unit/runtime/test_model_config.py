@@ -56,8 +56,19 @@ def test_the_backend_is_stated_or_told_by_the_files(tmp_path: Path, text: str, f
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("input {\n  nam: 3 }", 'm/config.pbtxt, line 2, can\'t be read: Message type "inference.ModelInput" has no'),
+        (
+            "input {\n  nam: 3 }",
+            "m/config.pbtxt, line 2, can't be read: ModelInput has no field 'nam'; did you mean name?",
+        ),
         ("\xff", "m/config.pbtxt, line 1, can't be read"),
+        (
+            "max_bach_size: 8",
+            "line 1, can't be read: ModelConfig has no field 'max_bach_size'; did you mean max_batch_size",
+        ),
+        (
+            "ensemble_scheduling { step { model_nam: 'a' } }",
+            "ModelEnsembling.Step has no field 'model_nam'; did you mean model_name",
+        ),
         ('name: "other"', "has the name 'other' in its config.pbtxt; it must be the folder's"),
         ('platform: "caffe2"', "has the unknown platform 'caffe2'"),
         ("", "names no backend"),
