@@ -10,7 +10,7 @@ from analyzer.runtime.body_memory import BodyMemory
 from analyzer.runtime.frames import Flag, Kind, WholeAnswer, frame_head
 from analyzer.runtime.grpc_messages import PREFIX_BYTES, MessageReader
 from analyzer.runtime.header_memo import Headers
-from analyzer.runtime.http2_writer import Http2Writer
+from analyzer.runtime.http2_writer import STREAM_WINDOW_BYTES, Http2Writer
 from analyzer.runtime.http_message import decompressed
 from analyzer.runtime.request import ErrorKind, InferError, InferRequest
 from analyzer.runtime.wire import Buffer
@@ -97,7 +97,7 @@ class GrpcCall:
 
     __slots__ = ("_backlog", "_bodies", "_head", "_headers_sent", "_is_held", "_is_taking", "_limit_bytes", "_messages",
                  "_outstanding", "_reader", "_remote_done", "_requests", "_stream_id", "_writer",
-                 "unacknowledged_bytes")  # fmt: skip
+                 "unacknowledged_bytes", "window_bytes")  # fmt: skip
 
     def __init__(
         self, writer: Http2Writer, stream_id: int, head: GrpcHead, limit_bytes: int, bodies: BodyMemory
@@ -117,6 +117,7 @@ class GrpcCall:
         self._remote_done = False
         self._headers_sent = False
         self.unacknowledged_bytes = 0
+        self.window_bytes = STREAM_WINDOW_BYTES
 
     def data(self, payload: bytes, end: bool) -> None:
         if end and self._reader is None and self._head.fault is None and payload[:1] == b"\x00":

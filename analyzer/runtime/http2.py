@@ -193,6 +193,7 @@ class Http2Connection(asyncio.Protocol, Generic[_H]):
             return  # answered or reset meanwhile
         if call.is_ended:
             raise ConnectionFault(Code.STREAM_CLOSED, f"DATA on stream {stream_id}, which its client has ended")
+        self.writer.received_of(stream_id, call, received)
         if not flags & Flag.END_STREAM:
             self.writer.acknowledge_stream(stream_id, call, received)
         call.data(payload, bool(flags & Flag.END_STREAM))

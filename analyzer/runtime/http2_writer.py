@@ -19,6 +19,8 @@ class Call(Protocol):
     """The receiving half of one stream."""
 
     unacknowledged_bytes: int
+    window_bytes: int
+    """What the client may still send of it, STREAM_WINDOW_BYTES at first."""
 
     @property
     def is_ended(self) -> bool:
@@ -137,6 +139,13 @@ class Http2Writer:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data was sent than the connection's window allows")
         self.acknowledge(count)
 
+    def received_of(self, stream_id: int, call: Call, count: int) -> None:
+        """Likewise of one stream: what is put aside for it is bounded by its window alone."""
+        call.window_bytes -= count
+        if call.window_bytes < 0:
+            text = f"more data was sent on stream {stream_id} than its window allows"
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, text)
+
     def acknowledge(self, count: int) -> None:
         """The connection's window grows by what was received, or shrinks by what is put aside (below zero)."""
         self._unacknowledged_bytes += count
@@ -150,6 +159,7 @@ class Http2Writer:
         call.unacknowledged_bytes += count
         if call.unacknowledged_bytes >= STREAM_WINDOW_BYTES // 2:
             self.write([window_update_frame(stream_id, call.unacknowledged_bytes)])
+            call.window_bytes += call.unacknowledged_bytes
             call.unacknowledged_bytes = 0
 
     def close_if_done(self) -> None:

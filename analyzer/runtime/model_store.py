@@ -42,6 +42,7 @@ class ModelStore:
         spans: Spans | None = None,
         link_targets: Sequence[Path] = (),
         metrics: MetricsConfig = PLAIN,
+        unload_limit_s: float | None = None,
     ) -> None:
         self.repository = repository
         self.metrics = metrics
@@ -53,6 +54,7 @@ class ModelStore:
             spans=spans,
             link_targets=link_targets,
             summarizes=metrics.summary_latencies,
+            unload_limit_s=unload_limit_s,
         )
         self._routes = self._residents.routes
         self.refused = dict.fromkeys(REFUSALS, 0)
@@ -177,6 +179,8 @@ class ModelStore:
 
     async def unload(self, model: str, *, with_called: bool = False) -> None:
         """Takes no more requests, waits for those in flight, then frees the model. One that isn't loaded is no error.
+
+        Who is not answered within ``unload_limit_s`` gets an error.
 
         ``with_called`` unloads what an ensemble calls, too.
         """

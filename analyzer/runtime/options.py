@@ -45,6 +45,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Name, how much there is, and on which device; None: on each."""
     exit_on_error: bool = True
     exit_timeout_s: float = 30.0
+    unload_timeout_s: float = 300.0
     request_limit_bytes: int = 2**30
     body_memory_bytes: int | None = None
     """Of all request bodies together; 0: no limit, None: half of the memory that there is."""
@@ -223,6 +224,14 @@ def _add_limits(add: Callable[..., object]) -> None:
         type=seconds,
         metavar="S",
         help="time that requests under way get to finish on SIGTERM; the exit code is 1 if some do not (default: 30)",
+    )
+    add(
+        "--unload-timeout-s",
+        type=seconds,
+        default=300.0,
+        metavar="S",
+        help="time that a model which is unloaded or replaced gets to answer its last requests; then they fail "
+        "(default: 300; 0 for no limit)",
     )
     add("--exit-with-parent", action="store_true", help="stop when the process that started this one ends (Linux)")
 

@@ -38,6 +38,7 @@ class Residents:
     ``reasons`` says why a model that should be there is not, and ``failed`` which versions of it were tried.
     ``loading`` names those on their way, ``unloaded`` has the versions of those that were served before. Links in the
     repository may lead to places in it and in ``link_targets``. ``summarizes``: their statistics keep quantiles, too.
+    A model that goes has ``unload_limit_s`` to answer what it has (None: all the time that it wants).
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Residents:
         spans: Spans | None = None,
         link_targets: Sequence[Path] = (),
         summarizes: bool = False,
+        unload_limit_s: float | None = None,
     ) -> None:
+        self._unload_limit_s = unload_limit_s
         self._cache = cache
         self._summarizes = summarizes
         self._homes = repository, *link_targets
@@ -244,15 +247,21 @@ class Residents:
                 self.routes[model, str(number)] = self.routes[model, ""] = servable
 
     def _retire(self, model: str, old: LoadedModel) -> asyncio.Task[None]:
-        task = self._loop.create_task(_drain_and_close(old))
+        task = self._loop.create_task(_drain_and_close(model, old, self._unload_limit_s))
         self._retiring[task] = model
         task.add_done_callback(self._retiring.pop)
         return task
 
 
-async def _drain_and_close(old: LoadedModel) -> None:
-    await old.drain()
-    await old.close()
+async def _drain_and_close(model: str, old: LoadedModel, limit_s: float | None) -> None:
+    drain = asyncio.ensure_future(old.drain())
+    await asyncio.wait((drain,), timeout=limit_s)
+    if drain.done():
+        await old.close()
+        return
+    log.error("model '%s' did not answer its last requests in %g s; they are given up", model, limit_s)
+    drain.cancel()
+    await _wait([asyncio.ensure_future(old.close())], _CLOSE_TIMEOUT_S)
 
 
 async def _wait(futures: Iterable[asyncio.Future[None]], timeout_s: float) -> None:

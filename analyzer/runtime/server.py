@@ -77,6 +77,7 @@ async def _serve(options: ServerOptions, stdout: TextIO, settings: LogSettings) 
         spans=spans,
         link_targets=targets,
         metrics=options.metrics_config,
+        unload_limit_s=options.unload_timeout_s or None,
     )
     tracing = _tracing(options, store)
     background: list[asyncio.Task[None]] = []

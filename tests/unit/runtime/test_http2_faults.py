@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from analyzer.runtime.frames import PREFACE, Code, Flag, Kind, frame_head, read_settings, reset_frame, settings_frame
 from analyzer.runtime.frames import window_update_frame as grant
 from analyzer.runtime.http2 import Http2Connection
-from analyzer.runtime.http2_writer import CONNECTION_WINDOW_BYTES, STREAM_LIMIT, Http2Writer
+from analyzer.runtime.http2_writer import (
+    CONNECTION_WINDOW_BYTES,
+    STREAM_LIMIT,
+    STREAM_WINDOW_BYTES,
+    Http2Writer,
+)
 from tests.fakes.grpc_front import STREAM, call, data, play, prefixed, request
 
 MANY = 20_000
@@ -187,6 +192,7 @@ class PutAside:
 
     def __init__(self, writer: Http2Writer) -> None:
         self.unacknowledged_bytes = 0
+        self.window_bytes = STREAM_WINDOW_BYTES
         self._writer = writer
 
     def data(self, payload: bytes, end: bool) -> None:
@@ -227,14 +233,30 @@ class Wire(asyncio.Transport):
 def test_data_beyond_the_connections_window_is_a_fault_as_it_could_fill_our_memory():
     connection, wire = Http2Connection(PuttingAside()), Wire()
     connection.connection_made(wire)
+    connection.data_received(PREFACE)
+    numbers = range(1, 2 * CONNECTION_WINDOW_BYTES // STREAM_WINDOW_BYTES + 2, 2)
+    connection.data_received(b"".join(frame(Kind.HEADERS, b"\x82", Flag.END_HEADERS, number) for number in numbers))
+    for number in numbers[:-1]:
+        for _ in range(STREAM_WINDOW_BYTES // 65_536):
+            connection.data_received(frame(Kind.DATA, bytes(65_536), 0, number))
+    assert not wire.is_closed
+    connection.data_received(frame(Kind.DATA, bytes(1), 0, numbers[-1]))
+    assert wire.is_closed
+    assert wire.sent[-1][13:17] == Code.FLOW_CONTROL_ERROR.to_bytes(4, "big")
+
+
+def test_data_beyond_a_streams_window_is_a_fault_though_the_connections_has_room():
+    connection, wire = Http2Connection(PuttingAside()), Wire()
+    connection.connection_made(wire)
     connection.data_received(PREFACE + frame(Kind.HEADERS, b"\x82", Flag.END_HEADERS, 1))
     piece = frame(Kind.DATA, bytes(65_536), 0, 1)
-    for _ in range(CONNECTION_WINDOW_BYTES // 65_536):
+    for _ in range(STREAM_WINDOW_BYTES // 65_536):
         connection.data_received(piece)
     assert not wire.is_closed
     connection.data_received(piece)
     assert wire.is_closed
     assert wire.sent[-1][13:17] == Code.FLOW_CONTROL_ERROR.to_bytes(4, "big")
+    assert b"stream 1" in wire.sent[-1]
 
 
 def test_settings_that_come_in_thousands_are_obeyed_once():
