@@ -143,14 +143,22 @@ def analyze(  # noqa: PLR0917  # one parameter an option
 @timeline.command("diff")
 @click.argument("a", type=_CAPTURE)
 @click.argument("b", type=_CAPTURE)
+@click.option(
+    "--per",
+    metavar="NAME[,NAME]",
+    default="",
+    help="Totals are of one range of this name, in A and in B.  [a request, where both captures know theirs]",
+)
 @_COUNT
 @_JSON
-def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
+def compare(a: Path, b: Path, per: str, top: int, as_json: bool) -> None:
     """Compare two captures, kernel by kernel and range by range.
 
-    Such as those of another build, backend or serving system.
+    Such as those of another build, backend or serving system. Requests, batches, steps and stages of our own timelines
+    bear the names of the server's NVTX ranges, such as resnet50:compute_infer.
     """
-    found = diff(_read(a), _read(b))
+    name_a, _, name_b = per.partition(",")
+    found = diff(_read(a), _read(b), (name_a, name_b or name_a) if per else None)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=1))
     else:

@@ -9,7 +9,7 @@ from analyzer.domain.record import Record
 from analyzer.timeline.analyses.busy import Busy, busy
 from analyzer.timeline.analyses.copies import CopyCell, copy_matrix
 from analyzer.timeline.analyses.counters import CounterSum, counter_sums
-from analyzer.timeline.analyses.critical_path import CriticalPath, critical_path, median, slowest
+from analyzer.timeline.analyses.critical_path import CriticalPath, critical_path, slowest
 from analyzer.timeline.analyses.depth import Depth
 from analyzer.timeline.analyses.idle import Gap, Idle, gaps, idle
 from analyzer.timeline.analyses.launches import LaunchDelays, device_queues, launch_delays
@@ -38,6 +38,7 @@ from analyzer.timeline.analyses.sums import (
     range_sums,
 )
 from analyzer.timeline.kinds import Kind
+from analyzer.timeline.requests import median_request
 from analyzer.timeline.table import Meta, Timeline
 
 NO_GPU_ACTIVITY = "no GPU activity in the capture"
@@ -157,7 +158,7 @@ def _paths(timeline: Timeline, requests: Sequence[int]) -> tuple[CriticalPath, .
     if requests:
         return tuple(critical_path(timeline, request) for request in requests)
     standing = dict.fromkeys(slowest(timeline), "slowest")
-    if (usual := median(timeline)) is not None and usual not in standing:
+    if (usual := median_request(timeline)) is not None and usual not in standing:
         standing = {usual: "median", **standing}
     return tuple(replace(critical_path(timeline, request), standing=name) for request, name in standing.items())
 

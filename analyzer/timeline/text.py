@@ -174,6 +174,11 @@ def diff_lines(difference: Difference, a: str, b: str, count: int) -> list[str]:
             f"of {time(each.span_ns)}"
             for each in devices
         ] or [f"{mark}: no GPU activity in the capture"]
+    each_of = ""
+    if difference.per:
+        counts = f"{difference.count_a:,} in a, {difference.count_b:,} in b"
+        each_of = f", of one {difference.per}"
+        lines.append(_fit(f"totals and counts are of one {difference.per}: {counts}"))
     known = labels(each.name for each in difference.kernels[:count])
     for title, changes in (
         ("Kernels", difference.kernels),
@@ -182,20 +187,26 @@ def diff_lines(difference: Difference, a: str, b: str, count: int) -> list[str]:
         ("Operators", difference.operators),
         ("Calls of the CUDA runtime", difference.calls),
     ):
-        lines += _table(title, ("a total", "b total", "b/a", "mean b/a", "count", ""), _changes(changes[:count], known))
+        heads = ("a total", "b total", "b/a", "mean b/a", "count", "")
+        lines += _table(f"{title}{each_of}", heads, _changes(changes[:count], known))
     return lines
 
 
 def _changes(changes: Iterable[Change], known: dict[str, str]) -> list[tuple[str, ...]]:
     rows = []
     for each in changes:
-        totals = [time(side.total) if side else "-" for side in (each.a, each.b)]
+        sides = list(zip((each.a, each.b), each.totals, each.per, strict=True))
+        totals = [time(total) if side else "-" for side, total, _ in sides]
         ratios = ["-" if ratio is None else f"{ratio:.2f}" for ratio in (each.total_ratio, each.mean_ratio)]
-        counts = " ".join(f"{side.count:,}" if side else "-" for side in (each.a, each.b))
+        counts = " ".join(_times(side.count, per) if side else "-" for side, _, per in sides)
         rows.append(
             (*totals, *ratios, counts, known.get(each.name, each.name) + (" (renamed)" if each.is_renamed else ""))
         )
     return rows
+
+
+def _times(count: int, per: int) -> str:
+    return f"{count:,}" if per == 1 else f"{round(count / per, 2):,g}"
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -43,23 +43,12 @@ class CriticalPath(Record, frozen=True):
 
 def slowest(timeline: Timeline, count: int = 1) -> list[int]:
     """Ids of the requests that took longest; those made on behalf of others don't count."""
-    return _by_length(timeline)[:count]
-
-
-def median(timeline: Timeline) -> int | None:
-    """The request of median length: what is usual, where the slowest is an accident."""
-    ids = _by_length(timeline)
-    return ids[len(ids) // 2] if ids else None
-
-
-def _by_length(timeline: Timeline) -> list[int]:
-    """Ids of requests, the longest first."""
     rows = timeline.rows(Kind.CLIENT_REQUEST)
     rows = rows if len(rows) else timeline.rows(Kind.REQUEST)
     children = timeline.edges.of(Relation.REQUEST_CHILD)[1]
     ids = timeline.events.request[rows]
     rows = rows[(ids >= 0) & ~np.isin(ids, children)]
-    order = np.argsort(-timeline.events.duration_ns[rows], kind="stable")
+    order = np.argsort(-timeline.events.duration_ns[rows], kind="stable")[:count]
     found: list[int] = timeline.events.request[rows[order]].tolist()
     return found
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from analyzer.errors import InputError
 from analyzer.timeline import import_nsight
 from analyzer.timeline.analyses import serving
-from analyzer.timeline.analyses.critical_path import critical_path, median, slowest
+from analyzer.timeline.analyses.critical_path import critical_path, slowest
 from analyzer.timeline.analyses.diff import bare, diff
 from analyzer.timeline.kinds import Kind, Relation
 from tests.fakes.timelines import Scene
@@ -173,7 +173,6 @@ def test_a_request_of_which_nothing_else_is_known_is_one_wait():
 def test_the_slowest_requests_are_those_that_users_made():
     timeline = ensemble().request(9, 2000, 2900, "conv").timeline()
     assert slowest(timeline, 5) == [9, 1]
-    assert median(timeline) == 1
 
 
 def test_a_request_that_is_not_there_is_told():
