@@ -15,19 +15,10 @@ from analyzer.search.shared_device import Ground
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is searched. ``candidates`` start with the default; ``slots`` stand beside them."""
+class Goal:
+    """What makes one level better than another."""
 
     objectives: tuple[Objective, ...]
-    budgets: tuple[Budget, ...]
-    load: LoadRange
-    candidates: tuple[Candidate, ...]
-    slots: tuple[Slots, ...]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        names = ["throughput", *(o.figure for o in self.objectives), *(b.figure for b in self.budgets)]
-        return tuple(dict.fromkeys(names))
 
     def score(self, level: Level) -> float | None:
         """Weighted logarithms, each in its better direction; None where an objective was not measured."""
@@ -45,10 +36,24 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class JointProblem:
+class Problem(Goal):
+    """What is searched. ``candidates`` start with the default; ``slots`` stand beside them."""
+
+    budgets: tuple[Budget, ...]
+    load: LoadRange
+    candidates: tuple[Candidate, ...]
+    slots: tuple[Slots, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        names = ["throughput", *(o.figure for o in self.objectives), *(b.figure for b in self.budgets)]
+        return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class JointProblem(Goal):
     """What is searched. Candidates start with the default; ``loads`` are the ranges of the driven models."""
 
-    objectives: tuple[Objective, ...]
     budgets: tuple[Budget, ...]
     loads: tuple[LoadRange, ...]
     candidates: tuple[Candidate, ...]
@@ -73,16 +78,6 @@ class JointProblem:
     @property
     def open_loop(self) -> bool:
         return self.loads[0].kind == "request_rate"
-
-    def score(self, level: Level) -> float | None:
-        """Weighted logarithms, each in its better direction; None where an objective was not measured."""
-        total = 0.0
-        for objective in self.objectives:
-            figure = level.figures.get(objective.figure)
-            if figure is None:
-                return None
-            total += objective.weight * direction(objective) * math.log(max(figure.value, 1e-12))
-        return total / (sum(o.weight for o in self.objectives) or 1.0)
 
 
 def direction(objective: Objective) -> float:
