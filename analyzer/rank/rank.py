@@ -6,7 +6,7 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import limits
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.ranking import Ranking
-from analyzer.rank.feasible import sift, surely_kept
+from analyzer.rank.feasible import Sifted, sift, surely_kept
 from analyzer.rank.order import DEFAULT_OBJECTIVES, best_of_each
 from analyzer.rank.pareto import front
 from analyzer.rank.pool import pool_repeats
@@ -37,7 +37,7 @@ def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: 
         default=_default(ordered, winner),
         reasons=reasons(choice, [m for m in ordered if m.config.key in sure] or ordered, tied, wanted, budgets)
         if choice
-        else (_nothing(len(points), budgets),),
+        else (_nothing(sifted, budgets),),
         excluded=tuple(sifted.excluded),
         warnings=doubts(winner, ordered, wanted, budgets) if winner else (),
         points=tuple(points),
@@ -59,10 +59,16 @@ def _failures(outcomes: Iterable[Outcome]) -> tuple[Failure, ...]:
     return tuple(sorted(last.values(), key=lambda f: (f.stage, f.reason, f.config.key)))
 
 
-def _nothing(point_count: int, budgets: Sequence[Budget]) -> str:
+def _nothing(sifted: Sifted, budgets: Sequence[Budget]) -> str:
+    missed_count, left_out = len(sifted.missed), sifted.excluded
+    point_count = missed_count + len(left_out)
     if point_count == 0:
         return "Nothing was measured."
     if not budgets:
         return f"None of {point_count} measured points can be trusted."
-    each = "" if len(budgets) == 1 else "all of these: "
-    return f"None of {point_count} measured points has {each}{limits(budgets)}."
+    if not left_out:
+        each = "" if len(budgets) == 1 else "all of these: "
+        return f"None of {point_count} measured points has {each}{limits(budgets)}."
+    parts = [f"{missed_count} outside the limits ({limits(budgets)})"] if missed_count else []
+    parts.append(f"{len(left_out)} left out ({left_out[0].reason.rstrip('.')})")
+    return f"None of {point_count} measured points can be recommended: {', '.join(parts)}."

@@ -12,9 +12,10 @@ from analyzer.domain.figures import number
 from analyzer.domain.measurement import Failure, Measurement, Outcome
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.run import ModelVariant, RunConfig
-from analyzer.rank.feasible import worst_miss
+from analyzer.rank.feasible import sift, worst_miss
 from analyzer.rank.rank import rank
 from analyzer.render import words
+from perf_client.loads import VideoStreams
 from perf_client.profile import Concurrency, Load, RequestRate
 
 
@@ -59,8 +60,9 @@ class ConsoleProgress:
         line = Text(f"{self._measured_count:>3} {mark} ", style=style)
         line.append(found, style="default")
         line.append(f"  {brief(outcome.config)}", style="dim")
-        line.truncate(self._console.width, overflow="ellipsis")
-        self._console.print(line)
+        if self._console.is_terminal:
+            line.truncate(self._console.width, overflow="ellipsis")
+        self._console.print(line, soft_wrap=True)
 
     def weighing(self, collectors: Sequence[str]) -> None:
         self._status.update(Text(f"measuring what collecting costs: {', '.join(collectors)}\n{self._best()}"))
@@ -80,6 +82,8 @@ class ConsoleProgress:
         miss = worst_miss(outcome, self._budgets)
         if miss is not None:
             return "-", "yellow", f"{figures}  over"
+        if sift([outcome], self._objectives, self._budgets).excluded:
+            return "?", "yellow", f"{figures}  left out"
         return "+", "green", f"{figures}  kept"
 
     def _best(self) -> str:
@@ -156,13 +160,17 @@ def brief(config: RunConfig) -> str:
     parts += words.shapes(config.load.shapes)
     if config.server.is_default:
         return ", ".join([*parts, "as it is"])
-    several = len(config.server.variants) > 1
+    if len(config.server.variants) == 1:
+        return ", ".join(parts + _changes(config.server.variants[0]))
+    alike: dict[str, list[str]] = {}
     for variant in (variant for variant in config.server.variants if not variant.is_default):
-        parts += [f"{variant.model}:"] * several + _changes(variant)
-    return ", ".join(parts).replace(":,", ":")
+        alike.setdefault(", ".join(_changes(variant)), []).append(variant.model)
+    return "; ".join([", ".join(parts), *(f"{'+'.join(models)}: {told}" for told, models in alike.items())])
 
 
 def _short(load: Load) -> str:
+    if isinstance(load, VideoStreams):
+        return words.counted(load.streams, "stream")
     return f"c {load.in_flight}" if isinstance(load, Concurrency) else _level(load)
 
 

@@ -217,3 +217,12 @@ def test_a_score_needs_its_figure():
 
 def test_points_without_a_metric_of_the_front_are_left_out():
     assert front([measurement(run_config(server_config()))], ("throughput", "gpu_power_w")) == ()
+
+
+def test_points_that_were_left_out_are_told_apart_from_those_outside_the_budget():
+    bound = measurement(run_config(server_config(), 1), client_bound=True)
+    over = measurement(run_config(server_config(), 64))
+    (said,) = rank([bound, over], (), (Budget(metric="p99_latency_ms", limit=10.0),)).reasons
+    assert said.startswith(
+        "None of 2 measured points can be recommended: 1 outside the limits (p99 latency at most 10 ms), 1 left out ("
+    )

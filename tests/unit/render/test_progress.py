@@ -1,3 +1,4 @@
+import re
 from io import StringIO
 
 import pytest
@@ -6,7 +7,10 @@ from rich.console import Console
 from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.effort import Effort
 from analyzer.domain.measurement import Failure
-from analyzer.render.progress import ConsoleProgress, NoProgress, make_progress
+from analyzer.domain.run import ModelVariant, RunConfig, ServerConfig
+from analyzer.render.progress import ConsoleProgress, NoProgress, brief, make_progress
+from perf_client.loads import Load, VideoStreams
+from perf_client.profile import Concurrency, LoadProfile
 from tests.fakes.outcomes import QueueModel, measurement, run_config, server_config
 
 OBJECTIVES = (Objective(metric="throughput"),)
@@ -21,9 +25,9 @@ class FakeClock:
         return self.now_s
 
 
-def drawn(width: int = 80, time_limit_s: float | None = None):
+def drawn(width: int = 80, time_limit_s: float | None = None, is_terminal: bool = False):
     out, clock = StringIO(), FakeClock()
-    console = Console(file=out, width=width, force_terminal=False)
+    console = Console(file=out, width=width, force_terminal=is_terminal)
     return ConsoleProgress(OBJECTIVES, BUDGETS, time_limit_s, console, clock), out, clock
 
 
@@ -95,3 +99,37 @@ def test_the_status_tells_that_the_cost_of_collecting_is_measured():
     progress.finished("nothing more is worth measuring")
     NoProgress().weighing(("spans",))
     assert "0 points measured" in out.getvalue()
+
+
+def test_a_point_that_cannot_be_trusted_is_not_told_as_kept():
+    progress, out, _ = drawn()
+    progress.measured(measurement(run_config(server_config(), 1), client_bound=True))
+    assert out.getvalue().startswith("  1 ? ")
+    assert "left out" in out.getvalue()
+
+
+def of_chain(*variants: ModelVariant, load: Load | None = None) -> RunConfig:
+    profile = LoadProfile(model="chain", load=load or Concurrency(in_flight=8))
+    return RunConfig(server=ServerConfig(variants=variants), load=profile, content="c")
+
+
+def test_models_that_change_alike_are_told_once():
+    changed = {"instance_count": 2, "max_batch_size": 16}
+    config = of_chain(
+        *(ModelVariant(model=name, **changed) for name in "ab"), ModelVariant(model="c", instance_count=3)
+    )
+    assert brief(config) == "c 8; a+b: 2 inst, batch 16; c: 3 inst"
+
+
+def test_streams_are_counted_in_whole_numbers():
+    config = of_chain(ModelVariant(model="a"), load=VideoStreams(streams=16, frames_per_second=25.0))
+    assert brief(config) == "16 streams, as it is"
+
+
+@pytest.mark.parametrize(("is_terminal", "ends"), [(True, "…"), (False, "c_much_longer: 2 inst")])
+def test_a_line_is_cut_only_where_a_terminal_would_break_it(is_terminal, ends):
+    names = ("a_long_name_of_a_model", "another_long_name_of_a_model", "c_much_longer")
+    config = of_chain(*(ModelVariant(model=name, instance_count=2) for name in names))
+    progress, out, _ = drawn(is_terminal=is_terminal)
+    progress.measured(measurement(config))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()[0].endswith(ends)
