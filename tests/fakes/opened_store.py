@@ -1,6 +1,7 @@
 """A model store over a folder, open for as long as a block lasts, and requests that are waited for."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,11 +29,17 @@ async def opened_store(
 
 
 def serve(repository: Path, use: Use, models: Sequence[str] | None = None, **options: Any) -> None:
+    """No thread may be left behind."""
+
     async def run() -> None:
         async with opened_store(repository, models, **options) as store:
             await use(store)
 
+    threads = set(threading.enumerate())
     asyncio.run(run())
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
 
 
 def asked(

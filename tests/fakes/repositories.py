@@ -32,6 +32,34 @@ class TritonPythonModel:
         ]
 """
 
+REFUSES_A_SECOND_INSTANCE = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        if not args["model_instance_name"].endswith("_0"):
+            raise RuntimeError("no memory for another instance")
+
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)]) for array in inputs]
+"""
+
+MEETING = """\
+import threading
+import triton_python_backend_utils as pb_utils
+import tests.fakes.meeting as meeting
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        meeting.BARRIER.wait(timeout=30)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
+"""
+"""Waits inside of its execution until another instance has entered its own."""
+
+IN_THREADS = 'parameters { key: "execution" value { string_value: "thread" } }'
+
 Tensor = tuple[str, str, Sequence[int]]
 """Name, type as in ``TYPE_INT32`` and dims."""
 

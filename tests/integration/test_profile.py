@@ -9,7 +9,7 @@ import pytest
 
 from analyzer.domain.measurement import Failure, Measurement
 from analyzer.store import RunFolder
-from tests.fakes.repositories import write_python, write_simulated
+from tests.fakes.repositories import REFUSES_A_SECOND_INSTANCE, write_python, write_simulated
 
 QUICK = [
     "--duration",
@@ -25,20 +25,6 @@ QUICK = [
     "--sample-interval",
     "20ms",
 ]
-
-
-REFUSES_A_SECOND_INSTANCE = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def initialize(self, args):
-        if not args["model_instance_name"].endswith("_0"):
-            raise RuntimeError("no memory for another instance")
-
-    def execute(self, requests):
-        inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)]) for array in inputs]
-"""
 
 
 def analyzer(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

@@ -8,24 +8,17 @@ from pathlib import Path
 from analyzer.domain.measurement import Failure, Measurement
 from analyzer.domain.run import Edit
 from analyzer.store import RunFolder
-from tests.fakes.repositories import write_ensemble, write_onnx, write_python, write_simulated
+from tests.fakes.repositories import (
+    REFUSES_A_SECOND_INSTANCE,
+    write_ensemble,
+    write_onnx,
+    write_python,
+    write_simulated,
+)
 
 QUICK = """
 --duration 150ms --screen-duration 100ms --warmup 0 --server-warmup 0 --sample-interval 20ms --search brute --run run
 --instance-counts 1 --concurrency 1:2 --formats json
-"""
-
-REFUSES_A_SECOND_INSTANCE = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def initialize(self, args):
-        if not args["model_instance_name"].endswith("_0"):
-            raise RuntimeError("no memory for another instance")
-
-    def execute(self, requests):
-        inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)]) for array in inputs]
 """
 
 ENDS_ITS_SERVER = """
