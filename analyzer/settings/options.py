@@ -129,10 +129,26 @@ def flag_of(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without numbers of base 60, which would make of a range such as ``1:4`` the number 64."""
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    return node.value if ":" in node.value else loader.construct_yaml_int(node)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    return node.value if ":" in node.value else loader.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+
+
 def read_file(file: Path) -> dict[str, object]:
     """A settings file as it stands. Raises InputError."""
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.load(file.read_text(), _Loader)
     except OSError as error:
         raise InputError(f"settings file {file} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

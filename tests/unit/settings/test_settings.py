@@ -203,3 +203,23 @@ def test_what_collecting_costs_is_measured_by_itself_where_it_slows_the_server(c
 def test_nothing_collected_has_no_cost_to_measure():
     with pytest.raises(UsageError, match="leave --collect none out"):
         made(collect="none", measure_overhead="on")
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("concurrency: 1:4", "concurrency", (1, 4)),
+        ("concurrency: 1:64", "concurrency", (1, 64)),
+        ("request_rate: 10:50.5", "request_rate", (10.0, 50.5)),
+        ("instance_counts: 1:3", "instance_counts", (1, 2, 3)),
+        ("instance_counts: [1, 0x4]", "instance_counts", (1, 4)),
+        ("max_batch_sizes: 010", "max_batch_sizes", (8,)),
+        ("seed: 1_000", "seed", 1000),
+        ("duration: 2.5", "duration_s", 2.5),
+    ],
+)
+def test_a_range_in_a_file_is_no_number_of_base_60(tmp_path: Path, line: str, field: str, value: object):
+    """YAML 1.1 reads 1:4 as 64, as in hours and minutes."""
+    file = tmp_path / "s.yaml"
+    file.write_text(f"model_repository: m\nprofile_models: a\n{line}\n")
+    assert getattr(settings_from(ProfileSettings, file, {}), field) == value
