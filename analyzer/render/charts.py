@@ -65,7 +65,7 @@ def frontier(ranking: Ranking) -> str:
             )
         if ranking.recommended is None and ranking.misses:
             _mark(axes, ranking.misses[0].measurement, "Nearest miss", "D", ORANGE)
-        if ranking.default is not None:
+        if ranking.default is not None and ranking.default is not ranking.recommended:
             _mark(axes, ranking.default, "Default", "s", INK)
         if ranking.recommended is not None:
             _mark(axes, ranking.recommended, "Recommended", "D", ORANGE)

@@ -87,9 +87,11 @@ def log_ms(axes: "Axes", which: str) -> None:
 
 
 def load_axis(axes: "Axes", levels: Sequence[float], closed: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if not closed or max(levels) <= 8 * min(levels):
+        if all(float(level).is_integer() for level in levels):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=8))

@@ -7,7 +7,7 @@ from analyzer.domain.figures import NOT_MEASURED, number
 from analyzer.render.view import Fact
 
 _UNITS = {
-    "_bytes": ("GiB", 2**30),
+    "_bytes": ("", 1),
     "_ns": ("ms", 1e6),
     "_us": ("µs", 1),
     "_ms": ("ms", 1),
@@ -16,7 +16,8 @@ _UNITS = {
     "_s": ("s", 1),
     "_w": ("W", 1),
 }
-"""Units that a name ends in, as they are shown and by what they are divided."""
+"""Units that a name ends in, as they are shown and by what they are divided; bytes by what fits."""
+_OF_BYTES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))
 
 
 def facts(values: Mapping[str, Any], absent: str = NOT_MEASURED, prefix: str = "") -> Iterable[Fact]:
@@ -39,8 +40,14 @@ def _fact(key: str, value: Any, absent: str, prefix: str) -> Fact:
         if value is None:
             return Fact(name=prefix + _words(key.removesuffix(suffix)), value=absent)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return Fact(name=prefix + _words(key.removesuffix(suffix)), value=f"{number(value / scale)} {unit}")
+            shown = _bytes(value) if suffix == "_bytes" else f"{number(value / scale)} {unit}"
+            return Fact(name=prefix + _words(key.removesuffix(suffix)), value=shown)
     return Fact(name=prefix + _words(key), value=_plain(value, absent))
+
+
+def _bytes(value: float) -> str:
+    unit, scale = next((each for each in _OF_BYTES if value >= each[1]), _OF_BYTES[-1])
+    return f"{number(value / scale)} {unit}"
 
 
 def _words(key: str) -> str:
@@ -52,6 +59,8 @@ def _plain(value: Any, absent: str) -> str:
         return absent
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(item, absent) for item in value) or "none"
     return str(value) or "none"

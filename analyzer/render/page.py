@@ -196,7 +196,7 @@ def _tiles(ranking: Ranking) -> Iterable[Tile]:
         yield _metric_tile(point, name, ranking)
     if chosen is not None:
         yield _gain_tile(ranking)
-    yield _load_tile(point)
+    yield _load_tile(point, found=chosen is not None)
     memory = next((n for n in ("gpu_memory_mb", "server_memory_mb") if METRICS[n].read(point)), "server_memory_mb")
     yield _metric_tile(point, memory, ranking)
 
@@ -212,7 +212,7 @@ def _metric_tile(measurement: Measurement, name: str, ranking: Ranking) -> Tile:
     return Tile(label=metric.title, value=number(scale * estimate.value), unit=unit, note=" · ".join(notes))
 
 
-def _load_tile(measurement: Measurement) -> Tile:
+def _load_tile(measurement: Measurement, found: bool) -> Tile:
     profile = measurement.config.load
     if measurement.beside:
         told = " · ".join(f"{each.model} {words.load(each.load)}" for each in measurement.config.loads)
@@ -226,7 +226,8 @@ def _load_tile(measurement: Measurement) -> Tile:
         return Tile(label="Load", value=number(load.per_second), unit="req/s", note=note)
     if isinstance(load, VideoStreams):
         note = f"{load.frames_per_second:g} frames/s each, deadline {load.deadline_ns / 1e6:g} ms"
-        return Tile(label="Sustained", value=f"{load.streams:,}", unit="streams", note=note)
+        label, unit = "Sustained" if found else "Load", "stream" if load.streams == 1 else "streams"
+        return Tile(label=label, value=f"{load.streams:,}", unit=unit, note=note)
     return Tile(label="Load", value=number(load.level), unit=load.axis.lower(), note=batch or load.words)
 
 

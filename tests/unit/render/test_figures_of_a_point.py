@@ -79,3 +79,17 @@ def test_nested_facts_become_flat_lines_with_units():
         ("flags", "none"),
     ]
     assert next(iter(facts({"limit_s": None}, absent="automatic"))).value == "automatic"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ({"room_bytes": 102400}, "100 KiB"),
+        ({"room_bytes": 3 * 2**20}, "3.00 MiB"),
+        ({"room_bytes": 0}, "0 bytes"),
+        ({"fps": 25.0}, "25"),
+        ({"loads": [4.0, 8.5]}, "4, 8.5"),
+    ],
+)
+def test_figures_among_the_settings_have_units_that_fit(values, shown):
+    assert [fact.value for fact in facts(values)] == [shown]
