@@ -179,7 +179,7 @@ def export(capture: Path, name: str, output: Path) -> None:
     """Write a timeline in a format that other tools open.
 
     \b
-      perfetto      ui.perfetto.dev and trace_processor: all tracks, arrows, counters
+      perfetto      ui.perfetto.dev, trace_processor: tracks, arrows, counters
       chrome        Chrome trace JSON as PyTorch's profiler writes it
       nsys-sqlite   tables of an Nsight Systems export, and our own beside them
       nvtxt         text for Nsight's ImportNvtxt: ranges and marks
