@@ -7,6 +7,7 @@ from functools import partial
 from analyzer.runtime.backends.base import Backend, Instance, ModelError, ModelFiles, Placement
 from analyzer.runtime.backends.python import PythonBackend
 from analyzer.runtime.backends.python_calls import Calls
+from analyzer.runtime.backends.python_crew import ProcessCrew
 from analyzer.runtime.instance import Crew, InlineCrew, ThreadCrew
 from analyzer.runtime.instance_groups import demands, placements
 from analyzer.runtime.rate_limiter import LimitedCrew, RateLimiter
@@ -28,6 +29,20 @@ async def start_crew(
     if limiter is None:
         return await _start(backend, files, placements(files), loop, calls)
     return LimitedCrew(await _start_limited(backend, files, loop, limiter, calls), limiter)
+
+
+async def resize_crew(crew: Crew, backend: Backend, files: ModelFiles) -> None:
+    """Adds or ends instances while the others serve on. Raises ModelError; then the crew is as it was."""
+    wanted = placements(files)
+    try:
+        if isinstance(crew, ProcessCrew) and isinstance(backend, PythonBackend):
+            await crew.resize(files, backend.tasks(files, wanted))
+        elif isinstance(crew, ThreadCrew):
+            await crew.resize({item.name: partial(_load, backend, files, item) for item in wanted})
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model '{files.name}' failed to load: {type(error).__name__}: {error}") from error
 
 
 async def start_crews(

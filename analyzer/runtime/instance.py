@@ -134,6 +134,27 @@ class ThreadCrew:
             await self.stop()
             raise error
 
+    async def resize(self, loads: Mapping[str, Callable[[], Instance]]) -> None:
+        """Adds instances, or lets some go. Raises what a new one raised; then as many are there as before."""
+        self._members = [member for member in self._members if not member.closed.done()]
+        known = {member.name for member in self._members}
+        free = [name for name in loads if name not in known]
+        wanted = [*free, *loads][: max(0, len(loads) - self.size)]
+        fresh = [_Member(name, loads[name], self._inbox, self._completions) for name in wanted]
+        results = await asyncio.gather(*(asyncio.wrap_future(one.loaded) for one in fresh), return_exceptions=True)
+        error = next((result for result in results if isinstance(result, BaseException)), None)
+        loaded = [one for one, result in zip(fresh, results) if not isinstance(result, BaseException)]
+        self._members += loaded
+        self._let_go(self.size - len(loads) if error is None else len(loaded))
+        if error is not None:
+            raise error
+        self.size = len(loads)
+
+    def _let_go(self, count: int) -> None:
+        """Whoever finds the notice first goes, behind what was handed over before. Nobody waits for it."""
+        for _ in range(count):
+            self._inbox.put(None)
+
     def start(self, execution: Execution, on_done: OnDone) -> None:
         self._inbox.put((execution, on_done))
 
@@ -165,7 +186,7 @@ class _Member:
         inbox: "SimpleQueue[tuple[Execution, OnDone] | None]",
         completions: Completions,
     ) -> None:
-        self._name = name
+        self.name = name
         self._load = load
         self._inbox = inbox
         self._completions = completions
@@ -179,7 +200,7 @@ class _Member:
 
     def _work(self) -> None:
         try:
-            runner = _Runner(self._name, self._load())
+            runner = _Runner(self.name, self._load())
         except BaseException as error:  # whatever it is belongs to who waits for the load
             self.loaded.set_exception(error)
             self.closed.set_result(None)

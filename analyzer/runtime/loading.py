@@ -15,11 +15,13 @@ from analyzer.runtime.config_check import ignored_fields, validate
 from analyzer.runtime.crews import start_crew, start_crews
 from analyzer.runtime.ensemble import Ensemble
 from analyzer.runtime.ensemble_steps import Lookup, check_steps, read_steps
+from analyzer.runtime.footprint import footprint
 from analyzer.runtime.instance_groups import complete_groups
-from analyzer.runtime.model_config import read_config, read_labels, served_versions
+from analyzer.runtime.model_config import CONFIG_NAME, read_config, read_labels, served_versions
 from analyzer.runtime.overlay import Overlay
 from analyzer.runtime.policy_queue import QueuePolicies, QueuePolicy
 from analyzer.runtime.rate_limiter import RateLimiter
+from analyzer.runtime.repository_diff import Footprint
 from analyzer.runtime.response_cache import CachedModel, ResponseCache
 from analyzer.runtime.scheduler import Queueing, ScheduledModel
 from analyzer.runtime.seats import DirectPolicy
@@ -43,6 +45,8 @@ class LoadedModel:
     config: model_config_pb2.ModelConfig
     versions: dict[int, Servable] = field(default_factory=dict)
     overlay: Overlay | None = None
+    files: Footprint = field(default_factory=dict)
+    """Those that it was loaded from, apart from its configuration."""
 
     async def drain(self) -> None:
         for servable in self.versions.values():
@@ -62,6 +66,7 @@ class Prepared:
     backend: Backend | None
     versions: tuple[ModelFiles, ...]
     overlay: Overlay | None = None
+    files: Footprint = field(default_factory=dict)
 
 
 def prepare(model_dir: Path, config_json: str | None = None, gpu_count: int | None = None) -> Prepared:
@@ -70,6 +75,7 @@ def prepare(model_dir: Path, config_json: str | None = None, gpu_count: int | No
     ``gpu_count`` are the GPUs that instances are spread over, by default those of this machine.
     """
     gpu_count = devices.gpu_count() if gpu_count is None else gpu_count
+    found = {path: known for path, known in footprint(model_dir).items() if path != CONFIG_NAME}
     config = read_config(model_dir, config_json)
     ignored = ignored_fields(config)
     if ignored:
@@ -86,7 +92,7 @@ def prepare(model_dir: Path, config_json: str | None = None, gpu_count: int | No
         validate(config)
     if backend is not None:  # an ensemble has no instances
         complete_groups(config, backend, gpu_count)
-    return Prepared(config, backend, versions)
+    return Prepared(config, backend, versions, files=found)
 
 
 def composing_models(config: model_config_pb2.ModelConfig) -> set[str]:
@@ -105,7 +111,7 @@ async def build(
     spans: Spans | None = None,
 ) -> LoadedModel:
     """Starts every version. Raises ModelError; then nothing stays behind."""
-    loaded = LoadedModel(prepared.config, overlay=prepared.overlay)
+    loaded = LoadedModel(prepared.config, overlay=prepared.overlay, files=prepared.files)
     try:
         for files in prepared.versions:
             servable = await _build_version(prepared, files, lookup, loop, limiter=limiter, calls=calls, spans=spans)

@@ -13,6 +13,7 @@ from analyzer.runtime.backends.base import ModelError
 
 log = logging.getLogger(__name__)
 
+CONFIG_NAME = "config.pbtxt"
 _PATH_LIMIT_BYTES = 3000  # Linux takes 4096, the folder's own path included
 _SHOWN = 200
 
@@ -42,7 +43,7 @@ def read_config(model_dir: Path, config_json: str | None = None) -> model_config
     """The configuration of a model folder, or the one given instead, with ``name`` and ``backend`` filled in."""
     name = model_dir.name
     config = model_config_pb2.ModelConfig()
-    path = model_dir / "config.pbtxt"
+    path = model_dir / CONFIG_NAME
     if config_json is not None:
         _parse_json(name, config_json, config)
     elif path.is_file():

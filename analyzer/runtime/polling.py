@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from analyzer.runtime.footprint import footprint
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.repository_diff import Changes, Footprint, Snapshot, difference
+from analyzer.runtime.repository_diff import Changes, Snapshot, difference
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +14,7 @@ log = logging.getLogger(__name__)
 def look(repository: Path) -> Snapshot:
     """The repository as it is now. What vanishes meanwhile is left out. Raises OSError."""
     return {
-        path.name: _footprint(path)
+        path.name: footprint(path)
         for path in sorted(repository.iterdir())
         if path.is_dir() and not path.name.startswith(".")
     }
@@ -58,32 +57,3 @@ class RepositoryPoller:
 def _told(changes: Changes) -> str:
     kinds = (("new", changes.added), ("changed", changes.changed), ("gone", changes.removed))
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds if names)
-
-
-def _footprint(folder: Path) -> Footprint:
-    return dict(_files(str(folder), "", set()))
-
-
-def _files(folder: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Follows links, as models are often put in place by one; a link into a folder above ends there."""
-    try:
-        own = Path(folder).stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    identity = (own.st_dev, own.st_ino)
-    if identity in above:
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__pycache__":
-            continue  # Python writes there when it loads a model
-        path = f"{prefix}{entry.name}"
-        try:
-            if entry.is_dir():
-                yield f"{path}/", (0, 0)  # an empty version folder counts
-                yield from _files(entry.path, f"{path}/", above | {identity})
-            else:
-                found = entry.stat()
-                yield path, (found.st_mtime_ns, found.st_size)
-        except OSError:
-            continue

@@ -15,6 +15,7 @@ from analyzer.runtime.overlay import Overlay, Override, is_model_name, write_ove
 from analyzer.runtime.rate_limiter import RateLimiter
 from analyzer.runtime.repository_diff import callers
 from analyzer.runtime.request import ErrorKind, InferError
+from analyzer.runtime.resizing import differs_in_count_only, resize
 from analyzer.runtime.response_cache import ResponseCache
 from analyzer.runtime.servable import Servable
 from analyzer.runtime.spans import Spans
@@ -214,7 +215,11 @@ class Residents:
 
     async def _start(self, prepared: Prepared, failures: dict[str, str]) -> None:
         name = prepared.config.name
+        old = self.models.get(name)
         try:
+            if old is not None and self._limiter is None and differs_in_count_only(old, prepared):
+                self.models[name] = await resize(old, prepared)
+                return
             loaded = await build(
                 prepared, self.find, self._loop, self._cache, self._limiter, calls=self.script_calls, spans=self._spans
             )
@@ -230,7 +235,6 @@ class Residents:
         if self._summarizes:
             for servable in loaded.versions.values():
                 servable.statistics.summaries = Summaries()
-        old = self.models.get(name)
         self.models[name] = loaded
         self._route(name, loaded)
         self.reasons.pop(name, None)

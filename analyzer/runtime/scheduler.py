@@ -176,6 +176,18 @@ class ScheduledModel:
         """
         return self._free > 0 or (self._free > -self._ahead and self._queued_rows >= self._policy.max_batch_size)
 
+    @property
+    def crew(self) -> Crew:
+        return self._crew
+
+    def crew_resized(self, before: int) -> None:
+        """Called when the crew, of ``before`` instances until now, has more or fewer."""
+        self._free += self._crew.size - before
+        if self._policy.dynamic:
+            self._ahead = self._crew.size
+        if self._queue and not self._is_dispatching and self._can_send():
+            self._dispatch()
+
     async def drain(self) -> None:
         await self._in_flight.wait()
 

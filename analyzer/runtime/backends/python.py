@@ -68,8 +68,11 @@ class PythonBackend:
             raise ModelError(f"model '{files.name}' has the parameter execution '{execution}'; give process or thread")
         if execution == "thread":
             return None
-        tasks = [self._task(files, placement) for placement in placements]
-        return ProcessCrew(files, tasks, calls, loop, timeout_s=_timeout_s(files))
+        return ProcessCrew(files, self.tasks(files, placements), calls, loop, timeout_s=_timeout_s(files))
+
+    def tasks(self, files: ModelFiles, placements: Sequence[Placement]) -> list[Task]:
+        """What the process of each instance is told."""
+        return [self._task(files, placement) for placement in placements]
 
     def _task(self, files: ModelFiles, placement: Placement) -> Task:
         path = find_model_file(files, self.file_names)

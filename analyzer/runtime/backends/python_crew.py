@@ -29,9 +29,11 @@ class ProcessCrew:
         self.size = len(tasks)
         self._calls = calls
         self._loop = loop
+        self._timeout_s = timeout_s
         self._inbox: deque[Item] = deque()
-        self._members = [Member(files, task, self, calls, loop=loop, timeout_s=timeout_s) for task in tasks]
+        self._members = self._new_members(files, tasks)
         self._is_giving = False
+        self._endings: set[asyncio.Task[None]] = set()  # of instances that were let go
 
     @property
     def failure(self) -> str:
@@ -45,17 +47,44 @@ class ProcessCrew:
 
     async def load(self) -> None:
         """Returns when every instance is ready. Raises what the first to fail raised; then none is left."""
-        for member in self._members:
+        await self._start_all(self._members)
+
+    async def resize(self, files: ModelFiles, tasks: Sequence[Task]) -> None:
+        """Starts the instances that are new, and ends those that are not named. Raises as ``load``; then all stays."""
+        wanted, known = {task.instance for task in tasks}, {member.name for member in self._members}
+        fresh = self._new_members(files, [task for task in tasks if task.instance not in known])
+        await self._start_all(fresh)
+        leaving = [member for member in self._members if member.name not in wanted]
+        self._members = [*(member for member in self._members if member.name in wanted), *fresh]
+        self.size = len(self._members)
+        self.give_work()
+        if leaving:
+            ending = self._loop.create_task(self._stop_all(leaving))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    def _new_members(self, files: ModelFiles, tasks: Sequence[Task]) -> list[Member]:
+        return [Member(files, task, self, self._calls, loop=self._loop, timeout_s=self._timeout_s) for task in tasks]
+
+    async def _start_all(self, members: Sequence[Member]) -> None:
+        for member in members:
             self._calls.enter(member)
-        starts = [asyncio.ensure_future(member.start()) for member in self._members]
+        starts = [asyncio.ensure_future(member.start()) for member in members]
         try:
             await asyncio.gather(*starts)
         except BaseException:
             for start in starts:
                 start.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
-            await self.stop()
+            await self._stop_all(members)
             raise
+
+    async def _stop_all(self, members: Sequence[Member]) -> None:
+        try:
+            await asyncio.gather(*(member.stop() for member in members))
+        finally:
+            for member in members:
+                self._calls.leave(member)
 
     def start(self, execution: Execution, on_done: OnDone) -> None:
         self._inbox.append(Item(execution, on_done))
@@ -65,11 +94,7 @@ class ProcessCrew:
         while self._inbox:
             item = self._inbox.popleft()
             item.on_done(item.execution, [UNLOADED for _ in item.execution.requests])
-        try:
-            await asyncio.gather(*(member.stop() for member in self._members))
-        finally:
-            for member in self._members:
-                self._calls.leave(member)
+        await asyncio.gather(self._stop_all(self._members), *self._endings)
 
     def give_work(self) -> None:
         """Each execution goes to the instance that has the least to do."""

@@ -120,7 +120,7 @@ class Member:
             await self._warm_up()
         except BaseException:
             process.kill()
-            await process.ended
+            await asyncio.shield(process.ended)  # who gives up waiting must not take the end from the others
             raise
         self.is_ready = True
         self.failure = ""
