@@ -37,7 +37,7 @@ def rank(outcomes: Iterable[Outcome], objectives: Sequence[Objective], budgets: 
         default=_default(ordered, winner),
         reasons=reasons(choice, [m for m in ordered if m.config.key in sure] or ordered, tied, wanted, budgets)
         if choice
-        else (_nothing(sifted, budgets),),
+        else (_nothing(sifted, _failures(known), budgets),),
         excluded=tuple(sifted.excluded),
         warnings=doubts(winner, ordered, wanted, budgets) if winner else (),
         points=tuple(points),
@@ -59,11 +59,14 @@ def _failures(outcomes: Iterable[Outcome]) -> tuple[Failure, ...]:
     return tuple(sorted(last.values(), key=lambda f: (f.stage, f.reason, f.config.key)))
 
 
-def _nothing(sifted: Sifted, budgets: Sequence[Budget]) -> str:
+def _nothing(sifted: Sifted, failures: Sequence[Failure], budgets: Sequence[Budget]) -> str:
     missed_count, left_out = len(sifted.missed), sifted.excluded
     point_count = missed_count + len(left_out)
+    if point_count == 0 and failures:
+        how_many = f"each of {len(failures)} points" if len(failures) > 1 else "the one point"
+        return f"Nothing was measured: {how_many} failed, such as for this: {failures[0].reason.rstrip('.')}."
     if point_count == 0:
-        return "Nothing was measured."
+        return "Nothing was measured. A longer --time-limit gives it time for a point."
     if not budgets:
         return f"None of {point_count} measured points can be trusted."
     if not left_out:

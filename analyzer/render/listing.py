@@ -157,7 +157,10 @@ def changes(recommended: Measurement | None, specs: Specs) -> Table:
         pairs = (
             ("Instances", words.instances(today, specs), words.instances(chosen, specs)),
             ("Batching", ", ".join(words.batching(today, specs)), ", ".join(words.batching(chosen, specs))),
-            *((words.field(edit.path), "as in config.pbtxt", words.edit_value(edit.value)) for edit in chosen.edits),
+            *(
+                (edit.path.removeprefix("parameters."), "as in config.pbtxt", words.edit_value(edit.value))
+                for edit in chosen.edits
+            ),
         )
         if chosen.model in specs and specs[chosen.model].composing:
             continue

@@ -84,7 +84,7 @@ def variant(changed: ModelVariant, specs: Specs) -> str:
 
 
 def edits(changed: ModelVariant) -> tuple[str, ...]:
-    """``intra_op_thread_count 2``: fields by their last names, as far as these tell them apart; ``on GPU``."""
+    """``intra_op_thread_count 2``, ``graph.level 1``, ``on GPU``."""
     return tuple(
         f"on {edit_value(edit.value)}"
         if edit.path == "instance_group.kind" and edit.value
@@ -94,8 +94,11 @@ def edits(changed: ModelVariant) -> tuple[str, ...]:
 
 
 def field(path: str) -> str:
-    """``instance_group.kind`` as it is; ``parameters.KEY`` as its key."""
-    return path.removeprefix("parameters.")
+    """``instance_group.kind`` as it is; ``parameters.KEY`` as its key; of a deep one the last two names."""
+    if path.startswith("parameters."):
+        return path.removeprefix("parameters.")
+    names = path.split(".")
+    return path if any(name.isdigit() for name in names) else ".".join(names[-2:])
 
 
 def edit_value(value: EditValue) -> str:

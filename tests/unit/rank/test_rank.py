@@ -131,7 +131,12 @@ def test_doubtful_verdicts_and_failed_requests_are_warned_of():
 @pytest.mark.parametrize(
     ("outcomes", "budgets", "sentence"),
     [
-        ([], (), "Nothing was measured."),
+        ([], (), "Nothing was measured. A longer --time-limit gives it time for a point."),
+        (
+            [failure(run_config(server_config(), 1))],
+            (),
+            "Nothing was measured: the one point failed, such as for this: the model does not fit into memory.",
+        ),
         (
             sweep(loads=(8,)),
             (Budget(metric="p99_latency_ms", limit=1.0),),

@@ -91,4 +91,4 @@ def test_the_json_holds_the_answer_and_why():
 def test_the_json_of_nothing_recommended_says_null():
     answer = json.loads(json_text([], rank([], (), ()), context()))
     assert answer["recommended"] is None
-    assert answer["reasons"] == ["Nothing was measured."]
+    assert answer["reasons"] == ["Nothing was measured. A longer --time-limit gives it time for a point."]

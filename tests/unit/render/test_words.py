@@ -91,6 +91,9 @@ CHAIN = {
         ({"instance_count": 2}, {"instance_count": 2, "dynamic_batching": False}, "a, b: 2 instances"),
         ({"max_batch_size": 16, "dynamic_batching": True}, {}, "a: dynamic batching up to 16"),
         ({"max_batch_size": 16}, {}, "a: max_batch_size 16"),
+        ({"edits": (Edit(path="parameters.x.y", value=2),)}, {}, "a: x.y 2"),
+        ({"edits": (Edit(path="optimization.graph.level", value=1),)}, {}, "a: graph.level 1"),
+        ({"edits": (Edit(path="instance_group.0.kind", value="KIND_CPU"),)}, {}, "a: instance_group.0.kind CPU"),
         ({"edits": (Edit(path="instance_group.kind", value="KIND_GPU"),)}, {}, "a: on GPU"),
     ],
 )
