@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 
 from analyzer.runtime.model_store import ModelStore
-from analyzer.runtime.request import ErrorKind, InferError, InferRequest, InferResponse
+from analyzer.runtime.request import ErrorKind, InferError
 from tests.fakes import repositories
-
-Use = Callable[[ModelStore], Awaitable[None]]
+from tests.fakes.opened_store import infer, serve
 
 # Does what INPUT0 says, and answers with the id of its process.
 ACTOR = """\
@@ -73,32 +71,8 @@ def text(word: str) -> np.ndarray:
     return np.array([word.encode()], dtype=np.object_)
 
 
-def ask(store: ModelStore, model: str, inputs: dict[str, np.ndarray], **fields: object) -> "asyncio.Future":
-    done = asyncio.get_running_loop().create_future()
-
-    def reply(answer: InferResponse | InferError) -> None:
-        if not done.done():
-            done.set_exception(answer) if isinstance(answer, InferError) else done.set_result(answer)
-
-    store.submit(InferRequest(model, inputs, 0, **fields), reply)
-    return done
-
-
 async def act(store: ModelStore, word: str) -> int:
-    return int((await ask(store, "actor", {"INPUT0": text(word)})).outputs["OUTPUT0"][0])
-
-
-def serve(repository: Path, use: Use) -> None:
-    async def run() -> None:
-        store = ModelStore(repository, loop=asyncio.get_running_loop())
-        await store.open()
-        try:
-            async with asyncio.timeout(30):
-                await use(store)
-        finally:
-            await store.close(5.0)
-
-    asyncio.run(run())
+    return int((await infer(store, "actor", {"INPUT0": text(word)})).outputs["OUTPUT0"][0])
 
 
 def write_actor(repository: Path, *, extra: str = "") -> Path:
@@ -282,7 +256,7 @@ def test_instances_that_hold_the_interpreter_execute_at_the_same_time(tmp_path: 
 
     async def use(store: ModelStore) -> None:
         one = {"INPUT0": np.ones(4, np.float32)}
-        await asyncio.gather(ask(store, "meet", one), ask(store, "meet", one))
+        await asyncio.gather(infer(store, "meet", one), infer(store, "meet", one))
 
     serve(tmp_path, use)
 
@@ -310,9 +284,9 @@ def test_tensors_that_model_and_caller_keep_are_not_written_over(tmp_path: Path,
     repositories.write_python(tmp_path, "keeper", KEEPER)
 
     async def use(store: ModelStore) -> None:
-        first = (await ask(store, "keeper", {"INPUT0": np.full(size, 1, np.float32)})).outputs["OUTPUT0"]
+        first = (await infer(store, "keeper", {"INPUT0": np.full(size, 1, np.float32)})).outputs["OUTPUT0"]
         for value in range(2, 8):
-            answer = await ask(store, "keeper", {"INPUT0": np.full(size, value, np.float32)})
+            answer = await infer(store, "keeper", {"INPUT0": np.full(size, value, np.float32)})
             assert set(answer.outputs["OUTPUT0"].tolist()) == {1.0}
         assert set(first.tolist()) == {1.0}
 
@@ -365,7 +339,7 @@ def test_a_model_completes_its_configuration_in_a_process_of_its_own(tmp_path: P
         entries = {entry.name: entry for entry in store.index()}
         assert entries["good"].state == "READY"
         assert entries["bad"].reason == "model 'bad': its process ended with exit code 9 in auto_complete_config"
-        assert (await ask(store, "good", {"INPUT0": np.ones(1, np.float32)})).outputs["OUTPUT0"].tolist() == [1]
+        assert (await infer(store, "good", {"INPUT0": np.ones(1, np.float32)})).outputs["OUTPUT0"].tolist() == [1]
 
     serve(tmp_path, use)
 
@@ -390,8 +364,7 @@ def test_streams_that_end_before_their_execution_count_no_time_before_they_came(
     async def use(store: ModelStore) -> None:
         sent_ns = time.monotonic_ns()
         # So many that the process finds its next ones waiting.
-        asked = [ask(store, "stream", {"INPUT0": text("x")}, accepts_stream=True) for _ in range(300)]
-        await asyncio.gather(*asked)
+        await asyncio.gather(*(infer(store, "stream", {"INPUT0": text("x")}, accepts_stream=True) for _ in range(300)))
         took_ns = time.monotonic_ns() - sent_ns
         (counted,) = store.statistics("stream")
         assert counted.inference_stats.queue.count == 300
