@@ -4,14 +4,12 @@ An ``Intervals`` is half-open, in order, disjoint and without empty or touching 
 instants are equal arrays.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from analyzer.timeline.table import ABSENT, Column, Ns, Rows
-
-_BLOCK_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +106,23 @@ def parents(start_ns: Column, end_ns: Column, lane: Column) -> Rows:
 
     Input in the table's order (start, longest first). An interval that only overlaps another is not held by it.
     """
-    found = np.full(len(start_ns), ABSENT, np.intp)
-    open_by_lane: dict[int, list[tuple[int, int]]] = {}
-    for row, (start, end, key) in enumerate(_rows(start_ns, end_ns, lane)):
-        stack = open_by_lane.setdefault(key, [])
-        while stack and stack[-1][0] <= start:
-            stack.pop()
-        for outer_end, outer in reversed(stack):
-            if outer_end >= end:
-                found[row] = outer
-                break
-        stack.append((end, row))
+    order = np.argsort(lane, kind="stable").astype(np.int32)
+    end = end_ns[order]
+    # An interval that ends where an empty one stands does not hold it.
+    wanted = np.maximum(end, start_ns[order] + 1)
+    outer = np.arange(-1, len(order) - 1, dtype=np.int32)
+    first = np.flatnonzero(np.diff(lane[order], prepend=ABSENT - 1, append=ABSENT - 1)).tolist()
+    for begin, stop in pairwise(first):
+        latest = np.maximum.accumulate(end[begin : stop - 1])
+        outer[begin + 1 : stop][latest < wanted[begin + 1 : stop]] = ABSENT  # all before it have ended, as most have
+    outer[first[:-1]] = ABSENT
+    searching = np.flatnonzero(outer >= 0)
+    while len(searching):
+        tried = outer[searching]
+        fails = end[tried] < wanted[searching]
+        searching = searching[fails]
+        outer[searching] = outer[tried[fails]]  # what lies between ended before the tried one did: it is skipped
+        searching = searching[outer[searching] >= 0]
+    found = np.full(len(order), ABSENT, np.intp)
+    found[order] = np.where(outer >= 0, order[outer.clip(min=0)], ABSENT)
     return found
-
-
-def _rows(*columns: Column) -> Iterator[tuple[int, ...]]:
-    """A block at a time: a million rows as Python's integers would take more memory than all of their table."""
-    for first in range(0, len(columns[0]), _BLOCK_ROWS):
-        yield from zip(*(column[first : first + _BLOCK_ROWS].tolist() for column in columns), strict=True)

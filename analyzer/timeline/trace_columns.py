@@ -1,10 +1,10 @@
 """Trace events to columns of the event table: what names and ids mean is worked out once, not for every event."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _ARGUMENTS = ("correlation", "bytes", "output_size", "instance", "request", "bat
 _PLACES = ("process", "device", "stream")
 _numbers = attrgetter(*_ARGUMENTS, *_PLACES)
 _meaning = attrgetter("ph", "cat", "name")
+_origin = attrgetter("pid", "tid")
+_shape = attrgetter("model", "grid", "block")
 _DTYPES = {**DTYPES, "output_size": np.int64, "pid": np.int32}
 FIRST_NAMED_THREAD = 1 << 24
 """Ids that are no thread ids of the system, such as names, get numbers from here on."""
@@ -39,6 +41,25 @@ class _Known(dict[K, int]):
         return found
 
 
+class _Table(Generic[K]):
+    """Columns by one key for all of them: of a million events few differ in it."""
+
+    def __init__(self, names: Sequence[str], work_out: Callable[[K], tuple[int, ...]]) -> None:
+        self._names = names
+        self._work_out = work_out
+        self._rows: list[tuple[int, ...]] = []
+        self._places = _Known(self._add)
+
+    def _add(self, key: K) -> int:
+        self._rows.append(self._work_out(key))
+        return len(self._rows) - 1
+
+    def columns(self, keys: Iterable[K], count: int) -> dict[str, Column]:
+        places = np.fromiter(map(self._places.__getitem__, keys), np.int64, count)
+        table = np.array(self._rows, np.int64).reshape(-1, len(self._names))
+        return {name: table[places, column] for column, name in enumerate(self._names)}
+
+
 class TraceColumns:
     """Collects events of a trace as blocks of columns; ``joined`` puts the blocks together.
 
@@ -54,11 +75,11 @@ class TraceColumns:
         self._meanings = array("q")
         self._codes = _Known(self._code)
         self._threads: dict[object, int] = {}
-        self._thread_numbers = _Known[object](self.thread)
-        self._processes = _Known[object](small_id)
-        self._blocks = _Known(_block_count)
-        self._block_threads = _Known(_thread_count)
-        self._models = _Known[str](lambda name: name_id(name) if name else ABSENT)
+        self._name_id = name_id
+        self._origins: _Table[tuple[object, object]] = _Table(
+            ("pid", "thread"), lambda key: (small_id(key[0]), self.thread(key[1]))
+        )
+        self._shapes = _Table(("model_id", "block_count", "thread_count"), self._shape)
         self._parts: dict[str, list[Column]] = {}
 
     def _code(self, key: tuple[str, str | None, str | None]) -> int:
@@ -95,27 +116,16 @@ class TraceColumns:
         cells = np.fromiter(chain.from_iterable(map(_numbers, args)), np.int64, len(args) * len(names))
         table = cells.reshape(-1, len(names))
         found |= {name: table[:, place] for place, name in enumerate(names)}
-        found["model_id"] = self._looked_up(self._models, [each.model for each in args])
-        found["block_count"] = self._looked_up(self._blocks, [each.grid for each in args])
-        found["thread_count"] = self._looked_up(self._block_threads, [each.block for each in args])
-        found["pid"] = self._looked_up(self._processes, [event.pid for event in events])
-        found["thread"] = self._looked_up(self._thread_numbers, [event.tid for event in events])
+        found |= self._shapes.columns(map(_shape, args), len(args))
+        found |= self._origins.columns(map(_origin, events), len(args))
         for name, column in found.items():
             self._parts.setdefault(name, []).append(column.astype(_DTYPES[name]))
 
-    @staticmethod
-    def _looked_up(known: _Known[K], keys: Sequence[K]) -> Column:
-        return np.fromiter(map(known.__getitem__, keys), np.int64, len(keys))
+    def _shape(self, key: tuple[str, tuple[int, ...], tuple[int, ...]]) -> tuple[int, ...]:
+        model, grid, block = key
+        return (self._name_id(model) if model else ABSENT, product(grid, 2**31 - 1), product(block, 2**15 - 1))
 
     def joined(self) -> dict[str, Column]:
         """All blocks as one, and no more kept here. Beside the table's columns ``pid``."""
         names = list(self._parts)
         return {name: np.concatenate(self._parts.pop(name)) for name in names}
-
-
-def _block_count(grid: tuple[int, ...]) -> int:
-    return product(grid, 2**31 - 1)
-
-
-def _thread_count(block: tuple[int, ...]) -> int:
-    return product(block, 2**15 - 1)
