@@ -38,7 +38,7 @@ class TritonPythonModel:
         for request in requests:
             given = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             number = int(given["CORRID"].ravel()[0])
-            before = 0 if given["START"].ravel()[0] else self.sums[number]
+            before = 0 if given["START"].ravel()[0] else self.sums.get(number, 0)
             self.sums[number] = before + given["INPUT0"]
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", self.sums[number])]))
         return responses
