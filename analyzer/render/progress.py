@@ -120,7 +120,8 @@ class NoProgress:
 def size(effort: Effort) -> str:
     """The space in one sentence."""
     kept = effort.candidate_count - effort.left_out_count
-    left_out = f" ({effort.left_out_count:,} more are left out)" if effort.left_out_count else ""
+    is_or_are = "is" if effort.left_out_count == 1 else "are"
+    left_out = f" ({effort.left_out_count:,} more {is_or_are} left out)" if effort.left_out_count else ""
     return (
         f"{words.counted(kept, 'candidate')}{left_out} at {words.counted(effort.load_count, 'load')}: "
         f"{words.counted(effort.grid_point_count, 'point')} in all."
