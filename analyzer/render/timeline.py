@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REQUESTS, MOST_LANES = (20, 12, 8, 5), 24
 WIDE = 15
 """Where requests come so rarely that they would span more than so many of their own times, fewer are shown."""
+LONG = 3
+"""The axis ends so many median times after the last arrival: one request that takes far longer hides all others."""
 PIXELS = 1500
 """Bars nearer than this part of the window are drawn as one."""
 
@@ -52,7 +54,8 @@ def picture(timeline: Timeline | None) -> str:
     if timeline is None or not len(rows):
         return ""
     start = int(timeline.events.start_ns[rows].min())
-    end = int(timeline.events.end_ns[rows].max())
+    end = _axis_end(timeline, rows)
+    beyond = _beyond(timeline, rows, start, end)
     groups = [_request_lanes(timeline, rows, start), _instance_lanes(timeline, start, end)]
     groups.append(_stream_lanes(timeline, start, end))
     lanes = [lane for group in groups for lane in group[:MOST_LANES]]
@@ -66,12 +69,12 @@ def picture(timeline: Timeline | None) -> str:
                 axes.broken_barh(bars, (place - height / 2, height), facecolors=COLOURS[name], linewidth=0)
         for place in breaks:
             axes.axhline(place - 0.5, color=PALE, linewidth=0.8)
-        _frame(axes, lanes, (end - start) / 1e6)
+        _frame(axes, lanes, (end - start) / 1e6, beyond)
         _legend(figure, lanes)
 
     about = (
         f"{len(rows)} requests in order of arrival, from waiting to answer; below them the instances of each model and "
-        "the streams of each GPU over the same time."
+        f"the streams of each GPU over the same time.{beyond and f' {beyond}.'}"
     )
     return svg(paint, 1.1 + 0.17 * len(lanes), "Requests over time", about)
 
@@ -86,12 +89,31 @@ def _shown(timeline: Timeline) -> Rows:
     return rows
 
 
-def _frame(axes: "Axes", lanes: Sequence[Lane], span_ms: float) -> None:
+def _axis_end(timeline: Timeline, rows: Rows) -> int:
+    events = timeline.events
+    usual = int(events.start_ns[rows].max()) + LONG * int(np.median(events.duration_ns[rows]))
+    return min(int(events.end_ns[rows].max()), usual)
+
+
+def _beyond(timeline: Timeline, rows: Rows, start_ns: int, end_ns: int) -> str:
+    """Says what the axis cuts off; empty where that is nothing."""
+    ends = timeline.events.end_ns[rows]
+    cut = (np.flatnonzero(ends > end_ns) + 1).tolist()
+    if not cut:
+        return ""
+    last = f"until {(int(ends.max()) - start_ns) / 1e6:,.1f} ms"
+    if len(cut) == 1:
+        return f"Request {cut[0]} goes on beyond the right edge, {last}"
+    return f"{len(cut)} requests go on beyond the right edge, the longest {last}"
+
+
+def _frame(axes: "Axes", lanes: Sequence[Lane], span_ms: float, beyond: str) -> None:
     axes.set_yticks(range(len(lanes)), [plain(lane.label) for lane in lanes], fontsize=8)
     axes.set_ylim(len(lanes) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set(xlabel="Milliseconds from the arrival of the first of these requests", xlim=(0, max(span_ms, 1e-3)))
+    label = "Milliseconds from the arrival of the first of these requests"
+    axes.set(xlabel=f"{label}\n{beyond}" if beyond else label, xlim=(0, max(span_ms, 1e-3)))
 
 
 def _legend(figure: "Figure", lanes: Sequence[Lane]) -> None:
