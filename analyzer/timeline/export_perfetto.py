@@ -32,6 +32,8 @@ _SEQUENCE = number(10, 1)
 _CLEARED, _NEEDED = number(13, 1), number(13, 2)
 _TYPE, _UUID, _CATEGORY, _NAME, _ANNOTATION, _FLOW, _DOUBLE = 9, 11, 3, 10, 4, 47, 44
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_EXPLICIT = 3
+"""An order of tracks."""
 _KEY, _INTEGER, _STRING = 1, 4, 17
 _REALTIME, _BOOTTIME = 1, 6
 _NUMBERS = {
@@ -63,7 +65,7 @@ def blocks(timeline: Timeline) -> Iterator[bytes]:
     shift_ns = -min(0, timeline.start_ns)  # the format has no times below zero
     yield _packet(_head(timeline, shift_ns))
     for place, track in enumerate(found.places):
-        yield _packet(_SEQUENCE + delimited(_DESCRIPTOR, _track(place, track)))
+        yield _packet(_SEQUENCE + delimited(_DESCRIPTOR, _track(place, track) + _rank(place, track.parent, found)))
     yield from _Slices(timeline, found.place, shift_ns).blocks()
     yield from _counters(timeline, found, shift_ns)
 
@@ -107,6 +109,14 @@ def _track(place: int, track: Place) -> bytes:
     if track.process > 0 and track.thread < 0:
         content += delimited(3, number(1, track.process) + delimited(6, track.name))
     return content
+
+
+def _rank(place: int, parent: int, found: Layout) -> bytes:
+    """Under a GPU its streams, then its counters; by their names the counters would stand among the streams."""
+    devices = found.devices.values()
+    if place in devices:
+        return number(11, _EXPLICIT)
+    return number(12, place + 1) if parent in devices else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +237,8 @@ def _counter(place: int, series: Series, found: Layout) -> bytes:
     parent = found.devices.get(series.device, found.processes.get(series.process, ABSENT))
     content = number(1, place + 1) + delimited(2, series.name)
     content += number(5, parent + 1) if parent >= 0 else b""
-    return content + delimited(8, delimited(6, series.unit) if series.unit else b"")
+    content += delimited(8, delimited(6, series.unit) if series.unit else b"")
+    return content + _rank(place, parent, found)
 
 
 def _series(timeline: Timeline) -> Iterator[tuple[Series, Ns, Column]]:
