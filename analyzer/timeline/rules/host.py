@@ -130,10 +130,15 @@ def _thread_name(timeline: Timeline, thread: int) -> str:
 
 
 def _executing(timeline: Timeline, thread: int) -> Rows:
-    """Batches of a thread; without any its ranges, and else the calls themselves."""
-    for kind in (Kind.BATCH, Kind.RANGE, Kind.API):
-        rows = timeline.rows(kind)
-        rows = rows[timeline.events.thread[rows] == thread]
-        if len(rows):
-            break
-    return rows
+    """Batches of a thread, or those that its calls were made for; without any its ranges, else the calls themselves."""
+    events = timeline.events
+    calls = timeline.rows(Kind.API)
+    calls = calls[events.thread[calls] == thread]
+    batches, ranges = timeline.rows(Kind.BATCH), timeline.rows(Kind.RANGE)
+    called_for = np.unique(events.batch[calls][events.batch[calls] >= 0])
+    found = (
+        batches[events.thread[batches] == thread],
+        batches[np.isin(events.batch[batches], called_for)],
+        ranges[events.thread[ranges] == thread],
+    )
+    return next((rows for rows in found if len(rows)), calls)

@@ -218,6 +218,18 @@ def test_waits_for_work_or_short_ones_are_not_blamed(wait: int, gpu_busy: bool):
     assert isinstance(sync_stall(Case(timeline=synchronizing(wait, gpu_busy=gpu_busy)), DEFAULTS), Quiet)
 
 
+def test_a_thread_that_is_known_by_another_number_executes_the_batches_that_it_calls_for():
+    scene = Scene()
+    for number in range(10):
+        at = number * 2 * MS
+        scene.add(Kind.BATCH, "execute", at, at + MS, "m", batch=number, instance=0, thread=4)
+        scene.add(Kind.API, "cudaStreamSynchronize", at, at + MS // 10, thread=9999, batch=number)
+        scene.work(at, at + 1_000)
+    found = sync_stall(Case(timeline=scene.timeline()), DEFAULTS)
+    assert isinstance(found, Quiet)
+    assert "9.9%" in found.evidence
+
+
 def test_threads_are_never_added_up():
     scene = Scene().work(0, 10)
     for thread in range(8):
