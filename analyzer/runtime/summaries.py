@@ -12,7 +12,7 @@ _DIGITS = 6
 
 
 class Summary:
-    """``count`` and ``sum_us`` are of all time. Durations keep their first six binary digits: within 1.6 %."""
+    """``count`` and ``sum_us`` are of all time. Durations keep their first six binary digits: a 32nd part at most is lost."""
 
     def __init__(self) -> None:
         self.count = 0
