@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
@@ -29,6 +30,7 @@ FORMAT_VERSION = 2
 """1: one table of int64. 2: an array a column, calls of the driver within those of the runtime left out, devices."""
 MOST_RECORDS = 2_000_000
 _TRIES = 9
+_MOST_WAIT_S = 5.0
 _UNNAMED = "(unnamed)"
 
 log = logging.getLogger(__name__)
@@ -55,13 +57,18 @@ class CuptiTracer:
         *,
         most_records: int = MOST_RECORDS,
         most_bytes: int = MOST_BYTES,
+        most_wait_s: float = _MOST_WAIT_S,
     ) -> None:
         self._spans = spans
         self._load = load
         self._opened = opened
         self._devices = devices
         self._most_records = most_records
+        self._most_wait_s = most_wait_s
         self._buffers = Buffers(most_bytes=most_bytes)
+        self._at_work: set[int] = set()
+        self._at_rest = threading.Event()
+        self._at_rest.set()
         self._cupti: Any = None
         self._library: Library | None = None
         self._calls: dict[ActivityKind, Calls] = {}
@@ -106,6 +113,9 @@ class CuptiTracer:
         if self._spans is not None:
             self._spans.correlator = None
         begun_ns = monotonic_ns()
+        # Some calls of a backend hold the interpreter while they wait for CUDA, and CUPTI needs the interpreter to
+        # hand over: a flush in the midst of a batch might stand still with both.
+        self._at_rest.wait(self._most_wait_s)
         warnings = self._end()
         atexit.unregister(self._end)
         self._anchors.append(self._anchor())
@@ -123,6 +133,8 @@ class CuptiTracer:
 
     def push(self, number: int) -> None:
         """Called on the thread that launches, as ``pop`` is."""
+        self._at_work.add(threading.get_ident())
+        self._at_rest.clear()
         try:
             self._cupti.activity_push_external_correlation_id(self._cupti.ExternalCorrelationKind.CUSTOM0, number)
         except self._cupti.cuptiError as error:
@@ -133,6 +145,9 @@ class CuptiTracer:
             self._cupti.activity_pop_external_correlation_id(self._cupti.ExternalCorrelationKind.CUSTOM0)
         except self._cupti.cuptiError as error:
             log.debug("a batch's mark could not be taken back: %s", error)
+        self._at_work.discard(threading.get_ident())
+        if not self._at_work:
+            self._at_rest.set()
 
     def _enable(self, kind: ActivityKind) -> None:
         number = self._cupti.ActivityKind(int(kind))

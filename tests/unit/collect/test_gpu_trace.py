@@ -250,6 +250,40 @@ def test_marks_of_two_threads_that_launch_at_the_same_time_do_not_mix(tmp_path):
     assert all(timeline.name(row) == f"of {timeline.events.batch[row]}" for row in kernels)
 
 
+def test_a_window_ends_when_the_batches_that_are_under_way_have_ended(tmp_path):
+    fake = FakeCupti(cupti_clock)
+    tracer = traces(fake, most_wait_s=30.0)
+    tracer.start()
+    begun, ended = threading.Event(), threading.Event()
+
+    def instance():
+        tracer.push(1)
+        fake.launch("first")
+        begun.set()
+        ended.wait()
+        fake.launch("second")
+        tracer.pop()
+
+    threads = [threading.Thread(target=instance), threading.Thread(target=tracer.stop, args=(tmp_path,))]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    timeline = events(tmp_path)
+    assert [timeline.name(row) for row in timeline.rows(Kind.KERNEL)] == ["first", "second"]
+
+
+def test_a_batch_without_end_does_not_keep_a_window_open(tmp_path):
+    fake = FakeCupti(cupti_clock)
+    tracer = traces(fake, most_wait_s=0.0)
+    tracer.start()
+    tracer.push(1)
+    fake.launch("first")
+    assert tracer.stop(tmp_path).records > 0
+
+
 def test_memory_that_is_full_drops_records_which_are_counted_and_told(tmp_path):
     fake = FakeCupti(cupti_clock)
     tracer = traces(fake, most_bytes=BUFFER_BYTES)
