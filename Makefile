@@ -17,7 +17,7 @@ demo: .venv/demo
 	  --latency-budget 100ms --time-limit 100s
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint test wheel
 
