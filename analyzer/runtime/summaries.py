@@ -12,7 +12,7 @@ _DIGITS = 6
 
 
 class Summary:
-    """``count`` and ``sum_us`` are of all time. Durations keep their first six binary digits: a 32nd part at most is lost."""
+    """``count`` and ``sum_us`` are of all time. Six binary digits of a duration are kept: a 32nd is lost at most."""
 
     def __init__(self) -> None:
         self.count = 0
