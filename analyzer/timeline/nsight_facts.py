@@ -147,8 +147,8 @@ def tracks(
         return own
     found = []
     for pid, name in tables.rows("PROCESSES", ("pid", "name")):
-        if pid in processes and name:
-            found.append(Track(name=_program(str(name)), process=int(str(pid))))
+        if isinstance(pid, int) and pid in processes and name:
+            found.append(Track(name=_program(str(name)), process=pid))
     rows = tables.read("ThreadNames", ("globalTid", "nameId"))
     ids = zip(
         process_of(rows["globalTid"]).tolist(),

@@ -71,7 +71,9 @@ class NsightTables:
             self._db.text_factory = _lenient
 
     def strings(self) -> dict[int, str]:
-        return {int(str(key)): str(value) for key, value in self.rows("StringIds", ("id", "value"))}
+        """By their numbers; a row whose number is damaged names nothing."""
+        rows = self.rows("StringIds", ("id", "value"))
+        return {int(str(key)): str(value) for key, value in rows if str(key).lstrip("-").isdecimal()}
 
     def _rows(self, table: str, statement: str) -> Iterator[tuple[object, ...]]:
         try:

@@ -279,3 +279,12 @@ def test_noise_in_a_capture_is_no_traceback(tmp_path_factory, at, noise):
         return
     assert (timeline.events.end_ns >= timeline.events.start_ns).all()
     assert np.all(np.diff(timeline.events.start_ns) >= 0)
+
+
+@pytest.mark.parametrize("damaged", [None, "x", 1.5])
+def test_a_name_whose_number_is_damaged_names_nothing(tmp_path, damaged):
+    names = [*strings("gemm", "cudaLaunchKernel"), {"id": damaged, "value": "lost"}]
+    processes = [{"pid": damaged, "name": "lost"}, {"pid": 9.0, "name": "server"}]
+    tables = {"StringIds": names, "PROCESSES": processes, f"{CUPTI}KERNEL": [kernel(20, 30)], **version("3.25.0")}
+    timeline = import_nsight.read(write(tmp_path / "a.sqlite", tables))
+    assert [timeline.name(row) for row in timeline.rows(Kind.KERNEL)] == ["gemm"]
