@@ -23,10 +23,11 @@ _POLL_S = 0.05
 class Nsight:
     """One server under Nsight Systems. ``folder`` takes its reports; its name tells the session from others."""
 
-    def __init__(self, command: str, folder: Path) -> None:
+    def __init__(self, command: str, folder: Path, begin_timeout_s: float = _BEGIN_TIMEOUT_S) -> None:
         self._wanted = command
         self._command = shutil.which(command)
         self._folder = folder
+        self._begin_timeout_s = begin_timeout_s
         self._session = f"analyzer-{folder.name}"
         self._windows = 0
         self._report: Path | None = None
@@ -52,8 +53,10 @@ class Nsight:
         if trouble := self._asked("start", f"--session={self._session}", *_START, f"--output={report}"):
             return Availability("absent", f"Nsight Systems did not begin to collect: {trouble}")
         self._report = report
-        deadline_s = time.monotonic() + _BEGIN_TIMEOUT_S
-        while not self._collects() and time.monotonic() < deadline_s:
+        deadline_s = time.monotonic() + self._begin_timeout_s
+        while not self._collects():
+            if time.monotonic() >= deadline_s:
+                return Availability("absent", f"Nsight Systems did not collect within {self._begin_timeout_s:g} s")
             time.sleep(_POLL_S)
         return found
 
@@ -71,7 +74,10 @@ class Nsight:
         return None if trouble or not path.exists() else path
 
     def _collects(self) -> bool:
-        listed = self._run("sessions", "list").stdout
+        try:
+            listed = self._run("sessions", "list").stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return False
         return any(self._session in line and _COLLECTS in line for line in listed.splitlines())
 
     def _asked(self, *words: str) -> str:

@@ -80,6 +80,16 @@ def test_a_session_that_is_gone_is_told_in_its_own_words(tmp_path):
     assert (nsight.stop(), nsight.export()) == ("", None)
 
 
+def test_a_window_that_never_begins_is_told_and_is_ended_all_the_same(tmp_path):
+    command = Path(fake_nsys(tmp_path))
+    command.write_text(FAKE.replace('echo "$session Collection"', 'echo "$session Launched"'))
+    nsight = Nsight(str(command), captures(tmp_path), begin_timeout_s=0.0)
+    subprocess.run([*nsight.prefix(), "true"], check=True)
+    found = nsight.start()
+    assert (found.state, found.reason) == ("absent", "Nsight Systems did not collect within 0 s")
+    assert nsight.stop() == ""
+
+
 def test_a_report_that_can_not_be_exported_is_not_taken(tmp_path):
     nsight = Nsight(fake_nsys(tmp_path), captures(tmp_path))
     subprocess.run([*nsight.prefix(), "true"], check=True)
