@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.space import LoadRange
-from analyzer.search import surrogate
+from analyzer.search import noise, surrogate
 from analyzer.search.candidates import Slots, highest, lowest
 from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
 from analyzer.search.problem import Problem, direction
@@ -41,15 +42,23 @@ _LOADS_BESIDE_A_FAILED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """On one level, which is held so that its id stays its own."""
+    """On one level, which is held so that its id stays its own. ``noise`` is that of a measurement of one second."""
 
     level: Level
     kept: bool
     broken: bool
+    noise: float
+    shortest_s: float
 
 
-def _judge(level: Level, budgets: Sequence[Budget]) -> Verdict:
-    return Verdict(level, keeps(level, budgets), clearly_breaks(level, budgets))
+def _judge(level: Level, problem: Problem) -> Verdict:
+    return Verdict(
+        level,
+        keeps(level, problem.budgets),
+        clearly_breaks(level, problem.budgets),
+        noise.in_one_second(problem, level),
+        min(m.config.load.duration_s for m in level.measurements),
+    )
 
 
 class Outlook:
@@ -67,7 +76,7 @@ class Outlook:
         known = [level for levels in self.levels for level in levels]
         judged: dict[int, Verdict] = earlier._verdicts if earlier else {}
         self._verdicts: dict[int, Verdict] = {
-            id(level): judged.get(id(level)) or _judge(level, problem.budgets) for level in known
+            id(level): judged.get(id(level)) or _judge(level, problem) for level in known
         }
         slots = [problem.slots[rows[level.candidate]] for level in known]
         open_loop = problem.load.kind != "concurrency"
@@ -75,6 +84,7 @@ class Outlook:
         self.figures = fitted.forecast(problem.slots, self.loads * problem.load.requests_each)
         self.score, self.score_sd = self._scores()
         self.kept_z = self._margins()
+        self._noise = self._noise_of_one_point()
         self._twins = Twins(problem.slots, slots, known, self._tells_batches_apart())
 
     def _scores(self) -> tuple[Array, Array]:
@@ -86,6 +96,13 @@ class Outlook:
                 total = total + share * direction(objective) * figure.mean
                 variance = variance + (share * figure.sd) ** 2
         return total, np.sqrt(variance)
+
+    def _noise_of_one_point(self) -> float:
+        """Of the score, by one as short as the shortest so far; 0 before anything was measured."""
+        seen = [verdict for verdict in self._verdicts.values() if verdict.level.usable]
+        if not seen:
+            return 0.0
+        return median(verdict.noise for verdict in seen) / math.sqrt(min(verdict.shortest_s for verdict in seen))
 
     def _tells_batches_apart(self) -> bool:
         """Where a larger limit on batches shows although none gets as large: in memory, or under bursts."""
@@ -139,6 +156,7 @@ class Outlook:
             1.0 if levels else self._p_loads(row),
             any_allowed and len(levels) < MOST_LEVELS and alike != "same" and not self._known(levels, load),
             alike,
+            self._noise,
         )
 
     def _p_kept(self, row: int, column: int, any_allowed: bool) -> float:

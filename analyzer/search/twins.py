@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from analyzer.search.candidates import Slots
@@ -47,5 +48,6 @@ class Twins:
         return found
 
 
+@lru_cache(maxsize=4096)
 def _beside_batches(slots: Slots) -> Slots:
     return replace(slots, max_batch=0, batch_limit=0)
