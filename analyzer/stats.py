@@ -54,6 +54,29 @@ def paired_change(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
     return Estimate(math.expm1(mean), math.expm1(mean - half), math.expm1(mean + half))
 
 
+def odds_of_separation(a: Estimate, b: Estimate, growth: tuple[float, float], least: float = 0.0) -> float:
+    """The chance that more measurements tell two figures apart, by ``least`` at the least, in the figures' own unit.
+
+    ``growth``: how many times as much will have been measured of each. Both variances fall by it, and by as much as
+    they fall the difference may still move: its predictive distribution (Spiegelhalter, Abrams, Myles 2004, 6.5).
+    0 without intervals.
+    """
+    halves = half_width(a), half_width(b)
+    if halves[0] is None or halves[1] is None:
+        return 0.0
+    now = [(half / Z95) ** 2 for half in halves if half is not None]
+    later = [variance / max(times, 1.0) for variance, times in zip(now, growth)]
+    wanted = max(Z95 * math.sqrt(math.fsum(later)), least)
+    apart, moves = abs(a.value - b.value), math.sqrt(max(math.fsum(now) - math.fsum(later), 0.0))
+    if moves == 0:
+        return float(apart > wanted)
+    return _below((apart - wanted) / moves) + _below((-apart - wanted) / moves)
+
+
+def _below(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
 def pool(estimates: Sequence[Estimate]) -> Estimate:
     """One estimate from repeats of one point.
 

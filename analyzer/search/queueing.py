@@ -3,9 +3,13 @@
 A batch of k requests of b inferences takes ``(t0 + t1 * k * b) * (1 + a * (n - 1))`` ms on each of n instances. A
 closed loop of c requests fills batches of ``k = clamp(ceil(c / n), 1, limit)``; by Little's law the mean time of a
 request is c over the throughput. An open loop is the closed loop with as many in flight as Little's law counts.
+
+A queue delay is waited for before a batch that is not full. In a closed loop it also draws the requests together: those
+answered at once come back at once, wait for each other and stay one batch, ``k = clamp(c, 1, limit)``, beside which
+other instances idle. Some servers share them out all the same; what was measured decides between both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +26,23 @@ _CONTENTIONS = np.concatenate([np.arange(-0.05, 1.3, 0.05), np.arange(1.3, 3.01,
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Where a server was, or could be, seen: one row each."""
+    """Where a server was, or could be, seen: one row each. ``gathered``: a queue delay makes one batch of all."""
 
     instances: Array
     limit: Array
     in_flight: Array
     client_batch: Array
+    delay_ms: Array | float = 0.0
+    gathered: bool = False
 
     def batch(self) -> Array:
         """Requests per execution."""
-        return np.clip(np.ceil(self.in_flight / self.instances - 1e-9), 1, self.limit)
+        shared_by = np.where(np.greater(self.delay_ms, 0), 1.0, self.instances) if self.gathered else self.instances
+        return np.clip(np.ceil(self.in_flight / shared_by - 1e-9), 1, self.limit)
+
+    def waited_ms(self) -> Array:
+        """Of the queue delay, by a batch."""
+        return np.where(self.batch() < self.limit, self.delay_ms, 0.0)
 
     def running(self) -> Array:
         """Requests being executed at a time."""
@@ -43,10 +54,13 @@ class ServiceModel:
     fixed_ms: float
     per_item_ms: float
     contention: float
+    gathers: bool = False
 
     def service_ms(self, points: Points) -> Array:
+        """From the moment when a batch could be executed to its end."""
         shared: Array = 1 + self.contention * (points.instances - 1)
-        return (self.fixed_ms + self.per_item_ms * points.batch() * points.client_batch) * np.maximum(shared, 0.05)
+        own = (self.fixed_ms + self.per_item_ms * points.batch() * points.client_batch) * np.maximum(shared, 0.05)
+        return own + points.waited_ms()
 
 
 def service_ms(points: Points, requests_per_s: Array) -> Array:
@@ -57,14 +71,24 @@ def service_ms(points: Points, requests_per_s: Array) -> Array:
 def fit(points: Points, measured_ms: Array) -> ServiceModel:
     """Robust least squares on relative errors, with a weak prior that decides where nothing was measured."""
     if measured_ms.size == 0:
-        return ServiceModel(1.0, 1.0, _CONTENTION_PRIOR[0])
+        return ServiceModel(1.0, 1.0, _CONTENTION_PRIOR[0], points.gathered)
+    apart, apart_loss = _fitted(replace(points, gathered=False), measured_ms)
+    if not points.gathered or not np.any(np.greater(points.delay_ms, 0)):
+        return replace(apart, gathers=points.gathered)
+    together, together_loss = _fitted(points, measured_ms)
+    return together if together_loss <= apart_loss else apart
+
+
+def _fitted(points: Points, measured_ms: Array) -> tuple[ServiceModel, float]:
+    # A measurement that is shorter than the delay it should have waited for did not wait: batches filled all the same.
+    own_ms = np.maximum(measured_ms - points.waited_ms(), measured_ms / 2)
     tried = _CONTENTIONS
     for step in (0.01, 0.002, 0.0):
-        t0, t1, loss = _solve(points, measured_ms, tried)
+        t0, t1, loss = _solve(points, own_ms, tried)
         best = int(np.argmin(loss))
         if step:
             tried = tried[best] + step * np.arange(-5, 6)
-    return ServiceModel(float(t0[best]), float(t1[best]), float(tried[best]))
+    return ServiceModel(float(t0[best]), float(t1[best]), float(tried[best]), points.gathered), float(loss[best])
 
 
 def _solve(points: Points, measured_ms: Array, contentions: Array) -> tuple[Array, Array, Array]:

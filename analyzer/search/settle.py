@@ -12,8 +12,7 @@ from analyzer.search.evidence import Level, clearly_breaks, secures
 from analyzer.search.options import SearchOptions
 from analyzer.search.outlook import Outlook
 from analyzer.search.problem import Problem
-from analyzer.search.prospect import below
-from analyzer.stats import Z95, half_width, separated
+from analyzer.stats import half_width, odds_of_separation, separated
 
 MOST_LEADERS = 3
 
@@ -21,6 +20,7 @@ _WORTH_RATIO = 0.01
 """Differences of the objective below this do not earn another measurement."""
 
 _WORTH_ODDS = 0.2
+"""Of telling two leaders apart with all the repeats that are allowed: below it they tie at once."""
 
 _PRECISE_RATIO = 0.02
 """Leaders known this well, and still not told apart, are a tie worth reporting, not worth more measurements."""
@@ -141,33 +141,18 @@ def _separate(outlook: Outlook, options: SearchOptions, running: ServerConfig | 
     leaders = _leaders(outlook.problem, safe)
     if len(leaders) < 2 or all(_is_precise(level, outlook.problem) for level in leaders):
         return
-    main = max(outlook.problem.objectives, key=lambda o: o.weight)
-    rivals = [level for level in leaders[1:] if _odds_to_separate(leaders[0], level, main.figure, most) >= _WORTH_ODDS]
+    rivals = [level for level in leaders[1:] if _may_separate(outlook.problem, leaders[0], level, most)]
     turns = sorted([leaders[0], *rivals], key=lambda x: (len(x.measurements), x.candidate.server != running))
     for level in turns if rivals else ():
         if len(level.measurements) < most:
             yield _repeat(outlook, level)
 
 
-def _odds_to_separate(first: Level, rival: Level, figure: str, most: int) -> float:
-    """That the two are told apart, by a difference that matters, once both were measured ``most`` times.
-
-    Each further measurement narrows the interval by the root of their number; by as much as the variance falls the
-    difference may still move (the predictive distribution of a sample-size review, Spiegelhalter et al. 2004, 6.5).
-    """
-    halves = [half_width(level.figures[figure]) for level in (first, rival)]
-    value = abs(first.figures[figure].value)
-    apart = abs(first.figures[figure].value - rival.figures[figure].value)
-    now, later = 0.0, 0.0
-    for half, level in zip(halves, (first, rival)):
-        if half is None:
-            return 0.0
-        count = len(level.measurements)
-        now += (half / Z95) ** 2
-        later += (half / Z95) ** 2 * min(1.0, count / most)
-    wanted = max(Z95 * math.sqrt(later), _WORTH_RATIO * value)
-    moves = max(math.sqrt(now - later), 1e-9 * value, 1e-300)
-    return below((apart - wanted) / moves) + below((-apart - wanted) / moves)
+def _may_separate(problem: Problem, first: Level, rival: Level, most: int) -> bool:
+    main = max(problem.objectives, key=lambda o: o.weight)
+    a, b = first.figures[main.figure], rival.figures[main.figure]
+    growth = most / len(first.measurements), most / len(rival.measurements)
+    return odds_of_separation(a, b, growth, _WORTH_RATIO * abs(a.value)) >= _WORTH_ODDS
 
 
 def _leaders(problem: Problem, levels: list[Level]) -> list[Level]:

@@ -5,7 +5,7 @@ leave unexplained is learnt by a Gaussian process. All figures are handled as lo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ class Surrogate:
             in_flight, most = self._in_flight(slots, loads)
         else:
             in_flight, most = np.tile(loads, (len(slots), 1)), np.zeros(len(slots))
-        points = _matrix(slots, in_flight)
+        points = self._matrix(slots, in_flight)
         coarse = self._coarse(slots, in_flight)
         rate, sd = self._requests_per_s(points, coarse)
         answered_sd = sd
@@ -116,13 +116,21 @@ class Surrogate:
         offset, sd = coarse.predict(self.service_process)
         return 1000 * points.running() / (self.service.service_ms(points) * np.exp(offset)), sd
 
+    def _matrix(self, slots: Sequence[Slots], in_flight: Array) -> Points:
+        """A row a candidate, a column a load."""
+        of_each = np.array(
+            [[s.instances, s.batch_limit, s.client_batch, s.delay_us / 1000] for s in slots], dtype=float
+        )
+        instances, limit, client_batch, delay_ms = (column[:, None] for column in of_each.T)
+        return Points(instances, limit, in_flight, client_batch, delay_ms, self.service.gathers)
+
     def _in_flight(self, slots: Sequence[Slots], rates: Array) -> tuple[Array, Array]:
         """Requests in flight that carry a rate, a thousand times what saturates the server where none do; and the
         highest rate that is carried.
         """
         full = np.array([float(s.instances * s.batch_limit) for s in slots])
         grid = full[:, None] * np.geomspace(0.002, 2.0, 160)[None, :]
-        carried, _ = self._requests_per_s(_matrix(slots, grid), self._coarse(slots, grid))
+        carried, _ = self._requests_per_s(self._matrix(slots, grid), self._coarse(slots, grid))
         reached = np.maximum.accumulate(carried, axis=1)
         rows = [np.interp(rates, reached[i], grid[i], right=1000.0 * full[i]) for i in range(len(slots))]
         return np.stack(rows), reached[:, -1]
@@ -133,7 +141,7 @@ class Surrogate:
         wanted = np.geomspace(row[0], row[-1], count)
         columns = np.unique(np.clip(np.searchsorted(row, wanted), 0, len(row) - 1))
         repeated = [slot for slot in slots for _ in columns]
-        features = features_of(repeated, _points(repeated, in_flight[:, columns].ravel()))
+        features = features_of(repeated, _points(repeated, in_flight[:, columns].ravel(), self.service.gathers))
         cross = gaussian.kernel(features, self.seen) if len(self.seen) else np.empty((len(features), 0))
         return Coarse(cross, gaussian.prior_variance(features), columns, (len(slots), len(row)))
 
@@ -147,10 +155,11 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
     pairs = [(level, slot) for level, slot in zip(levels, slots) if level.usable]
     pairs = _most_telling(pairs)
     seen = [level for level, _ in pairs]
-    points = _points([slot for _, slot in pairs], np.array([level.in_flight for level in seen]))
-    features = features_of([slot for _, slot in pairs], points)
+    points = _points([slot for _, slot in pairs], np.array([level.in_flight for level in seen]), not open_loop)
     measured = queueing.service_ms(points, np.array([level.requests_per_s for level in seen]))
     service = queueing.fit(points, measured)
+    points = replace(points, gathered=service.gathers)
+    features = features_of([slot for _, slot in pairs], points)
     noise = np.array([noise_of(level.figures.get("throughput")) for level in seen])
     left = np.log(measured) - np.log(service.service_ms(points))
     residual = gaussian.fit(features, left, noise, explained=3)
@@ -234,18 +243,15 @@ def noise_of(estimate: Estimate | None) -> float:
     return min(max(half / Z95 / abs(estimate.value), least), 0.5)
 
 
-def _points(slots: Sequence[Slots], in_flight: Array) -> Points:
+def _points(slots: Sequence[Slots], in_flight: Array, gathered: bool) -> Points:
     return Points(
         np.array([float(s.instances) for s in slots]),
         np.array([float(s.batch_limit) for s in slots]),
         in_flight,
         np.array([float(s.client_batch) for s in slots]),
+        np.array([s.delay_us / 1000 for s in slots]),
+        gathered,
     )
-
-
-def _matrix(slots: Sequence[Slots], in_flight: Array) -> Points:
-    columns = _points(slots, in_flight)
-    return Points(columns.instances[:, None], columns.limit[:, None], in_flight, columns.client_batch[:, None])
 
 
 def features_of(slots: Sequence[Slots], points: Points) -> Array:

@@ -50,6 +50,40 @@ def test_a_single_measurement_is_met_and_the_rest_left_to_the_prior():
     assert model.contention == pytest.approx(0.3, abs=0.05)
 
 
+def delayed(rows: list[tuple[int, int, int, float]], gathered: bool) -> Points:
+    n, limit, c, delay_ms = (np.array(column, dtype=float) for column in zip(*rows))
+    return Points(n, limit, c, np.ones(len(rows)), delay_ms, gathered)
+
+
+DELAYED = [(1, 8, 2, 0.0), (2, 8, 4, 0.0), (2, 8, 4, 2.0), (4, 8, 4, 1.0), (1, 4, 4, 2.0), (2, 8, 40, 1.0)]
+
+
+def test_a_delay_is_waited_for_by_batches_that_are_not_full_and_may_gather_all_in_one():
+    assert list(delayed(DELAYED, gathered=False).batch()) == [2, 2, 2, 1, 4, 8]
+    assert list(delayed(DELAYED, gathered=True).batch()) == [2, 2, 4, 4, 4, 8]
+    assert list(delayed(DELAYED, gathered=True).waited_ms()) == [0, 0, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+def test_what_was_measured_says_whether_a_delay_gathers(gathers: bool):
+    truth = queueing.ServiceModel(3.0, 1.0, 0.6).service_ms(delayed(DELAYED, gathers))
+    fitted = queueing.fit(delayed(DELAYED, gathered=True), truth)
+    assert fitted.gathers is gathers
+    assert fitted.service_ms(delayed(DELAYED, fitted.gathers)) == pytest.approx(truth, rel=0.05)
+
+
+def test_where_no_delay_was_seen_one_is_taken_to_gather_but_not_in_an_open_loop():
+    seen = queueing.ServiceModel(3.0, 1.0, 0.6).service_ms(delayed(DELAYED[:2], gathered=True))
+    assert queueing.fit(delayed(DELAYED[:2], gathered=True), seen).gathers
+    assert not queueing.fit(delayed(DELAYED[:2], gathered=False), seen).gathers
+
+
+def test_answers_faster_than_the_delay_make_no_time_negative():
+    model = queueing.fit(delayed([(1, 8, 2, 50.0)], gathered=True), np.array([1.0]))
+    assert model.fixed_ms >= 0
+    assert model.per_item_ms >= 0
+
+
 @given(st.lists(st.floats(0.01, 1e4), min_size=6, max_size=6))
 def test_no_measurements_make_times_negative(measured: list[float]):
     model = queueing.fit(SEEN, np.array(measured))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.domain.metrics import Estimate
-from analyzer.stats import better, half_width, pool, separated
+from analyzer.stats import better, half_width, odds_of_separation, pool, separated
 
 
 def around(value: float, half: float) -> Estimate:
@@ -73,3 +73,26 @@ def test_the_pooled_value_lies_between_its_repeats(pairs: list[tuple[float, floa
     assert pooled.high is not None
     assert math.isfinite(pooled.low)
     assert pooled.low <= pooled.value <= pooled.high
+
+
+@pytest.mark.parametrize(
+    ("apart", "growth", "least", "low", "high"),
+    [
+        (0.0, (4, 4), 0.0, 0.2, 0.3),  # one measurement each of four: chance alone tells equals apart now and then
+        (0.0, (4 / 3, 4 / 3), 0.0, 0.0, 0.01),  # three of four are done, and nothing is to be seen yet
+        (20.0, (2, 2), 0.0, 0.99, 1.0),
+        (20.0, (2, 2), 30.0, 0.0, 0.01),  # it would not matter
+        (5.0, (1, 1), 0.0, 1.0, 1.0),  # told apart already, and nothing more to come
+        (2.0, (1, 1), 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_odds_that_more_measurements_tell_two_figures_apart(
+    apart: float, growth: tuple[float, float], least: float, low: float, high: float
+):
+    odds = odds_of_separation(around(100, 1.96), around(100 + apart, 1.96), growth, least)
+    assert low <= odds <= high
+    assert odds == pytest.approx(odds_of_separation(around(100 + apart, 1.96), around(100, 1.96), growth, least))
+
+
+def test_without_intervals_no_number_of_measurements_tells_apart():
+    assert odds_of_separation(Estimate(1.0), around(9, 0.1), (9, 9)) == 0
