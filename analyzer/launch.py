@@ -70,7 +70,7 @@ def launch(
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Serve these models of a repository on free loopback ports for as long as the context lasts.
+    """Serve these models of a repository, and no others, on free loopback ports for as long as the context lasts.
 
     ``flags`` are given to the runtime; ``prefix`` is a command that runs it, such as a profiler;
     ``environment`` is added to ours.
@@ -81,7 +81,9 @@ def launch(
     arguments = ["--model-repository", str(repository), "--http-port", "0", "--grpc-port", "0", "--metrics-port", "off"]
     # Models are links to those of the user, who may have linked them on.
     arguments += ["--exit-with-parent", "--allow-links-to", "/"]
-    arguments += [*(word for model in models for word in ("--load-model", model)), *flags]
+    wanted = [word for model in models for word in ("--load-model", model)]
+    # Named none, a server loads all that the repository holds; here it is to hold none.
+    arguments += [*(wanted or ("--model-control-mode", "explicit")), *flags]
     process = child.start(_MODULE, arguments, log_path, prefix=prefix, environment=environment)
     try:
         ready = _ready_line(process, start_timeout_s)

@@ -11,14 +11,26 @@ from urllib.request import urlopen
 import pytest
 
 from analyzer.collect.metrics_page import MetricsPage
+from analyzer.collect.nvml import Nvml
 from analyzer.domain.measurement import Measurement
+from analyzer.executor.idle import idle_gpus
+from analyzer.launchers.runtime import RuntimeLauncher
 from analyzer.store import RunFolder
-from tests.fakes.nvml import fake_device
+from tests.fakes.json_calls import post_json
+from tests.fakes.nvml import FakeNvml, fake_device
 from tests.fakes.nvml_library import compiled, state_lines
 from tests.fakes.repositories import write_simulated
 from tests.fakes.running_server import running_server
 
 GIB = 2**30
+DEVICE = {
+    "uuid": "GPU-0",
+    "name": "A device",
+    "utilization": 25,
+    "memory": 512_000_000,
+    "power_mw": 61_000,
+    "processes": {},
+}
 FIGURES = {
     "utilization": 50,
     "memory": 75 * GIB,
@@ -112,3 +124,16 @@ def test_a_run_reports_the_gpus_figures_and_what_was_not_given(driver, tmp_path)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "94% of its memory is in use" in page, "the rule has what it judges by"
     assert "GPU-a" not in ended.stdout, "a device is told by its name"
+
+
+def test_devices_are_watched_beside_a_server_of_ours_that_has_no_model(tmp_path: Path):
+    write_simulated(tmp_path / "models", "m")
+    (record,) = idle_gpus(RuntimeLauncher(tmp_path / "models"), Nvml(FakeNvml([DEVICE])), 0.05, 0.01)
+    assert record["uuid"] == "GPU-0"
+
+
+def test_a_server_that_is_named_no_model_loads_none(tmp_path: Path):
+    write_simulated(tmp_path / "models", "m")
+    with RuntimeLauncher(tmp_path / "models").as_it_is((), tmp_path / "log") as server:
+        index = post_json(server.http_url, "/v2/repository/index")
+    assert [model.get("state") for model in index] != ["READY"]
