@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_SPREADS = np.array([0.004, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32])
+_SPREADS = np.array([0.004, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56])
 TYPICAL_SPREAD = 0.06
 """Before anything is known a model is taken to be off by so much, relative, within a factor e."""
 

@@ -19,6 +19,7 @@ from analyzer.search.evidence import Level, Told, secures
 from analyzer.search.joint_outlook import JointOutlook, JointProspect
 from analyzer.search.outlook import WORTH_RATIO
 from analyzer.search.problem import JointProblem
+from analyzer.search.settle import may_separate
 from analyzer.search.shared_device import Ground
 from analyzer.search.task import SearchTask
 from analyzer.stats import separated
@@ -219,10 +220,10 @@ class JointPlanner:
         for level in leaders:
             if self._problem.budgets and not secures(level, self._problem.budgets):
                 yield from self._secured(look, level)
-        if len(leaders) > 1:
-            for level in sorted(leaders, key=lambda x: (len(x.measurements), x.candidate.server != self._running)):
-                if len(level.measurements) < 1 + options.max_repeats and self._has_interval(level):
-                    yield self._repeat(level)
+        most = 1 + options.max_repeats
+        rivals = [level for level in leaders[1:] if may_separate(self._problem, leaders[0], level, most)]
+        turns = sorted([leaders[0], *rivals], key=lambda x: (len(x.measurements), x.candidate.server != self._running))
+        yield from (self._repeat(level) for level in turns if rivals and len(level.measurements) < most)
 
     def _secured(self, look: JointOutlook, level: Level) -> Iterator[RunConfig]:
         """Once again as it is; then lower loads, until one has room for its interval."""

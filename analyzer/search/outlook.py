@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,12 @@ from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.space import LoadRange
 from analyzer.search import noise, surrogate
-from analyzer.search.candidates import Slots, highest, lowest
+from analyzer.search.candidates import highest, lowest
 from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
 from analyzer.search.problem import Problem, direction
 from analyzer.search.prospect import Prospect, below
 from analyzer.search.queueing import Array
+from analyzer.search.start_odds import StartOdds
 from analyzer.search.surrogate import Figure
 from analyzer.search.twins import NEAR_RATIO, Twins
 
@@ -36,8 +36,11 @@ _FAR_SD = 4.0
 _ALIKE = 0.25
 """How much smaller the doubt is about a candidate that only a limit on batches which no batch reaches sets apart."""
 
-_LOADS_AFTER_A_SMALLER_FAILED = 0.15
-_LOADS_BESIDE_A_FAILED = 0.5
+_MUCH_DOUBT = 0.2
+"""Standard deviation beyond which a forecast is no guide to the load at which a candidate is at its best."""
+
+_BOLDER = 1.5
+"""How much more there must be to gain at a load that is not the forecast's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,15 @@ class Outlook:
         return total, np.sqrt(variance)
 
     def _noise_of_one_point(self) -> float:
-        """Of the score, by one as short as the shortest so far; 0 before anything was measured."""
+        """Of the score, by one as short as the shortest so far; 0 before anything was measured.
+
+        A quarter of those seen had less: where some were far from steady, the next one need not be.
+        """
         seen = [verdict for verdict in self._verdicts.values() if verdict.level.usable]
         if not seen:
             return 0.0
-        return median(verdict.noise for verdict in seen) / math.sqrt(min(verdict.shortest_s for verdict in seen))
+        lowest_quarter = sorted(verdict.noise for verdict in seen)[len(seen) // 4]
+        return lowest_quarter / math.sqrt(min(verdict.shortest_s for verdict in seen))
 
     def _tells_batches_apart(self) -> bool:
         """Where a larger limit on batches shows although none gets as large: in memory, or under bursts."""
@@ -134,12 +141,31 @@ class Outlook:
         knee = np.argmax(scores >= scores.max(axis=1, keepdims=True) - FLAT_RATIO, axis=1)
         nearest = np.argmax(np.where(allowed, self.kept_z, -np.inf), axis=1)
         columns = np.where(any_kept, knee, nearest)
-        failed = self.evidence.failed
-        return [
-            self._prospect(row, int(columns[row]), bool(any_kept[row]), bool(any_allowed[row]))
-            for row, candidate in enumerate(self.problem.candidates)
-            if candidate not in failed
-        ]
+        bold = self._boldest(allowed)
+        found = []
+        for row, candidate in enumerate(self.problem.candidates):
+            if candidate not in self.evidence.failed:
+                prospect = self._prospect(row, int(columns[row]), bool(any_kept[row]), bool(any_allowed[row]))
+                if bold is not None and self.score_sd[row, bold[row]] > _MUCH_DOUBT and columns[row] != bold[row]:
+                    bolder = self._prospect(row, int(bold[row]), False, bool(any_allowed[row]))
+                    if bolder.gain(self.incumbent) > _BOLDER * prospect.gain(self.incumbent):
+                        prospect = bolder
+                found.append(prospect)
+        return found
+
+    def _boldest(self, allowed: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+        """The load of each candidate with the most to gain if the limits are kept there, times the odds that they are.
+
+        It is that of the forecast unless there is much doubt: then what is hoped for may lie far from what is expected.
+        """
+        if self.incumbent is None:
+            return None
+        sd = np.maximum(self.score_sd, 1e-6)
+        revealed = sd * sd / np.hypot(sd, self._noise)
+        z = (self.score - self.incumbent) / revealed
+        gain = revealed * np.maximum(z * _about_below(z) + np.exp(-z * z / 2) / math.sqrt(2 * math.pi), 0.0)
+        result: NDArray[np.intp] = np.argmax(np.where(allowed, gain * _about_below(self.kept_z), -1.0), axis=1)
+        return result
 
     def _prospect(self, row: int, column: int, any_kept: bool, any_allowed: bool) -> Prospect:
         levels = self.levels[row]
@@ -153,7 +179,7 @@ class Outlook:
             float(self.score[row, column]),
             sd * (1.0 if alike == "apart" else _ALIKE),
             1.0 if any_kept else self._p_kept(row, column, any_allowed),
-            1.0 if levels else self._p_loads(row),
+            1.0 if levels else self._start_odds.of(row),
             any_allowed and len(levels) < MOST_LEVELS and alike != "same" and not self._known(levels, load),
             alike,
             self._noise,
@@ -161,7 +187,7 @@ class Outlook:
 
     def _p_kept(self, row: int, column: int, any_allowed: bool) -> float:
         """The chance that a candidate keeps the limits which no forecast load of it does."""
-        if any(self.keeps(level) for level in self.levels[row]):
+        if any(self.keeps(level) and level.load >= self.loads[column] for level in self.levels[row]):
             return 1.0
         return below(float(self.kept_z[row, column])) if any_allowed else 0.0
 
@@ -200,31 +226,11 @@ class Outlook:
         binding = [self.figures[b.figure] for b in self.problem.budgets if b.figure in self.figures]
         return max((float(figure.sd[row, column]) for figure in binding), default=0.0)
 
-    def _p_loads(self, row: int) -> float:
-        """A guess from what failed: bigger than a failed one is unlikely to load, but only measuring it is proof."""
-        size, failed, loaded = self._sizes[row], self._failed_sizes, self._loaded_sizes
-        if not len(failed) or (size <= loaded).all(axis=1).any():
-            return 1.0
-        if (size >= failed).all(axis=1).any():
-            # Each failed one that is bigger than another failed one has borne the guess out.
-            bigger = (failed[:, None, :] >= failed[None, :, :]).all(axis=2)
-            return _LOADS_AFTER_A_SMALLER_FAILED / (1 + float(bigger.sum() - len(failed)))
-        nearest_failed = float(np.abs(failed - size).sum(axis=1).min())
-        nearest_loaded = float(np.abs(loaded - size).sum(axis=1).min()) if len(loaded) else math.inf
-        return _LOADS_BESIDE_A_FAILED if nearest_failed < nearest_loaded else 1.0
-
     @cached_property
-    def _sizes(self) -> Array:
-        return np.stack([_size(slots) for slots in self.problem.slots])
-
-    @cached_property
-    def _failed_sizes(self) -> Array:
+    def _start_odds(self) -> StartOdds:
         failed = self.evidence.failed
-        return self._sizes[[candidate in failed for candidate in self.problem.candidates]]
-
-    @cached_property
-    def _loaded_sizes(self) -> Array:
-        return self._sizes[[bool(levels) for levels in self.levels]]
+        fell = [candidate in failed for candidate in self.problem.candidates]
+        return StartOdds(self.problem.slots, fell, [bool(levels) for levels in self.levels])
 
     @cached_property
     def best_kept(self) -> list[Level]:
@@ -269,6 +275,12 @@ class Outlook:
         return self._rows[candidate]
 
 
+def _about_below(z: Array) -> Array:
+    """The normal distribution within 0.01 (Bowling et al. 2009): enough to tell loads from each other."""
+    result: Array = 1 / (1 + np.exp(-np.clip(1.702 * z, -50, 50)))
+    return result
+
+
 def _margin(figure: Figure, budget: Budget) -> Array:
     distance = math.log(budget.limit) - figure.mean
     result: Array = (distance if budget.at_most else -distance) / np.maximum(figure.sd, 1e-6)
@@ -286,8 +298,3 @@ def _grid(load: LoadRange, measured: Sequence[float]) -> Array:
     # Four significant digits, so that a rate reads like one; the bounds stay as they were given.
     rounded = [float(f"{value:.4g}") for value in steps[1:-1]]
     return np.unique(np.clip(np.concatenate([[low, high], rounded, within]), low, high))
-
-
-def _size(slots: Slots) -> Array:
-    """What memory grows with, in octaves."""
-    return np.log2(np.array([slots.instances, max(slots.max_batch, 1), slots.client_batch], dtype=np.float64))

@@ -11,7 +11,7 @@ from analyzer.domain.run import ServerConfig
 from analyzer.search.evidence import Level, clearly_breaks, secures
 from analyzer.search.options import SearchOptions
 from analyzer.search.outlook import Outlook
-from analyzer.search.problem import Problem
+from analyzer.search.problem import Goal, Problem
 from analyzer.stats import half_width, odds_of_separation, separated
 
 MOST_LEADERS = 3
@@ -141,14 +141,15 @@ def _separate(outlook: Outlook, options: SearchOptions, running: ServerConfig | 
     leaders = _leaders(outlook.problem, safe)
     if len(leaders) < 2 or all(_is_precise(level, outlook.problem) for level in leaders):
         return
-    rivals = [level for level in leaders[1:] if _may_separate(outlook.problem, leaders[0], level, most)]
+    rivals = [level for level in leaders[1:] if may_separate(outlook.problem, leaders[0], level, most)]
     turns = sorted([leaders[0], *rivals], key=lambda x: (len(x.measurements), x.candidate.server != running))
     for level in turns if rivals else ():
         if len(level.measurements) < most:
             yield _repeat(outlook, level)
 
 
-def _may_separate(problem: Problem, first: Level, rival: Level, most: int) -> bool:
+def may_separate(problem: Goal, first: Level, rival: Level, most: int) -> bool:
+    """Whether measuring both ``most`` times is likely enough to tell them apart by a difference that matters."""
     main = max(problem.objectives, key=lambda o: o.weight)
     a, b = first.figures[main.figure], rival.figures[main.figure]
     growth = most / len(first.measurements), most / len(rival.measurements)

@@ -32,6 +32,7 @@ from tests.fakes.landscapes import (
     space,
     true_figures,
 )
+from tests.fakes.recorded_landscapes import RECORDED, Recorded
 from tests.fakes.shared_landscapes import (
     BASES,
     TEMPLATES,
@@ -83,6 +84,19 @@ def search(
     throughput, p99 = true_figures(land, chosen.config) if chosen else (0.0, 0.0)
     kept = best == 0.0 if chosen is None else limit_ms is None or p99 <= limit_ms
     return result(land.name, outcomes, throughput / best if best else 1.0, kept, ask_s)
+
+
+def search_recorded(land: Recorded) -> Result:
+    """First in windows of 0.6 of the recorded length; ``kept`` allows for what interpolation is off."""
+    budgets = (Budget(metric="p99_latency_ms", limit=land.limit_ms),)
+    short_s = 0.6 * land.window_s
+    options = SearchOptions(bases=(land.base,), screen_duration_s=short_s, confirm_duration_s=land.window_s)
+    planner = make_planner("capacity", land.space, OBJECTIVES, budgets, land.load_template, "content", options)
+    outcomes, ask_s = timed(planner, land.measure, 1000)
+    chosen = pick(outcomes, land.limit_ms)
+    figures = land.figures(chosen.config) if chosen else None
+    throughput, p99 = (figures[0], figures[2]) if figures else (0.0, 0.0)
+    return result(land.name, outcomes, throughput / land.best, p99 <= 1.03 * land.limit_ms, ask_s)
 
 
 def search_shared(land: SharedLandscape, at_most: int = 200) -> Result:
@@ -148,6 +162,13 @@ def at_random(count: int) -> None:
     row(f"{len(failing)} random, some fail to load", ">= 0.97", 40, [search(land, 20.0) for land in failing])
     noisy = [replace(land, noise=0.03) for land in lands]
     row(f"{len(noisy)} random, 3 % noise", "kept in 95 %", 50, [search(land, 20.0) for land in noisy])
+
+
+def recorded(seeds: int = 20) -> None:
+    """Grids of real models, with 5 % of noise."""
+    for land in RECORDED:
+        at_most = land.point_count // 10
+        row(f"{land.name}, recorded", "", at_most, [search_recorded(land.seeded(seed)) for seed in range(seeds)])
 
 
 def pairs(count: int) -> None:
@@ -221,6 +242,7 @@ def main() -> None:
     print(f"{'case':34} {'must reach':>12} {'in':>4} | got")
     named()
     at_random(count)
+    recorded()
     pairs(pair_count)
     comparison()
     restarts()

@@ -87,7 +87,7 @@ class Landscape:
         rng = np.random.default_rng([int(config.key, 16), self.seed])
         noise = self.noise * (1 if self.noise_at_s is None else (self.noise_at_s / config.load.duration_s) ** 0.5)
         seen = 1 + noise * np.clip(rng.standard_normal(2), -3, 3)
-        return _measurement(config, throughput * seen[0], mean, p99_ms(mean) * seen[1], noise)
+        return made_measurement(config, throughput * seen[0], mean, p99_ms(mean) * seen[1], noise)
 
     def _at(self, config: RunConfig, n: int, max_batch: int, delay_ms: float) -> tuple[float, float]:
         load, b = config.load.load, config.load.batch_size
@@ -222,7 +222,7 @@ def true_figures(land: Landscape, config: RunConfig) -> tuple[float, float]:
     return throughput, p99_ms(mean)
 
 
-def _measurement(config: RunConfig, throughput: float, mean_ms: float, p99: float, noise: float) -> Measurement:
+def made_measurement(config: RunConfig, throughput: float, mean_ms: float, p99: float, noise: float) -> Measurement:
     half = Z95 * noise
     latency = Latency(
         count=100_000,

@@ -22,8 +22,8 @@ from tests.fakes.landscapes import (
     CONCURRENCY,
     INSTANCES,
     Landscape,
-    _measurement,
     landscape,
+    made_measurement,
     now,
     p99_ms,
     random_landscape,
@@ -78,7 +78,7 @@ class SharedLandscape:
         for load, (throughput, mean) in zip(config.loads, self.figures(config)):
             seen = 1 + self.noise * np.clip(rng.standard_normal(2), -3, 3)
             alone = msgspec.structs.replace(config, load=load, beside=())
-            parts.append(_measurement(alone, throughput * seen[0], mean, p99_ms(mean) * seen[1], self.noise))
+            parts.append(made_measurement(alone, throughput * seen[0], mean, p99_ms(mean) * seen[1], self.noise))
         return msgspec.structs.replace(parts[0], config=config, beside=(parts[1].load,))
 
     def best(self) -> float:
