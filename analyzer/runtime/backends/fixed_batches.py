@@ -14,22 +14,22 @@ BATCH_SIZES = "batch_sizes"
 
 
 def read_batch_sizes(files: ModelFiles) -> tuple[int, ...]:
-    """The parameter ``batch_sizes`` such as "1,8,32", ascending; empty where it isn't set. Raises ModelError."""
+    """The parameter ``batch_sizes`` such as "1,8,32", ascending; empty where it isn't set.
+
+    Sizes above ``max_batch_size`` are left out and it is the last of them, so that one list serves a model whose
+    ``max_batch_size`` is being searched. Raises ModelError.
+    """
     text = files.parameter(BATCH_SIZES)
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise ModelError(f"model '{files.name}' has {BATCH_SIZES} '{text}'; give numbers of rows such as \"1,8,32\"")
-    sizes = tuple(sorted({int(part) for part in parts}))
+    sizes = sorted({int(part) for part in parts})
     largest = files.config.max_batch_size
     if not largest:
         raise ModelError(f"model '{files.name}' has {BATCH_SIZES}, which needs a max_batch_size of 1 or more")
-    if sizes[-1] != largest:
-        raise ModelError(
-            f"model '{files.name}' has {BATCH_SIZES} up to {sizes[-1]} and max_batch_size {largest}; make them agree"
-        )
-    return sizes
+    return (*(size for size in sizes if size < largest), largest)
 
 
 def size_for(rows: int, sizes: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from analyzer.runtime.backends.base import ModelError, ModelFiles
@@ -71,7 +71,8 @@ def read_parameters(files: ModelFiles) -> TorchParameters:
     )
     reader.warn_of_others()
     _check(files, found)
-    return found
+    # One list serves a model whose max_batch_size is being searched.
+    return replace(found, graph_sizes=tuple(size for size in found.graph_sizes if size <= files.config.max_batch_size))
 
 
 def _compile_options(reader: "_Reader") -> Mapping[str, Any] | None:
@@ -93,11 +94,6 @@ def _check(files: ModelFiles, found: TorchParameters) -> None:
         return
     if rows == 0:
         raise ModelError(f"model '{name}' sets cuda_graph_batch_sizes, which needs a max_batch_size of 1 or more")
-    if found.graph_sizes[-1] > rows:
-        raise ModelError(
-            f"model '{name}' has {found.graph_sizes[-1]} in cuda_graph_batch_sizes; "
-            f"its max_batch_size lets no batch be larger than {rows}"
-        )
     if found.compile_options is not None:
         raise ModelError(
             f"model '{name}' sets cuda_graph_batch_sizes and torch_compile; only one can capture its graphs"
