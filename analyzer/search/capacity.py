@@ -28,8 +28,8 @@ WORTH_ODDS = 0.02
 
 _USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
 
-_EAGER_POINTS, _DOUBLED_EACH = 24, 4
-"""After so many points an expected gain must be ever larger to be worth one more."""
+_PATIENT_POINTS, _DOUBLED_EACH = 6, 4
+"""After so many points that made the best no better an expected gain must be ever larger to be worth one more."""
 
 _DEFAULT_CONFIRMED = 0.7
 """How often the load at which the default is at its best so far is the one at which it will be confirmed."""
@@ -177,7 +177,7 @@ class CapacityPlanner:
     def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
         """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
         worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
-        worth *= 2 ** max(0.0, (len(look.evidence.keys) - _EAGER_POINTS) / _DOUBLED_EACH)
+        worth *= 2 ** max(0.0, (look.barren - _PATIENT_POINTS) / _DOUBLED_EACH)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
         for _, p in sorted(promising, key=lambda item: (-self._for_its_time(*item), self._cost(item[1].row))):

@@ -14,8 +14,9 @@ from analyzer.domain.space import LoadRange
 from analyzer.search import noise, surrogate
 from analyzer.search.candidates import highest, lowest
 from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
+from analyzer.search.patience import barren
 from analyzer.search.problem import Problem, direction
-from analyzer.search.prospect import Prospect, below
+from analyzer.search.prospect import Prospect, below, boldest
 from analyzer.search.queueing import Array
 from analyzer.search.start_odds import StartOdds
 from analyzer.search.surrogate import Figure
@@ -24,7 +25,7 @@ from analyzer.search.twins import NEAR_RATIO, Twins
 FLAT_RATIO = 0.005
 """Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""
 
-WORTH_RATIO = 0.003
+WORTH_RATIO = 0.006
 """Exploring ends when no candidate is expected to improve on the best by more than this."""
 
 MOST_LEVELS = 8
@@ -141,31 +142,19 @@ class Outlook:
         knee = np.argmax(scores >= scores.max(axis=1, keepdims=True) - FLAT_RATIO, axis=1)
         nearest = np.argmax(np.where(allowed, self.kept_z, -np.inf), axis=1)
         columns = np.where(any_kept, knee, nearest)
-        bold = self._boldest(allowed)
+        bold = columns
+        if self.incumbent is not None:
+            bold = boldest(self.score - self.incumbent, self.score_sd, self.kept_z, allowed, self._noise)
         found = []
         for row, candidate in enumerate(self.problem.candidates):
             if candidate not in self.evidence.failed:
                 prospect = self._prospect(row, int(columns[row]), bool(any_kept[row]), bool(any_allowed[row]))
-                if bold is not None and self.score_sd[row, bold[row]] > _MUCH_DOUBT and columns[row] != bold[row]:
+                if columns[row] != bold[row] and self.score_sd[row, bold[row]] > _MUCH_DOUBT:
                     bolder = self._prospect(row, int(bold[row]), False, bool(any_allowed[row]))
                     if bolder.gain(self.incumbent) > _BOLDER * prospect.gain(self.incumbent):
                         prospect = bolder
                 found.append(prospect)
         return found
-
-    def _boldest(self, allowed: NDArray[np.bool_]) -> NDArray[np.intp] | None:
-        """The load of each candidate with the most to gain if the limits are kept there, times the odds that they are.
-
-        It is that of the forecast unless there is much doubt: then what is hoped for may lie far from what is expected.
-        """
-        if self.incumbent is None:
-            return None
-        sd = np.maximum(self.score_sd, 1e-6)
-        revealed = sd * sd / np.hypot(sd, self._noise)
-        z = (self.score - self.incumbent) / revealed
-        gain = revealed * np.maximum(z * _about_below(z) + np.exp(-z * z / 2) / math.sqrt(2 * math.pi), 0.0)
-        result: NDArray[np.intp] = np.argmax(np.where(allowed, gain * _about_below(self.kept_z), -1.0), axis=1)
-        return result
 
     def _prospect(self, row: int, column: int, any_kept: bool, any_allowed: bool) -> Prospect:
         levels = self.levels[row]
@@ -256,6 +245,11 @@ class Outlook:
         rows, loads = zip(*kept)
         return float(self.score[list(rows), np.searchsorted(self.loads, loads)].max())
 
+    @cached_property
+    def barren(self) -> int:
+        """How many points were measured since the best within the limits last rose by what matters."""
+        return barren(self.problem, [(level, self.keeps(level)) for levels in self.levels for level in levels])
+
     def at(self, row: int, load: float) -> float:
         right = min(int(np.searchsorted(self.loads, load)), len(self.loads) - 1)
         nearer = right - (right > 0 and load - self.loads[right - 1] < self.loads[right] - load)
@@ -273,12 +267,6 @@ class Outlook:
 
     def row(self, candidate: Candidate) -> int:
         return self._rows[candidate]
-
-
-def _about_below(z: Array) -> Array:
-    """The normal distribution within 0.01 (Bowling et al. 2009): enough to tell loads from each other."""
-    result: Array = 1 / (1 + np.exp(-np.clip(1.702 * z, -50, 50)))
-    return result
 
 
 def _margin(figure: Figure, budget: Budget) -> Array:

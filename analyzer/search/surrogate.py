@@ -25,6 +25,9 @@ _FEWEST_COARSE, _MOST_COARSE = 6, 13
 _FLOOR = 0.004
 _UNKNOWN_NOISE = 0.03
 _UNSUPPORTED_NOISE = 0.1
+_IDLE_MISFIT = 0.3
+"""How far the model may be off where some instances have nothing to do: what they slow down then is anyone's guess."""
+
 _TINY = 1e-9
 _CARRIED_SD = 0.002
 _SHARED_OUT = ("cost_per_million", "energy_per_inference_j")
@@ -161,6 +164,7 @@ def fit(levels: Sequence[Level], slots: Sequence[Slots], metrics: Sequence[str],
     points = replace(points, gathered=service.gathers)
     features = features_of([slot for _, slot in pairs], points)
     noise = np.array([noise_of(level.figures.get("throughput")) for level in seen])
+    noise = np.hypot(noise, np.where(points.in_flight < points.instances, _IDLE_MISFIT, 0.0))
     left = np.log(measured) - np.log(service.service_ms(points))
     residual = gaussian.fit(features, left, noise, explained=3)
     between = gaussian.kernel(features, features)
@@ -257,7 +261,7 @@ def _points(slots: Sequence[Slots], in_flight: Array, gathered: bool) -> Points:
 def features_of(slots: Sequence[Slots], points: Points) -> Array:
     """Octaves, each over the number of octaves in which behaviour is taken to change."""
     if not slots:
-        return np.empty((0, 7))
+        return np.empty((0, 8))
     over = np.clip(points.in_flight / (points.instances * points.limit), 1.0, 8.0)
     delay_us = np.array([float(s.delay_us) for s in slots])
     batching = np.array([float(s.batching) for s in slots])
@@ -267,6 +271,7 @@ def features_of(slots: Sequence[Slots], points: Points) -> Array:
             np.log2(points.batch()) / 2,
             np.log2(points.limit) / 8,
             np.log2(over) / 4,
+            np.log2(points.running() / (points.instances * points.batch())) / 2,
             np.log2(1 + delay_us / 200) / 3,
             batching / 4,
             np.log2(points.client_batch) / 3,

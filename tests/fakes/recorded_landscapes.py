@@ -119,4 +119,5 @@ RECORDED = (
     Recorded("filetype_cpu", limit_ms=20.0, window_s=0.5, noise=0.05),
     Recorded("resnet50_cpu", limit_ms=400.0, window_s=3.0, noise=0.05),
     Recorded("resnet50_h100", limit_ms=20.0, window_s=1.0, noise=0.05),
+    Recorded("resnet50_h100_padded", limit_ms=20.0, window_s=1.0, noise=0.05),
 )

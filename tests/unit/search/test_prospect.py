@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.run import ModelVariant, ServerConfig
-from analyzer.search.prospect import Prospect, below
+from analyzer.search.prospect import Prospect, below, boldest
 
 CANDIDATE = Candidate(server=ServerConfig(variants=(ModelVariant(model="m"),)))
 
@@ -33,3 +34,16 @@ def test_the_noisier_a_measurement_the_less_it_is_worth(score: float, sd: float,
 def test_a_small_doubt_is_not_worth_a_measurement_with_more_noise():
     assert prospect(0.0, 0.01).gain(0.0) > 0.003
     assert prospect(0.0, 0.01, noise=0.06).gain(0.0) < 0.001
+
+
+LOADS = [1.0, 2.0, 4.0, 8.0]
+
+
+def test_with_much_doubt_the_load_with_most_to_hope_for_is_tried_though_the_limit_is_forecast_to_break():
+    above = np.array([[-0.6, -0.4, 0.5, 0.9]])
+    kept_z = np.array([[3.0, 2.0, -0.4, -0.6]])
+    allowed = np.ones((1, 4), dtype=bool)
+    assert boldest(above, np.full((1, 4), 0.5), kept_z, allowed, 0.05) == [3]
+    sure = np.array([[-0.02, 0.01, 0.5, 0.9]]), np.full((1, 4), 0.01), np.array([[30.0, 20.0, -40.0, -60.0]])
+    assert boldest(*sure, allowed, 0.05) == [1]
+    assert boldest(above, np.full((1, 4), 0.5), kept_z, allowed & (np.array(LOADS) < 4), 0.05) == [1]

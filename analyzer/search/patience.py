@@ -1,0 +1,30 @@
+"""How long a search has gone without finding anything better."""
+
+import math
+from collections.abc import Sequence
+
+from analyzer.search.evidence import Level
+from analyzer.search.problem import Goal
+
+MATTERS_RATIO = 0.01
+"""A rise of the best by less is none."""
+
+
+def barren(goal: Goal, levels: Sequence[tuple[Level, bool]]) -> int:
+    """Points since the best score rose by what matters, in the order in which they were measured.
+
+    Beside each level stands whether it keeps the limits; repeats count as points, with the score that they have pooled.
+    """
+    seen = sorted(
+        ((m.measured_at, m.config.key, place) for place, (level, _) in enumerate(levels) for m in level.measurements),
+        key=lambda each: each[:2],
+    )
+    best, count = -math.inf, 0
+    for _, _, place in seen:
+        level, kept = levels[place]
+        score = goal.score(level) if kept else None
+        if score is not None and score > best + MATTERS_RATIO:
+            best, count = score, 0
+        else:
+            count += 1
+    return count
