@@ -131,13 +131,35 @@ class OnnxRuntimeBackend:
         """
         sizes = plan.batch_sizes if placement.kind == "KIND_GPU" else ()
         if not plan.shares_session:
-            return {size: _open(files, path, plan) for size in sizes or (0,)}
+            return _opened(files, path, plan, sizes)
         group = placement.name.rpartition("_")[0]
         with self._lock:
             key = files.version, f"{group} {placement.device}"
             if key not in self._shared:
-                self._shared[key] = {size: _open(files, path, plan) for size in sizes or (0,)}
+                self._shared[key] = _opened(files, path, plan, sizes)
             return self._shared[key]
+
+
+def _opened(files: ModelFiles, path: Path, plan: SessionPlan, sizes: Sequence[int]) -> dict[int, OpenSession]:
+    if not sizes:
+        return {0: _open(files, path, plan)}
+    sessions = {size: _open(files, path, plan) for size in sizes}
+    for size, opened in sessions.items():
+        shapes = fixed_shapes(opened.current.get_inputs(), size)
+        if shapes is not None:
+            opened.warm(shapes)
+    return sessions
+
+
+def fixed_shapes(inputs: Sequence[Any], rows: int) -> dict[str, tuple[Sequence[int], Any]] | None:
+    """Shape and type of each input with so many rows; None where another dim than the first is left open."""
+    found: dict[str, tuple[Sequence[int], Any]] = {}
+    for each in inputs:
+        dims, datatype = list(each.shape)[1:], _DATATYPES.get(each.type)
+        if datatype is None or not all(isinstance(dim, int) and dim > 0 for dim in dims):
+            return None
+        found[each.name] = (rows, *dims), NUMPY_DTYPES[datatype]
+    return found
 
 
 def _open(files: ModelFiles, path: Path, plan: SessionPlan) -> OpenSession:

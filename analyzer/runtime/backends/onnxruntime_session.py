@@ -3,7 +3,7 @@
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -115,11 +115,18 @@ class OpenSession:
         """From now on. Raises ModelError."""
         other = open_session(self.model, self._path, replace(self._plan, profile_file=str(prefix)))
         if self.seen:
-            try:
-                other.run(None, {name: _zeros(shape, dtype) for name, (shape, dtype) in self.seen.items()})
-            except Exception as error:  # a model may want other values than these
-                log.debug("model '%s' was not run before it is profiled: %s", self.model, error)
+            self._try(other, self.seen)
         self.current = other
+
+    def warm(self, shapes: Mapping[str, tuple[Sequence[int], Any]]) -> None:
+        """Runs once on zeros: what a library plans at its first run is planned before a request waits for it."""
+        self._try(self.current, shapes)
+
+    def _try(self, session: Any, shapes: Mapping[str, tuple[Sequence[int], Any]]) -> None:
+        try:
+            session.run(None, {name: _zeros(shape, dtype) for name, (shape, dtype) in shapes.items()})
+        except Exception as error:  # a model may want other values than these
+            log.debug("model '%s' was not run before it serves: %s", self.model, error)
 
     def end_profile(self) -> tuple[Path, int] | None:
         """Its file and, in ns of UTC, when its times begin; None where there is none."""

@@ -1,6 +1,7 @@
 """IO binding and padded batches, on the CPU: its memory has addresses as a device's has."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from analyzer.runtime.backends.base import Execution, OutputCheck
 from analyzer.runtime.backends.fixed_batches import cut, pad, size_for
+from analyzer.runtime.backends.onnxruntime import fixed_shapes
 from analyzer.runtime.backends.onnxruntime_binding import BoundDevice, BoundInstance
 from analyzer.runtime.backends.onnxruntime_options import CPU, SessionPlan
 from analyzer.runtime.backends.onnxruntime_session import OpenSession, RunInstance, open_session
@@ -186,3 +188,35 @@ def test_while_a_session_is_profiled_another_answers_that_has_run_before(path: P
             assert file.read_text().count('"model_run"') == 2
     assert {on_arrays, on_device} <= set(OpenSession.all())
     assert on_arrays.seen == {"x": ((rows, 4), np.float32)}
+
+
+class Spied:
+    def __init__(self, session) -> None:
+        self.session, self.rows = session, []
+
+    def run(self, outputs, inputs):
+        self.rows.append(inputs["x"].shape[0])
+        return self.session.run(outputs, inputs)
+
+
+def test_a_session_is_run_once_with_its_size_before_requests_come(path: Path):
+    opened = OpenSession("affine", path, SessionPlan((CPU,), intra_op_threads=1))
+    shapes = fixed_shapes(opened.current.get_inputs(), 8)
+    opened.current = spied = Spied(opened.current)
+    opened.warm(shapes)
+    opened.warm({"x": ((3, 99), np.float32)})  # what the model refuses is no failure of the load
+    assert spied.rows == [8, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        (["batch", 4], ((8, 4), np.float32)),
+        ([None, 3, 224], ((8, 3, 224), np.float32)),
+        (["batch", "length"], None),
+        (["batch", -1], None),
+    ],
+)
+def test_shapes_are_known_where_only_the_first_dim_is_open(shape, expected):
+    only = SimpleNamespace(name="x", shape=shape, type="tensor(float)")
+    assert fixed_shapes([only], 8) == (expected and {"x": expected})
