@@ -19,7 +19,7 @@ MOST_LEADERS = 3
 _WORTH_RATIO = 0.01
 """Differences of the objective below this do not earn another measurement."""
 
-_WORTH_ODDS = 0.2
+_WORTH_ODDS = 0.1
 """Of telling two leaders apart with all the repeats that are allowed: below it they tie at once."""
 
 _PRECISE_RATIO = 0.02
@@ -152,8 +152,14 @@ def may_separate(problem: Goal, first: Level, rival: Level, most: int) -> bool:
     """Whether measuring both ``most`` times is likely enough to tell them apart by a difference that matters."""
     main = max(problem.objectives, key=lambda o: o.weight)
     a, b = first.figures[main.figure], rival.figures[main.figure]
-    growth = most / len(first.measurements), most / len(rival.measurements)
+    growth = _growth(first, most), _growth(rival, most)
     return odds_of_separation(a, b, growth, _WORTH_RATIO * abs(a.value)) >= _WORTH_ODDS
+
+
+def _growth(level: Level, most: int) -> float:
+    """How many times as long it will have been measured, with windows as long as its longest."""
+    counted_s = sum(m.config.load.duration_s for m in level.measurements)
+    return 1 + max(most - len(level.measurements), 0) * level.longest_s / counted_s
 
 
 def _leaders(problem: Problem, levels: list[Level]) -> list[Level]:
