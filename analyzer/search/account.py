@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from analyzer.domain.ledger import Candidate, LedgerEntry
 from analyzer.domain.metrics import METRICS
+from analyzer.search import patience
 from analyzer.search.candidates import Slots
 from analyzer.search.evidence import Level
 from analyzer.search.outlook import WORTH_RATIO, Outlook
@@ -115,8 +116,11 @@ def _forecast_rule(look: Outlook, prospect: Prospect) -> str:
     gap = math.exp(prospect.score - look.incumbent) - 1
     if prospect.score + _HOPELESS_SD * prospect.sd < look.incumbent:
         return f"hopeless: forecast {-gap:.0%} behind the best, beyond any doubt of the forecast"
-    if not look.evidence.levels or prospect.gain(look.incumbent) >= WORTH_RATIO:
+    gain = prospect.gain(look.incumbent)
+    if not look.evidence.levels or gain >= WORTH_RATIO * patience.growth(look.barren):
         return "not reached: the search ended before its turn"
+    if gain >= WORTH_RATIO:
+        return f"promises {gain:.1%}: too little after {look.barren} points in a row that found nothing better"
     return (
         f"forecast {abs(gap):.1%} {'behind' if gap < 0 else 'ahead of'} the best: too little to be worth a measurement"
     )

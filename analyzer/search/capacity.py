@@ -14,7 +14,7 @@ import msgspec
 from analyzer.domain.ledger import LedgerEntry, candidate_of
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig, ServerConfig
-from analyzer.search import account, conclude, settle
+from analyzer.search import account, conclude, patience, settle
 from analyzer.search.candidates import listed, lowest, roster, run_config, template_for
 from analyzer.search.encoding import encoded
 from analyzer.search.evidence import Level, Told, clearly_breaks
@@ -27,9 +27,6 @@ WORTH_ODDS = 0.02
 """While nothing keeps the limits: the chance to do so below which a candidate is given up."""
 
 _USUAL_EXPLORING, _USUAL_SETTLING = 6, 3
-
-_PATIENT_POINTS, _DOUBLED_EACH = 6, 4
-"""After so many points that made the best no better an expected gain must be ever larger to be worth one more."""
 
 _DEFAULT_CONFIRMED = 0.7
 """How often the load at which the default is at its best so far is the one at which it will be confirmed."""
@@ -177,7 +174,7 @@ class CapacityPlanner:
     def _exploring(self, look: Outlook) -> Iterator[RunConfig]:
         """Where the best may still hide. Of equal chances the smaller configuration goes first: it costs less."""
         worth = WORTH_ODDS if look.incumbent is None else WORTH_RATIO
-        worth *= 2 ** max(0.0, (look.barren - _PATIENT_POINTS) / _DOUBLED_EACH)
+        worth *= patience.growth(look.barren)
         gains = [(p.gain(look.incumbent), p) for p in look.prospects]
         promising = [(gain, p) for gain, p in gains if gain >= worth]
         for _, p in sorted(promising, key=lambda item: (-self._for_its_time(*item), self._cost(item[1].row))):

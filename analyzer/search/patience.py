@@ -9,6 +9,13 @@ from analyzer.search.problem import Goal
 MATTERS_RATIO = 0.01
 """A rise of the best by less is none."""
 
+_PATIENT_POINTS, _DOUBLED_EACH = 6, 4
+
+
+def growth(points: int) -> float:
+    """How many times more a point must promise after so many in a row that made the best no better."""
+    return 2 ** max(0.0, (points - _PATIENT_POINTS) / _DOUBLED_EACH)
+
 
 def barren(goal: Goal, levels: Sequence[tuple[Level, bool]]) -> int:
     """Points since the best score rose by what matters, in the order in which they were measured.

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from analyzer.search.evidence import gather
-from analyzer.search.patience import barren
+from analyzer.search.patience import barren, growth
 from analyzer.search.problem import Goal
 from tests.fakes.landscapes import OBJECTIVES
 from tests.fakes.outcomes import QueueModel, measurement, run_config, server_config
@@ -41,3 +41,9 @@ def test_points_since_the_best_rose_are_counted(rates: list[float], kept: list[b
     levels = judged(rates, kept)
     assert barren(GOAL, levels) == expected
     assert barren(GOAL, levels[::-1]) == expected
+
+
+def test_the_longer_nothing_better_was_found_the_more_a_point_must_promise():
+    asked = [growth(points) for points in range(40)]
+    assert asked == sorted(asked)
+    assert (asked[0], asked[6], asked[10], asked[14]) == (1, 1, 2, 4)
