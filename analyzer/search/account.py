@@ -116,6 +116,10 @@ def _forecast_rule(look: Outlook, prospect: Prospect) -> str:
     gap = math.exp(prospect.score - look.incumbent) - 1
     if prospect.score + _HOPELESS_SD * prospect.sd < look.incumbent:
         return f"hopeless: forecast {-gap:.0%} behind the best, beyond any doubt of the forecast"
+    return _promise_rule(look, prospect, gap)
+
+
+def _promise_rule(look: Outlook, prospect: Prospect, gap: float) -> str:
     gain = prospect.gain(look.incumbent)
     if not look.evidence.levels or gain >= WORTH_RATIO * patience.growth(look.barren):
         return "not reached: the search ended before its turn"
