@@ -92,7 +92,7 @@ def _from_text(text: str) -> ModelFacts | None:
         return None
     try:
         config = text_format.Parse(text, ModelConfig(), allow_unknown_field=True)
-    except text_format.ParseError:
+    except (text_format.ParseError, ValueError):
         return None
     batcher = config.dynamic_batching
     groups = [max(1, group.count) * max(1, len(group.gpus)) for group in config.instance_group]

@@ -234,6 +234,6 @@ def _steps(folder: Path) -> Iterator[str]:
     if path.is_file():
         try:
             config = text_format.Parse(path.read_text(), ModelConfig())
-        except text_format.ParseError:
+        except (text_format.ParseError, ValueError):
             return  # the server says what is wrong with it
         yield from (step.model_name for step in config.ensemble_scheduling.step)

@@ -119,7 +119,7 @@ def _parse_text(name: str, path: Path, config: model_config_pb2.ModelConfig) -> 
         line, column = error.GetLine(), error.GetColumn()
         reason = _reason(str(error).removeprefix(f"{line}:{column} : ").replace("\n", " "))
         raise ModelError(f"{name}/config.pbtxt, line {line}, can't be read: {reason}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a number that an enum can't hold is a ValueError of protobuf's own
         raise ModelError(f"{name}/config.pbtxt can't be read: {error}") from None
 
 

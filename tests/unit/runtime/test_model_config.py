@@ -61,6 +61,7 @@ def test_the_backend_is_stated_or_told_by_the_files(tmp_path: Path, text: str, f
             "m/config.pbtxt, line 2, can't be read: ModelInput has no field 'nam'; did you mean name?",
         ),
         ("\xff", "m/config.pbtxt, line 1, can't be read"),
+        ("input { data_type: 999999999999999 }", "m/config.pbtxt can't be read: Value out of range: 999999999999999"),
         (
             "max_bach_size: 8",
             "line 1, can't be read: ModelConfig has no field 'max_bach_size'; did you mean max_batch_size",
