@@ -1,7 +1,7 @@
 """Slots of models that share a device to the loads worth looking at: where the batches of each are full, or nearly."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from analyzer.domain.space import LoadRange
 from analyzer.search.candidates import Slots, highest, lowest
+from analyzer.search.joint_ground import Ground, Rows
 from analyzer.search.queueing import Array
-from analyzer.search.shared_device import Ground, Rows
 
 _CELLS = 60_000
 _FEWEST_STEPS, _MOST_STEPS = 3, 16
@@ -18,22 +18,42 @@ _FINE_STEPS = 200
 _LOWEST_RATE = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Loads of one model, a row for each of its different slots. ``first`` has a candidate with those slots,
+    ``of`` the ladder's row for each candidate.
+    """
+
+    first: Rows
+    of: Rows
+    steps: Array
+
+
 class Ladders:
-    """Made once for a problem. Less than fills a narrower server's batches is that server's to carry."""
+    """Made once for a problem. Less than fills a narrower server's batches is that server's to carry.
+
+    A joint load is a column: for each model which step of its ladder.
+    """
 
     def __init__(self, ground: Ground, loads: Sequence[LoadRange]) -> None:
         self._ground, self._loads = ground, loads
         count = len(ground.slots[0])
         steps = int((_CELLS / max(count, 1)) ** (1 / len(loads)))
         steps = min(max(steps, _FEWEST_STEPS), _MOST_STEPS)
-        self._coarse = [self._ladders(model, steps) for model in range(len(loads))]
-        self._columns: NDArray[np.intp] = np.array(list(product(range(steps), repeat=len(loads))), dtype=np.intp)
+        self.columns: NDArray[np.intp] = np.array(list(product(range(steps), repeat=len(loads))), dtype=np.intp)
+        self.coarse = tuple(self._ladder(model, steps) for model in range(len(loads)))
         self._fine = [self._whole_range(model) for model in range(len(loads))]
 
-    def cells(self, rows: Rows) -> Array:
-        """Joint loads for each row: axes are rows, cells and models."""
-        each = [ladder[rows][:, self._columns[:, model]] for model, ladder in enumerate(self._coarse)]
+    def loads(self, rows: Rows, columns: Rows) -> Array:
+        """Of each row at its own column: a row a candidate, a column a model."""
+        each = [ladder.steps[ladder.of[rows], self.columns[columns, m]] for m, ladder in enumerate(self.coarse)]
         return np.stack(each, axis=-1)
+
+    def idle(self, model: int, rows: Rows) -> NDArray[np.bool_]:
+        """For each row and column whether it leaves the model as idle as the range allows."""
+        ladder = self.coarse[model]
+        least: NDArray[np.bool_] = np.less_equal(ladder.steps, self.low(model))
+        return least[ladder.of[rows]][:, self.columns[:, model]]
 
     def fine(self, model: int) -> Array:
         """Everything within a model's range."""
@@ -44,11 +64,15 @@ class Ladders:
         load = self._loads[model]
         return _LOWEST_RATE if load.kind == "request_rate" else lowest(load)
 
-    def _ladders(self, model: int, steps: int) -> Array:
+    def _ladder(self, model: int, steps: int) -> Ladder:
         slots = self._ground.slots[model]
         narrower = _next_narrower(slots)
-        made = {own: self._between(model, own, narrower[own], steps) for own in narrower}
-        return np.stack([made[own] for own in slots])
+        places = {own: place for place, own in enumerate(narrower)}
+        return Ladder(
+            np.array([slots.index(own) for own in places], dtype=np.intp),
+            np.array([places[own] for own in slots], dtype=np.intp),
+            np.stack([self._between(model, own, narrower[own], steps) for own in places]),
+        )
 
     def _between(self, model: int, own: Slots, narrower: int, steps: int) -> Array:
         """From just more than fills the next narrower server to what fills this one."""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from analyzer.domain.budget import Budget
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.space import LoadRange
-from analyzer.search import noise, surrogate
+from analyzer.search import surrogate, verdict
 from analyzer.search.candidates import highest, lowest
-from analyzer.search.evidence import Evidence, Level, clearly_breaks, keeps
+from analyzer.search.evidence import Evidence, Level
 from analyzer.search.patience import barren
 from analyzer.search.problem import Problem, direction
 from analyzer.search.prospect import Prospect, below, boldest
@@ -21,6 +20,7 @@ from analyzer.search.queueing import Array
 from analyzer.search.start_odds import StartOdds
 from analyzer.search.surrogate import Figure
 from analyzer.search.twins import NEAR_RATIO, Twins
+from analyzer.search.verdict import Verdict
 
 FLAT_RATIO = 0.005
 """Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""
@@ -44,27 +44,6 @@ _BOLDER = 1.5
 """How much more there must be to gain at a load that is not the forecast's choice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """On one level, which is held so that its id stays its own. ``noise`` is that of a measurement of one second."""
-
-    level: Level
-    kept: bool
-    broken: bool
-    noise: float
-    shortest_s: float
-
-
-def _judge(level: Level, problem: Problem) -> Verdict:
-    return Verdict(
-        level,
-        keeps(level, problem.budgets),
-        clearly_breaks(level, problem.budgets),
-        noise.in_one_second(problem, level),
-        min(m.config.load.duration_s for m in level.measurements),
-    )
-
-
 class Outlook:
     """One look at everything told so far; made anew when something is told. ``earlier`` saves judging levels again."""
 
@@ -78,17 +57,14 @@ class Outlook:
             if level.candidate in rows:
                 self.levels[rows[level.candidate]].append(level)
         known = [level for levels in self.levels for level in levels]
-        judged: dict[int, Verdict] = earlier._verdicts if earlier else {}
-        self._verdicts: dict[int, Verdict] = {
-            id(level): judged.get(id(level)) or _judge(level, problem) for level in known
-        }
+        self._verdicts: dict[int, Verdict] = verdict.judge(known, problem, earlier._verdicts if earlier else {})
         slots = [problem.slots[rows[level.candidate]] for level in known]
         open_loop = problem.load.kind != "concurrency"
         fitted = surrogate.fit(known, slots, problem.metrics, open_loop)
         self.figures = fitted.forecast(problem.slots, self.loads * problem.load.requests_each)
         self.score, self.score_sd = self._scores()
         self.kept_z = self._margins()
-        self._noise = self._noise_of_one_point()
+        self._noise = verdict.noise_of_one_point(self._verdicts.values())
         self._twins = Twins(problem.slots, slots, known, self._tells_batches_apart())
 
     def _scores(self) -> tuple[Array, Array]:
@@ -100,17 +76,6 @@ class Outlook:
                 total = total + share * direction(objective) * figure.mean
                 variance = variance + (share * figure.sd) ** 2
         return total, np.sqrt(variance)
-
-    def _noise_of_one_point(self) -> float:
-        """Of the score, by one as short as the shortest so far; 0 before anything was measured.
-
-        A quarter of those seen had less: where some were far from steady, the next one need not be.
-        """
-        seen = [verdict for verdict in self._verdicts.values() if verdict.level.usable]
-        if not seen:
-            return 0.0
-        lowest_quarter = sorted(verdict.noise for verdict in seen)[len(seen) // 4]
-        return lowest_quarter / math.sqrt(min(verdict.shortest_s for verdict in seen))
 
     def _tells_batches_apart(self) -> bool:
         """Where a larger limit on batches shows although none gets as large: in memory, or under bursts."""
@@ -226,9 +191,8 @@ class Outlook:
         """The best level within the limits of each candidate, best first."""
         found = []
         for levels in self.levels:
-            scored = [
-                (s, level) for level in levels if self.keeps(level) and (s := self.problem.score(level)) is not None
-            ]
+            judged = [self._verdicts[id(level)] for level in levels]
+            scored = [(v.score, v.level) for v in judged if v.kept and v.score is not None]
             if scored:
                 found.append(max(scored, key=lambda item: (item[0], -item[1].load)))
         return [level for _, level in sorted(found, key=lambda item: -item[0])]
@@ -248,7 +212,7 @@ class Outlook:
     @cached_property
     def barren(self) -> int:
         """How many points were measured since the best within the limits last rose by what matters."""
-        return barren(self.problem, [(level, self.keeps(level)) for levels in self.levels for level in levels])
+        return barren([(v.level, v.score if v.kept else None) for v in self._verdicts.values()])
 
     def at(self, row: int, load: float) -> float:
         right = min(int(np.searchsorted(self.loads, load)), len(self.loads) - 1)

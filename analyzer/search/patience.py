@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from analyzer.search.evidence import Level
-from analyzer.search.problem import Goal
 
 MATTERS_RATIO = 0.01
 """A rise of the best by less is none."""
@@ -17,10 +16,11 @@ def growth(points: int) -> float:
     return 2 ** max(0.0, (points - _PATIENT_POINTS) / _DOUBLED_EACH)
 
 
-def barren(goal: Goal, levels: Sequence[tuple[Level, bool]]) -> int:
+def barren(levels: Sequence[tuple[Level, float | None]]) -> int:
     """Points since the best score rose by what matters, in the order in which they were measured.
 
-    Beside each level stands whether it keeps the limits; repeats count as points, with the score that they have pooled.
+    Beside each level stands its score, None where it keeps not all limits; repeats count as points, with the score that
+    they have pooled.
     """
     seen = sorted(
         ((m.measured_at, m.config.key, place) for place, (level, _) in enumerate(levels) for m in level.measurements),
@@ -28,8 +28,7 @@ def barren(goal: Goal, levels: Sequence[tuple[Level, bool]]) -> int:
     )
     best, count = -math.inf, 0
     for _, _, place in seen:
-        level, kept = levels[place]
-        score = goal.score(level) if kept else None
+        score = levels[place][1]
         if score is not None and score > best + MATTERS_RATIO:
             best, count = score, 0
         else:

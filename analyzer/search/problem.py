@@ -1,6 +1,7 @@
 """What a search is after, over which candidates and loads: for one model, and for models that share a device."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,10 +9,10 @@ from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.metrics import METRICS
 from analyzer.domain.space import LoadRange
-from analyzer.search.candidates import Slots
+from analyzer.search.candidates import Slots, listed
 from analyzer.search.evidence import Level
+from analyzer.search.joint_ground import Ground
 from analyzer.search.joint_loads import Ladders
-from analyzer.search.shared_device import Ground
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ class JointProblem(Goal):
     @cached_property
     def rows(self) -> dict[Candidate, int]:
         return {candidate: row for row, candidate in enumerate(self.candidates)}
+
+    def within(self, loads: Sequence[float]) -> tuple[float, ...]:
+        """The loads that may be asked for next to these: whole numbers in flight, rates of four digits."""
+        rounded = (
+            float(round(load)) if each.kind == "concurrency" else float(f"{load:.4g}")
+            for each, load in zip(self.loads, loads)
+        )
+        return tuple(listed(each, load) for each, load in zip(self.loads, rounded))
 
     @property
     def open_loop(self) -> bool:

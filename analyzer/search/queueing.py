@@ -10,6 +10,7 @@ other instances idle. Some servers share them out all the same; what was measure
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ _CONTENTION_PRIOR = (0.3, 0.6)
 _CONTENTIONS = np.concatenate([np.arange(-0.05, 1.3, 0.05), np.arange(1.3, 3.01, 0.2)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Points:
     """Where a server was, or could be, seen: one row each. ``gathered``: a queue delay makes one batch of all."""
 
@@ -37,12 +38,18 @@ class Points:
 
     def batch(self) -> Array:
         """Requests per execution."""
-        shared_by = np.where(np.greater(self.delay_ms, 0), 1.0, self.instances) if self.gathered else self.instances
-        return np.clip(np.ceil(self.in_flight / shared_by - 1e-9), 1, self.limit)
+        return self._batch
 
-    def waited_ms(self) -> Array:
+    @cached_property
+    def _batch(self) -> Array:
+        shared_by = self.instances
+        if self.gathered and np.any(self.delay_ms):
+            shared_by = np.where(np.greater(self.delay_ms, 0), 1.0, self.instances)
+        return np.minimum(np.maximum(np.ceil(self.in_flight / shared_by - 1e-9), 1), self.limit)
+
+    def waited_ms(self) -> Array | float:
         """Of the queue delay, by a batch."""
-        return np.where(self.batch() < self.limit, self.delay_ms, 0.0)
+        return np.where(self.batch() < self.limit, self.delay_ms, 0.0) if np.any(self.delay_ms) else 0.0
 
     def running(self) -> Array:
         """Requests being executed at a time."""

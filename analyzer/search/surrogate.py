@@ -260,22 +260,29 @@ def _points(slots: Sequence[Slots], in_flight: Array, gathered: bool) -> Points:
 
 def features_of(slots: Sequence[Slots], points: Points) -> Array:
     """Octaves, each over the number of octaves in which behaviour is taken to change."""
-    if not slots:
-        return np.empty((0, 8))
+    return features_at(settings_of(slots), points)
+
+
+def settings_of(slots: Sequence[Slots]) -> Array:
+    """What ``features_at`` takes beside the points: a column for each field that they lack."""
+    columns = [[float(s.delay_us), float(s.batching), *s.extra] for s in slots]
+    return np.array(columns) if columns else np.empty((0, 2))
+
+
+def features_at(settings: Array, points: Points) -> Array:
     over = np.clip(points.in_flight / (points.instances * points.limit), 1.0, 8.0)
-    delay_us = np.array([float(s.delay_us) for s in slots])
-    batching = np.array([float(s.batching) for s in slots])
+    batch = points.batch()
     return np.stack(
         [
             np.log2(points.instances) / 1.2,
-            np.log2(points.batch()) / 2,
+            np.log2(batch) / 2,
             np.log2(points.limit) / 8,
             np.log2(over) / 4,
-            np.log2(points.running() / (points.instances * points.batch())) / 2,
-            np.log2(1 + delay_us / 200) / 3,
-            batching / 4,
+            np.log2(points.running() / (points.instances * batch)) / 2,
+            np.log2(1 + settings[:, 0] / 200) / 3,
+            settings[:, 1] / 4,
             np.log2(points.client_batch) / 3,
-            *np.array([s.extra for s in slots]).T,
+            *settings[:, 2:].T,
         ],
         axis=1,
     )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import process_time
 
+from msgspec.structs import replace as replace_fields
+
 from analyzer.domain.budget import Budget
 from analyzer.domain.measurement import Outcome
 from analyzer.domain.run import RunConfig
@@ -48,6 +50,8 @@ _SERVERS, _DOUBLINGS = 40, 11
 """Of the space of the landscapes: configurations that can behave differently, and loads of a grid."""
 
 POINT_OVERHEAD_S, SERVER_WARMUP_S = 0.2, 0.5
+
+PAIRS = ("mixed+insty", "batchy+mixed", "mixed+mixed", "batchy+insty/work")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +103,18 @@ def search_recorded(land: Recorded) -> Result:
     return result(land.name, outcomes, throughput / land.best, p99 <= 1.03 * land.limit_ms, ask_s)
 
 
-def search_shared(land: SharedLandscape, at_most: int = 200) -> Result:
+def search_shared(land: SharedLandscape, at_most: int = 200, **options: float) -> Result:
     """Two models on one device, both limited."""
-    outcomes, ask_s = timed(joint_planner(land), land.measure, at_most)
+    outcomes, ask_s = timed(joint_planner(land, **options), land.measure, at_most)
     throughput, kept = shared_pick(land, outcomes)
     best = land.best()
     return result(land.name, outcomes, throughput / best if best else 1.0, kept, ask_s)
 
 
-def joint_planner(land: SharedLandscape, mode: str = "capacity") -> Planner:
-    options = SearchOptions(bases=BASES)
+def joint_planner(land: SharedLandscape, mode: str = "capacity", **options: float) -> Planner:
+    steered = replace_fields(SearchOptions(bases=BASES), **options)
     return make_planner(
-        mode, shared_space(), OBJECTIVES, land.budgets, TEMPLATES[0], "content", options, beside=TEMPLATES[1:]
+        mode, shared_space(), OBJECTIVES, land.budgets, TEMPLATES[0], "content", steered, beside=TEMPLATES[1:]
     )
 
 
@@ -172,7 +176,7 @@ def recorded(seeds: int = 20) -> None:
 
 
 def pairs(count: int) -> None:
-    for name in ("mixed+insty", "batchy+mixed", "mixed+mixed", "batchy+insty/work"):
+    for name in PAIRS:
         row(f"{name}, both p99 <= 20 ms", ">= 0.95", 80, [search_shared(shared(name))])
     noisy = [search_shared(shared("mixed+insty", noise=0.03, seed=seed)) for seed in range(10)]
     row("mixed+insty, both limited, 3 %", "kept in 95 %", 80, noisy)
@@ -186,6 +190,8 @@ def restarts(seeds: int = 10) -> None:
     for start_s in (1.0, 5.0, 20.0):
         for name in (*NAMES, "cores", "flat"):
             _restarted(name, start_s, seeds)
+        for name in PAIRS:
+            _restarted_pair(name, start_s, seeds)
 
 
 def _restarted(name: str, start_s: float, seeds: int) -> None:
@@ -193,13 +199,26 @@ def _restarted(name: str, start_s: float, seeds: int) -> None:
     options = SearchOptions(bases=(BASE,), screen_duration_s=2.0, confirm_duration_s=5.0, restart_s=restart_s)
     lands = [replace(landscape(name, noise=0.015, seed=seed), noise_at_s=5.0) for seed in range(seeds)]
     found = [search(land, limit_ms, options=options) for land in lands]
-    points, starts, load_s = (sum(values) / seeds for values in zip(*((r.points, r.starts, r.load_s) for r in found)))
-    took_s = load_s + starts * restart_s
     grid_s = _SERVERS * _DOUBLINGS * (5 + POINT_OVERHEAD_S) + _SERVERS * restart_s
-    worst, kept = min(r.ratio for r in found), sum(r.kept for r in found) / seeds
+    _restarted_row(f"start {start_s:2.0f} s, {name:17}", found, restart_s, grid_s)
+
+
+def _restarted_pair(name: str, start_s: float, seeds: int) -> None:
+    restart_s = start_s + SERVER_WARMUP_S
+    lands = [replace(shared(name, noise=0.015, seed=seed), noise_at_s=5.0) for seed in range(seeds)]
+    found = [search_shared(land, screen_duration_s=2.0, confirm_duration_s=5.0, restart_s=restart_s) for land in lands]
+    grid_s = _SERVERS**2 * _DOUBLINGS**2 * (5 + POINT_OVERHEAD_S) + _SERVERS**2 * restart_s
+    _restarted_row(f"start {start_s:2.0f} s, {name:17}", found, restart_s, grid_s)
+
+
+def _restarted_row(case: str, found: list[Result], restart_s: float, grid_s: float) -> None:
+    count = len(found)
+    points, starts, load_s = (sum(values) / count for values in zip(*((r.points, r.starts, r.load_s) for r in found)))
+    took_s = load_s + starts * restart_s
+    worst, kept = min(r.ratio for r in found), sum(r.kept for r in found) / count
     print(
-        f"start {start_s:2.0f} s, {name:6} {points:5.1f} points {starts:5.1f} starts ({starts / points:.0%}) "
-        f"{took_s:5.0f} s, {took_s / grid_s:.1%} of a grid's; worst {worst:.3f}, limit kept {kept:.0%}",
+        f"{case} {points:5.1f} points {starts:5.1f} starts ({starts / points:.0%}) "
+        f"{took_s:5.0f} s, {took_s / grid_s:.2%} of a grid's; worst {worst:.3f}, limit kept {kept:.0%}",
         flush=True,
     )
 

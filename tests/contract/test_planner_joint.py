@@ -1,6 +1,7 @@
 """Two models that share a device, both limited: the default search against the exhaustive best."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -110,3 +111,30 @@ def test_the_ledger_accounts_for_every_candidate_once():
     assert sum(entry.rule.startswith("the best found") for entry in entries) == 1
     assert all(entry.rule for entry in entries)
     assert search.expected_remaining() == 0
+
+
+def starts(outcomes: list[Outcome]) -> int:
+    servers = [outcome.config.server for outcome in outcomes]
+    return sum(before != after for before, after in zip([None, *servers], servers))
+
+
+def test_where_servers_are_slow_to_start_it_starts_fewer_and_finds_as_much():
+    land = replace(shared("mixed+mixed", noise=0.015), noise_at_s=5.0)
+    found = {}
+    for restart_s in (0.5, 20.0):
+        search = planner(land, screen_duration_s=2.0, confirm_duration_s=5.0, restart_s=restart_s)
+        outcomes = explore(search, land.measure, 200)
+        throughput, kept = shared_pick(land, outcomes)
+        assert kept
+        assert throughput >= 0.9 * land.best()
+        assert len(outcomes) <= 80
+        found[restart_s] = starts(outcomes)
+    assert found[20.0] < found[0.5]
+
+
+def test_the_leader_is_measured_for_long_before_a_slow_server_is_left_for_good():
+    land = replace(shared("mixed+mixed", noise=0.015), noise_at_s=5.0)
+    search = planner(land, screen_duration_s=2.0, confirm_duration_s=5.0, restart_s=20.0)
+    durations = [outcome.config.load.duration_s for outcome in explore(search, land.measure, 200)]
+    first_long = durations.index(5.0)
+    assert 2.0 in durations[first_long:]

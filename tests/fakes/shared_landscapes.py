@@ -37,7 +37,7 @@ OBJECTIVES = (Objective(metric="throughput"),)
 
 @dataclass(frozen=True, slots=True)
 class SharedLandscape:
-    """``limits_ms`` are of the p99 of each."""
+    """``limits_ms`` are of the p99 of each; ``noise`` and ``noise_at_s`` as in ``Landscape``."""
 
     name: str
     models: tuple[Landscape, Landscape]
@@ -46,6 +46,7 @@ class SharedLandscape:
     limits_ms: tuple[float, float] = (20.0, 20.0)
     noise: float = 0.0
     seed: int = 0
+    noise_at_s: float | None = None
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -74,11 +75,12 @@ class SharedLandscape:
             if not land.loads(n, batch):
                 return Failure(config=config, stage="launch", reason="out of memory", measured_at=now())
         rng = np.random.default_rng([int(config.key, 16), self.seed])
+        noise = self.noise * (1 if self.noise_at_s is None else (self.noise_at_s / config.load.duration_s) ** 0.5)
         parts: list[Measurement] = []
         for load, (throughput, mean) in zip(config.loads, self.figures(config)):
-            seen = 1 + self.noise * np.clip(rng.standard_normal(2), -3, 3)
+            seen = 1 + noise * np.clip(rng.standard_normal(2), -3, 3)
             alone = msgspec.structs.replace(config, load=load, beside=())
-            parts.append(made_measurement(alone, throughput * seen[0], mean, p99_ms(mean) * seen[1], self.noise))
+            parts.append(made_measurement(alone, throughput * seen[0], mean, p99_ms(mean) * seen[1], noise))
         return msgspec.structs.replace(parts[0], config=config, beside=(parts[1].load,))
 
     def best(self) -> float:
@@ -147,12 +149,11 @@ def shared_space(batches: tuple[int, ...] = BATCHES) -> SearchSpace:
 
 def shared_pick(land: SharedLandscape, outcomes: list[Outcome]) -> tuple[float, bool]:
     """True total throughput of the point to deploy, and whether it truly keeps both limits."""
-    groups: dict[str, list[Measurement]] = {}
+    groups: dict[tuple[str, str], list[Measurement]] = {}
     for outcome in outcomes:
         if isinstance(outcome, Measurement):
-            loads = [msgspec.structs.replace(load, seed=0) for load in outcome.config.loads]
-            same = msgspec.structs.replace(outcome.config, load=loads[0], beside=tuple(loads[1:]))
-            groups.setdefault(same.key, []).append(outcome)
+            loads = repr([load.load for load in outcome.config.loads])
+            groups.setdefault((outcome.config.server.key, loads), []).append(outcome)
     best: tuple[float, Measurement] | None = None
     for group in groups.values():
         figures = [pool([b.read(m) for m in group]) for b in land.budgets]
