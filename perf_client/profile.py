@@ -121,7 +121,7 @@ class Latency(Record, frozen=True):
 
 
 class Rate(Record, frozen=True):
-    """A rate per second with its 95 % interval (batch means, so autocorrelation is honoured)."""
+    """A rate per second with its 95 % interval, in which bursts and drifts are honoured."""
 
     per_second: float
     low: float

@@ -122,14 +122,15 @@ def test_alike_neighbours_count_for_fewer_requests():
     assert variance_inflation(runs) > 20
 
 
-@pytest.mark.parametrize("freedom", [8, 19, 40, 200])
+@pytest.mark.parametrize("freedom", [1, 2, 8, 10, 40, 200])
 def test_student_t_agrees_with_the_tables(freedom):
     assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=1e-3)
 
 
-def test_an_even_rate_is_known_exactly():
+def test_an_even_rate_is_known_but_for_the_answer_that_each_end_may_cut_off():
     found = rate(np.arange(0, 10 * SECOND_NS, SECOND_NS // 100), 0, 10 * SECOND_NS, weight=4)
-    assert (found.per_second, found.low, found.high) == pytest.approx((400, 400, 400))
+    assert found.per_second == pytest.approx(400)
+    assert 400 - 0.4 < found.low < found.high < 400 + 0.4
 
 
 def test_only_what_ended_within_the_window_counts():
