@@ -31,7 +31,7 @@ _SECTIONS = (
 )
 
 
-_NOT_BUDGETS = {"objectives", "output", "formats", "price_per_hour", "rules"}
+_NOT_BUDGETS = {"objectives", "output", "formats", "price_per_hour", "rules", "num_top_model_configs"}
 """Options of ``report`` that leave the run's limits as they are."""
 
 
@@ -175,53 +175,65 @@ def _profile(config_file: Path | None, given: dict[str, object], *, quiet: bool,
     short_help="Rank and report a run folder again.",
     epilog="-n CONFIGS with -s DIR and -e DIR reports on configurations, as Triton Model Analyzer's report does.",
 )
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("runs", metavar="[RUN]...", type=click.Path(path_type=Path), nargs=-1)
 @click.option("-f", "--config-file", type=click.Path(path_type=Path), hidden=True)
 @click.option("-q", "--quiet", is_flag=True, hidden=True)
 @click.option("-v", "--verbose", is_flag=True, hidden=True)
-def report(run: Path | None, config_file: Path | None, quiet: bool, verbose: bool, **flags: object) -> None:
+def report(runs: tuple[Path, ...], config_file: Path | None, quiet: bool, verbose: bool, **flags: object) -> None:
     """Rank and report a run folder again, with other budgets and objectives if given. Needs no server.
 
-    RUN may also be a checkpoint of Triton Model Analyzer: N.ckpt, or the folder that holds it.
+    Of several runs, or of the folder that holds them, the best configurations over all models are listed, too. RUN may
+    also be a checkpoint of Triton Model Analyzer: N.ckpt, or the folder that holds it.
     """
     from analyzer.model_analyzer.requested import report_requested
 
     given = _given(flags)
-    named = report_requested(run, config_file, given)
+    named = report_requested(runs[0] if runs else None, config_file, given)
     for note in named.notes:
         click.echo(f"analyzer: {note}", err=True)
+    if named.is_theirs and len(runs) > 1:
+        raise click.UsageError("with the options of Model Analyzer's report one folder is given: that of the runs")
     if named.is_theirs:
         from analyzer import requested_runs
 
         requested_runs.report(named, shlex.join(["analyzer", *sys.argv[1:]]))
         return
-    if run is None:
+    if not runs:
         raise click.MissingParameter(param_hint="RUN", param_type="argument")
-    _report(run, given)
+    _report(runs, given)
 
 
-def _report(run: Path, given: dict[str, object]) -> None:
+def _report(runs: tuple[Path, ...], given: dict[str, object]) -> None:
     settings = settings_from(ReportSettings, None, given)
     from analyzer import checkpoint_report
-    from analyzer import report as spine
+    from analyzer.several_runs import Anew, report_several
 
     objectives = settings.objectives if "objectives" in given else None
     budgets = settings.budgets if given.keys() - _NOT_BUDGETS else None
     output = Path(settings.output) if settings.output else None
-    if checkpoint_report.takes(run):
+    if len(runs) == 1 and checkpoint_report.takes(runs[0]):
         formats = settings.formats if "formats" in given else checkpoint_report.FORMATS
         command = shlex.join(["analyzer", *sys.argv[1:]])
-        checkpoint_report.run(run, command, objectives=objectives, budgets=budgets, formats=formats, output=output)
-    else:
-        spine.run(
-            run,
+        checkpoint_report.run(
+            runs[0],
+            command,
             objectives=objectives,
             budgets=budgets,
-            formats=settings.formats,
+            formats=formats,
             output=output,
-            price_per_hour=settings.price_per_hour,
-            rules=settings.rules if "rules" in given else None,
+            top_count=settings.num_top_model_configs,
         )
+        return
+    anew = Anew(
+        objectives=objectives,
+        budgets=budgets,
+        price_per_hour=settings.price_per_hour,
+        rules=settings.rules if "rules" in given else None,
+        formats=settings.formats,
+        output=output,
+        top_count=settings.num_top_model_configs,
+    )
+    report_several(runs, anew)
 
 
 def _given(flags: dict[str, object]) -> dict[str, object]:

@@ -15,13 +15,14 @@ from analyzer.settings.declared import ProfileSettings
 def run_all(settings: ProfileSettings, command: str, quiet: bool) -> None:
     """Measure and report every run. One that finds nothing within the budget does not keep the next from its turn."""
     nothing: NothingMeetsBudgetError | None = None
-    for each in profile.runs_of(settings):
+    runs = profile.runs_of(settings)
+    for each in runs:
         progress = make_progress(each.objectives, each.budgets, each.time_limit_s, quiet)
         folder = profile.run(each, command, progress)
         try:
             report.run(folder.path, formats=each.formats)
         except NothingMeetsBudgetError as error:
-            nothing = error
+            nothing = NothingMeetsBudgetError(f"{each.profile_models[0]}: {error}") if len(runs) > 1 else error
     if nothing is not None:
         raise nothing
 

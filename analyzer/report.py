@@ -107,17 +107,23 @@ def write(
     formats: Sequence[str],
     folder: Path,
     write_pdf: Callable[[str, Path], None] = pdf.write,
+    *,
+    files: Mapping[str, str] = FILES,
+    printed: str = "",
 ) -> tuple[list[Path], MissingExtraError | None]:
-    """Each format in turn. A PDF that can't be made costs none of the others; its error is handed back."""
+    """Each format in turn. A PDF that can't be made costs none of the others; its error is handed back.
+
+    ``printed`` is the page for the PDF where it is another.
+    """
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (name for name in texts if name in formats):
-            (folder / FILES[name]).write_text(texts[name], encoding="utf-8")
-            written.append(folder / FILES[name])
+            (folder / files[name]).write_text(texts[name], encoding="utf-8")
+            written.append(folder / files[name])
         if "pdf" in formats:
-            write_pdf(texts["html"], folder / FILES["pdf"])
-            written.append(folder / FILES["pdf"])
+            write_pdf(printed or texts["html"], folder / files["pdf"])
+            written.append(folder / files["pdf"])
     except OSError as error:
         raise InputError(
             f"the report can't be written into {folder} ({error.strerror}); name another folder"

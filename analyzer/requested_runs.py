@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from analyzer import checkpoint_report, profile_runs, results_tree
-from analyzer import report as spine
+from analyzer import checkpoint_report, profile_runs, results_tree, summary
 from analyzer.domain.budget import Budget, Objective
 from analyzer.errors import InputError, NothingMeetsBudgetError, UsageError
 from analyzer.model_analyzer.requested import ReportRequested, Requested
 from analyzer.profile import runs_of
 from analyzer.render import words
+from analyzer.several_runs import Anew, compared_runs, report_runs, run_folders
 from analyzer.store import RunFolder
 
 
@@ -28,9 +28,16 @@ def run_all(asked: Requested, command: str, *, quiet: bool, verbose: bool) -> No
     folders = [Path(each.run or "runs") for settings in asked.runs for each in runs_of(settings)]
     if verbose:
         _tell_ledgers(folders)
+    first = asked.runs[0]
+    found = summary.of_runs(folders) if first.num_top_model_configs and len(folders) > 1 else None
+    place = folders[0].parent
+    if found is not None:
+        summary.publish(found, place, count=first.num_top_model_configs, formats=first.formats)
     if asked.output is not None:
-        repository = asked.runs[0].model_repository
-        tables = results_tree.write(folders, asked.output, Path(repository) if repository else None)
+        repository = Path(first.model_repository) if first.model_repository else None
+        tables = results_tree.write(folders, asked.output, repository)
+        if found is not None:
+            results_tree.write_across(found, asked.output, place, first.num_top_model_configs)
         if verbose:
             for text in tables.values():
                 click.echo(text, nl=False)
@@ -51,7 +58,7 @@ def report(named: ReportRequested, command: str) -> None:
     if checkpoint_report.takes(source):
         _report_checkpoint(named, source, command, objectives, budgets)
         return
-    folders = results_tree.run_folders(source)
+    folders = run_folders(source)
     if not folders:
         raise InputError(f"{source} holds no run folder and no checkpoint; name the folder with --checkpoint-directory")
     if not named.configs:
@@ -82,10 +89,18 @@ def _report_models(
         raise UsageError(
             f"{sorted(missing)[0]} was not profiled; there are {', '.join(m for f in folders for m in _models(f))}"
         )
-    for folder in chosen:
-        with suppress(NothingMeetsBudgetError):
-            spine.run(folder, objectives=objectives, budgets=budgets, formats=(*named.formats, "csv", "json"))
+    anew = Anew(
+        objectives=objectives,
+        budgets=budgets,
+        formats=(*named.formats, "csv", "json"),
+        top_count=named.top_count,
+    )
+    found, place = compared_runs(chosen, anew), chosen[0].parent
+    with suppress(NothingMeetsBudgetError):
+        report_runs(chosen, place, anew, found)
     results_tree.write(chosen, named.output, None, objectives=objectives, budgets=budgets)
+    if found is not None:
+        results_tree.write_across(found, named.output, place, anew.count)
 
 
 def _report_checkpoint(
@@ -97,7 +112,9 @@ def _report_checkpoint(
 ) -> None:
     output = Path(named.output.folder)
     if not named.configs:
-        checkpoint_report.run(source, command, objectives=objectives, budgets=budgets, output=output)
+        checkpoint_report.run(
+            source, command, objectives=objectives, budgets=budgets, output=output, top_count=named.top_count
+        )
         return
     for name in named.configs:
         folder = output / results_tree.DETAILED / name

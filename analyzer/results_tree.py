@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from rich.console import Console
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from analyzer import report
+from analyzer import report, summary
 from analyzer.domain.budget import Budget, Objective
 from analyzer.errors import InputError, MissingExtraError, NothingMeetsBudgetError, UsageError
 from analyzer.model_analyzer.from_run import NamedVariants, as_checkpoint, named_variants, server_only
@@ -27,6 +27,7 @@ from analyzer.rank.rank import rank
 from analyzer.store import RunFolder
 
 SUMMARIES, DETAILED = "reports/summaries", "reports/detailed"
+ACROSS = "Best Configs Across All Models"
 SUMMARY_FILE, DETAILED_FILE = "result_summary", "detailed_report"
 _PAGES = ("html", "pdf")
 
@@ -115,12 +116,22 @@ def _copy_summary(run: RunFolder, top: Path) -> None:
                 shutil.copyfile(source, place / f"{SUMMARY_FILE}.{page}")
 
 
-def run_folders(source: Path) -> list[Path]:
-    """The folder itself, or those directly in it, by name."""
-    if RunFolder.exists(source):
-        return [source]
-    inside = sorted(source.iterdir()) if source.is_dir() else []
-    return [path for path in inside if path.is_dir() and RunFolder.exists(path)]
+def write_across(found: summary.Compared, output: Output, source: Path, count: int) -> None:
+    """The best over all models, where Model Analyzer puts it. The other formats lie in ``source``."""
+    place = Path(output.folder) / SUMMARIES / ACROSS
+    if not output.has_summary:
+        return
+
+    def link_to(model: str) -> str:
+        own = Path("..") / model.replace(" and ", ",") / f"{SUMMARY_FILE}.html"
+        return own.as_posix() if (place / own).is_file() else ""
+
+    with _writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{SUMMARY_FILE}.html").write_text(summary.page(found, count, link_to), encoding="utf-8")
+        printed = source / f"{summary.STEM}.pdf"
+        if printed.is_file():
+            shutil.copyfile(printed, place / f"{SUMMARY_FILE}.pdf")
 
 
 def names_in(folder: Path) -> list[str]:

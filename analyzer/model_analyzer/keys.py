@@ -104,7 +104,7 @@ KEYS: tuple[Key, ...] = (
     Key("latency_budget", Fate.OURS, on=BOTH),
     Key("min_throughput", Fate.OURS, on=BOTH),
     *_read("num_configs_per_model"),
-    *_noted("each model has a summary of its own", "num_top_model_configs"),
+    Key("num_top_model_configs", Fate.OURS, on=BOTH),
     # measuring
     Key("monitoring_interval", Fate.READ, short="-i"),
     Key("duration_seconds", Fate.READ, "how long the GPU is watched before a model is loaded", short="-d"),

@@ -1,6 +1,6 @@
 """What a command line and a file ask for, whether in our options or in Model Analyzer's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from analyzer.domain.record import Record
@@ -15,6 +15,7 @@ from analyzer.settings.values import items, number, text
 
 CHECKPOINTS = "checkpoints"
 _PAGES = ("html", "pdf")
+_TOP = "num_top_model_configs"
 _THEIR_NAMES = {
     "search": "run_config_search_mode",
     "sample_interval": "monitoring_interval",
@@ -39,7 +40,8 @@ def profile_requested(file: Path | None, given: Mapping[str, object]) -> Request
     flags = _shorts({keys.get(name, name): value for name, value in given.items()})
     from_file = is_theirs(in_file, keys.values())
     if not from_file and not is_theirs(flags, keys.values()):
-        return Requested((checked(ProfileSettings, _placed(in_file, flags, file)),))
+        settings = checked(ProfileSettings, _placed(in_file, flags, file))
+        return Requested((settings,), tuple(_nothing_to_compare([settings])))
     twice = in_file.keys() & flags.keys()
     placed = _placed(in_file, flags, file)
     made = translate(in_file | flags, keys.values(), from_file=from_file, twice=twice)
@@ -47,7 +49,25 @@ def profile_requested(file: Path | None, given: Mapping[str, object]) -> Request
         checked(ProfileSettings, {key: (_place_of(key, placed), value) for key, value in job.items()})
         for job in made.jobs
     )
-    return Requested(runs, made.notes, made.output)
+    _check_comparable(runs)
+    return Requested(runs, (*made.notes, *_nothing_to_compare(runs)), made.output)
+
+
+def _check_comparable(runs: Sequence[ProfileSettings]) -> None:
+    """Configurations of several models have one order only under objectives and limits that hold for all."""
+    for run in runs[1:]:
+        is_same = (run.objectives, run.budgets) == (runs[0].objectives, runs[0].budgets)
+        if run.num_top_model_configs and not is_same:
+            raise UsageError(
+                "num_top_model_configs compares models, so objectives and constraints must hold for all of them: "
+                f"leave them out of the blocks of {runs[0].profile_models[0]} and {run.profile_models[0]}"
+            )
+
+
+def _nothing_to_compare(runs: Sequence[ProfileSettings]) -> Iterator[str]:
+    is_one = len(runs) == 1 and (runs[0].together or len(runs[0].profile_models) == 1)
+    if runs[0].num_top_model_configs and is_one:
+        yield "num_top_model_configs compares runs, and this is one: its report has the order of its configurations"
 
 
 def _placed(
@@ -81,6 +101,7 @@ class ReportRequested(Record, frozen=True):
     output: Output = Output()
     formats: tuple[str, ...] = _PAGES
     settings: ReportSettings | None = None
+    top_count: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -99,6 +120,7 @@ def report_requested(run: Path | None, file: Path | None, given: dict[str, objec
     if not {"report_model_configs", "analysis_models", "checkpoint_directory", "export_path"} & raw.keys():
         return ReportRequested(False, notes=notes)
     formats = given.pop("output", None) if _is_format(given.get("output")) else raw.get("output_formats")
+    top = given.pop(_TOP, raw.get(_TOP))
     ours = {key: (flag_of(key), given[field]) for field, key in keys.items() if field in given}
     return ReportRequested(
         True,
@@ -108,6 +130,7 @@ def report_requested(run: Path | None, file: Path | None, given: dict[str, objec
         output=output_of({name: value for name, value in raw.items() if name != "output_formats"}),
         formats=_formats(formats),
         settings=checked(ReportSettings, ours) if ours else None,
+        top_count=None if top is None else checked(ReportSettings, {_TOP: (_TOP, top)}).num_top_model_configs,
         notes=notes,
     )
 

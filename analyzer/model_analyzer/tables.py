@@ -76,7 +76,23 @@ def csv_tables(
         (GPU_FILE, fields.gpu, gpu),
         (SERVER_FILE, fields.server, server),
     )
-    return {name: _text(_with_load(columns, checkpoint), rows) for name, columns, rows in chosen if rows or with_empty}
+    points = list(checkpoint.points)
+    return {name: _text(_with_load(columns, points), rows) for name, columns, rows in chosen if rows or with_empty}
+
+
+class Entry(Record, frozen=True):
+    """A row to be. ``is_kept`` says whether it is within the constraints; ``gpu_count`` is of the machine."""
+
+    configuration: Configuration
+    point: Point
+    is_kept: bool
+    gpu_count: int
+
+
+def listed(entries: Sequence[Entry], columns: Sequence[str] = _DEFAULT_FIELDS.inference) -> str:
+    """The table of inference with these rows as they stand: an order of ours, over several checkpoints maybe."""
+    rows = [_common(e.configuration, e.point, e.is_kept, e.gpu_count) | _model_figures(e.point) for e in entries]
+    return _text(_with_load(columns, [entry.point for entry in entries]), rows)
 
 
 def _common(configuration: Configuration, point: Point, kept: bool, gpu_count: int) -> Cells:
@@ -139,9 +155,9 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if "," in text else text
 
 
-def _with_load(columns: Sequence[str], checkpoint: Checkpoint) -> tuple[str, ...]:
+def _with_load(columns: Sequence[str], points: Iterable[Point]) -> tuple[str, ...]:
     """The load's column says what the load was."""
-    loads: list[ModelPoint] = [model for point in checkpoint.points for model in point.models]
+    loads: list[ModelPoint] = [model for point in points for model in point.models]
     present = [
         name for name in ("concurrency", "request_rate") if any(getattr(load, name) is not None for load in loads)
     ]

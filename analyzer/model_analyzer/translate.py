@@ -12,6 +12,7 @@ from analyzer.model_analyzer.keys import BY_NAME, Fate
 from analyzer.model_analyzer.output import Output
 from analyzer.model_analyzer.place import Globals, Job
 from analyzer.model_analyzer.tables import TableFields
+from analyzer.settings.declared import NEEDS_CONSTRAINTS
 from analyzer.settings.values import at_least, switch, text, texts, whole
 
 T = TypeVar("T")
@@ -21,8 +22,11 @@ _THEIR_OWN = frozenset(name for name, key in BY_NAME.items() if key.fate is not 
 _OUTPUT = (
     "export_path", "filename_model_inference", "filename_model_gpu", "filename_server_only", "inference_output_fields",
     "gpu_output_fields", "server_output_fields", "output_model_repository_path", "num_configs_per_model",
-    "num_top_model_configs",
 )  # fmt: skip
+_FOR_ALL = {
+    "constraints", "constraint", "latency_budget", "min_throughput", "gpu_memory_budget", "server_memory_budget",
+}  # fmt: skip
+"""Limits that hold for every model."""
 
 
 class Translation(Record, frozen=True):
@@ -67,11 +71,8 @@ def translate(
         mistakes.append("profile_models stands in the file and on the command line: give it once")
     if "weighting" in raw:
         mistakes.append("weighting is of one model: put it into the model's block")
-    if (
-        _whole(raw, "num_top_model_configs", 0, mistakes)
-        and not {"constraints", "latency_budget", "min_throughput"} & raw.keys()
-    ):
-        mistakes.append("num_top_model_configs compares models, so it needs constraints for all of them")
+    if _whole(raw, "num_top_model_configs", 0, mistakes) and not _FOR_ALL & raw.keys():
+        mistakes.append(NEEDS_CONSTRAINTS)
     if raw.get("model_type", "generic") not in ("generic", "LLM", "llm") or str(raw.get("model_type")).lower() == "llm":
         mistakes.append("model_type takes generic: language models are not profiled yet")
     blocks = _tried(lambda: model_blocks(raw.get("profile_models", ())), "profile_models", mistakes) or {}

@@ -52,7 +52,7 @@ def frontier(ranking: Ranking) -> str:
         _scatter(axes, [m for m in ranking.points if m.config.key in missed], "Outside budget", "x", GREY)
         _scatter(axes, [m for m in ranking.points if m.config.key in left_out], "Left out", "|", GREY)
         _scatter(axes, kept, "Within budget" if ranking.budgets else "Measured", "o", BLUE)
-        front = sorted(_xy(ranking.pareto))
+        front = sorted(xy(ranking.pareto))
         if front:
             axes.step(
                 [x for x, _ in front],
@@ -69,16 +69,16 @@ def frontier(ranking: Ranking) -> str:
             _mark(axes, ranking.default, "Default", "s", INK)
         if ranking.recommended is not None:
             _mark(axes, ranking.recommended, "Recommended", "D", ORANGE)
-        _budget_line(axes.axvline, ranking)
-        _scale_ms(axes, "x", [x for x, _ in _xy(ranking.points)])
+        budget_line(axes.axvline, ranking)
+        scale_ms(axes, "x", [x for x, _ in xy(ranking.points)])
         axes.set(xlabel="p99 latency (ms)", ylabel="Throughput (infer/s)", ylim=(0, None))
-        _legend(figure, ncols=7, handletextpad=0.3, columnspacing=0.9, handlelength=1.5)
+        legend(figure, ncols=7, handletextpad=0.3, columnspacing=0.9, handlelength=1.5)
 
     about = "Scatter of all measured points: throughput rises upwards, p99 latency to the right. Better is up and left."
     return svg(paint, 4.4, "Throughput against p99 latency", about)
 
 
-def _legend(figure: "Figure", **spacing: float) -> None:
+def legend(figure: "Figure", **spacing: float) -> None:
     """None where no point has both figures, as where every request failed."""
     if any(axes.get_legend_handles_labels()[0] for axes in figure.axes):
         figure.legend(fontsize=9, loc="outside upper left", **spacing)
@@ -98,14 +98,14 @@ def against_load(ranking: Ranking) -> str:
         for one in series:
             _curve(left, one, "p99_latency_ms", one.label)
             _curve(right, one, "throughput", "_nolegend_")
-        _budget_line(left.axhline, ranking)
+        budget_line(left.axhline, ranking)
         for axes in (left, right):
             axes.set_xlabel(load.axis)
             load_axis(axes, [_level(m) for m in points], not load.open_loop)
-        _scale_ms(left, "y", [y for y, _ in _xy(points)])
+        scale_ms(left, "y", [y for y, _ in xy(points)])
         left.set_ylabel("p99 latency (ms)")
         right.set(ylabel="Throughput (infer/s)", ylim=(0, None))
-        _legend(figure, ncols=4, handletextpad=0.4, columnspacing=1.1)
+        legend(figure, ncols=4, handletextpad=0.4, columnspacing=1.1)
 
     about = "Two line charts: p99 latency and throughput as load grows. Bars are 95 % intervals."
     return svg(paint, 3.4, "Latency and throughput against load", about)
@@ -143,7 +143,7 @@ def where_time_goes(ranking: Ranking, specs: Specs) -> str:
 
 
 def _scatter(axes: "Axes", points: Sequence[Measurement], label: str, marker: str, colour: str) -> None:
-    found = _xy(points)
+    found = xy(points)
     if found:
         axes.scatter(
             [x for x, _ in found],
@@ -254,7 +254,7 @@ def _bar_label(measurement: Measurement, ranking: Ranking, specs: Specs) -> str:
     return plain(role + shorten(words.server(measurement.config.server, specs), room, placeholder=" ...") + load)
 
 
-def _scale_ms(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
+def scale_ms(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -> None:
     """Logarithmic where latencies span more than a decade: the interesting ones are the small ones."""
     if values and max(values) > 12 * min(values):
         log_ms(axes, which)
@@ -264,12 +264,12 @@ def _scale_ms(axes: "Axes", which: Literal["x", "y"], values: Sequence[float]) -
         axes.set_ylim(0, None)
 
 
-def _budget_line(line: Callable[..., object], ranking: Ranking) -> None:
+def budget_line(line: Callable[..., object], ranking: Ranking) -> None:
     for budget in ranking.budgets:
         if budget.metric == "p99_latency_ms" and budget.at_most:
             line(budget.limit, color=GREEN, linestyle=(0, (4, 3)), linewidth=1.4, label=f"Budget: {budget.limit:g} ms")
 
 
-def _xy(points: Sequence[Measurement]) -> list[tuple[float, float]]:
+def xy(points: Sequence[Measurement]) -> list[tuple[float, float]]:
     read = [(METRICS["p99_latency_ms"].read(m), METRICS["throughput"].read(m)) for m in points]
     return [(x.value, y.value) for x, y in read if x is not None and y is not None]

@@ -1,6 +1,6 @@
 """The answer on a terminal, in 80 columns: what to deploy, why, what comes next, and where the report lies."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from analyzer.render.view import ReportView, Row, Table
+from analyzer.render.view import ReportView, Row, SummaryView, Table
 
 TOP_ROWS = 5
 _COLUMNS = {"Throughput (infer/s)": "infer/s", "p99 latency (ms)": "p99 ms"}
@@ -36,7 +36,7 @@ def print_summary(view: ReportView, files: Iterable[Path], console: Console, ser
     table = view.ordered if view.found else view.misses
     if table.rows:
         console.print()
-        console.print(_grid(table, view.found))
+        console.print(_grid(table, _shown(table) if view.found else range(len(table.columns))[:4], TOP_ROWS))
     for title, out in (("failed", view.failures), ("left out", view.excluded)):
         if out.rows:
             count = len(out.rows) + out.hidden_count
@@ -44,6 +44,22 @@ def print_summary(view: ReportView, files: Iterable[Path], console: Console, ser
     console.print()
     if view.found and served is not None:
         console.print(Text(f"To deploy, one file a model: {served}"), soft_wrap=True)
+    for path in files:
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def print_across(view: SummaryView, files: Iterable[Path], console: Console) -> None:
+    """The best configurations over several models."""
+    console.print()
+    console.print(Text(view.verdict, style="bold" if view.found else "bold yellow"))
+    console.print()
+    for told in view.beyond:
+        _item(console, "-", told.text, "")
+    for warning in (*(told.text for told in view.without), *view.doubts):
+        _item(console, "!", warning, "yellow")
+    if view.best.rows:
+        console.print()
+        console.print(_grid(view.best, _shown(view.best, leading=3), len(view.best.rows)))
     for path in files:
         console.print(Text(str(path)), soft_wrap=True)
 
@@ -61,17 +77,20 @@ def _item(console: Console, bullet: str, text: str, style: str) -> None:
         console.print(Text(f"{bullet if index == 0 else ' '} ", style=style) + line, soft_wrap=True)
 
 
-def _grid(table: Table, found: bool) -> Padding:
-    """The first rows; of the figures those that fit beside the configuration."""
-    shown = [index for index, column in enumerate(table.columns) if index < 2 or column.title in _COLUMNS]
-    if not found:
-        shown = list(range(len(table.columns)))[:4]
+def _shown(table: Table, leading: int = 2) -> list[int]:
+    """The first columns and, of the figures, those that fit beside them."""
+    return [index for index, column in enumerate(table.columns) if index < leading or column.title in _COLUMNS]
+
+
+def _grid(table: Table, shown: Sequence[int], row_count: int) -> Padding:
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for index in shown:
         column = table.columns[index]
         head = _COLUMNS.get(column.title, column.title)
-        grid.add_column(Text(head), justify="right" if column.numeric else "left", no_wrap=column.numeric)
-    for row in table.rows[:TOP_ROWS]:
+        grid.add_column(
+            Text(head), justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold"
+        )
+    for row in table.rows[:row_count]:
         grid.add_row(*(_cell(row, index) for index in shown), style="bold" if "recommended" in row.marks else "")
     return Padding(grid, (0, 0, 1, 0))
 

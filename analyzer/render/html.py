@@ -6,10 +6,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analyzer.errors import InputError
-from analyzer.render.view import ReportView
+from analyzer.render.view import ReportView, SummaryView
 
 
-def render(view: ReportView) -> str:
+def render(view: ReportView | SummaryView) -> str:
     """Everything is escaped but the charts, the style and the script, which are our own."""
     folder = templates()
     environment = Environment(
@@ -23,7 +23,8 @@ def render(view: ReportView) -> str:
     environment.filters["svg"] = Markup
     style = Markup((folder / "style.css").read_text(encoding="utf-8"))
     script = Markup((folder / "page.js").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.j2").render(view=view, style=style, script=script)
+    template = "report.html.j2" if isinstance(view, ReportView) else "summary.html.j2"
+    return environment.get_template(template).render(view=view, style=style, script=script)
 
 
 PACKAGE = Path(__file__).resolve().parent.parent

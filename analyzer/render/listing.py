@@ -1,6 +1,6 @@
 """The tables of a page: points, misses, failures, times."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from analyzer.domain.budget import Budget, Objective
 from analyzer.domain.figures import NOT_MEASURED, interval, limit, number, quantity, title_of
@@ -20,29 +20,37 @@ OTHER_ROWS = 15
 _OF_EVERY_GPU = ("gpu_memory_mb", "gpu_utilization", "gpu_power_w", "energy_per_inference_j")
 """What a reader looks for, and is told of where it is missing."""
 
-_POINT = (Column(title="Configuration"), Column(title="Load"))
+POINT_COLUMNS = (Column(title="Configuration"), Column(title="Load"))
 
 
 def ordered(ranking: Ranking, specs: Specs) -> Table:
     """The best point of each configuration, best first."""
-    memory = _memory_metric(ranking.ordered)
-    names = [name for name in ("throughput", "p50_latency_ms", "p99_latency_ms", memory) if name]
-    wanted: list[Objective | Budget] = [*ranking.objectives, *ranking.budgets]
+    columns, cells = figures(ranking.ordered, ranking.objectives, ranking.budgets)
+    rows = [Row(cells=(*point(m, specs), *cells(m)), marks=marks(m, ranking)) for m in ranking.ordered]
+    return _table((*POINT_COLUMNS, *columns), rows, ORDERED_ROWS)
+
+
+def figures(
+    measurements: Sequence[Measurement], objectives: Iterable[Objective], budgets: Iterable[Budget]
+) -> tuple[tuple[Column, ...], Callable[[Measurement], list[Cell]]]:
+    """The usual columns with those of what is wanted and limited, and how a point fills them."""
+    names = [n for n in ("throughput", "p50_latency_ms", "p99_latency_ms", _memory_metric(measurements)) if n]
+    wanted: list[Objective | Budget] = [*objectives, *budgets]
     extra = [each.metric for each in wanted if not each.model]
-    names += [name for name in dict.fromkeys(extra) if name not in names and _says_something(ranking.ordered, name)]
+    names += [name for name in dict.fromkeys(extra) if name not in names and _says_something(measurements, name)]
     of_model = list({each.figure: each for each in wanted if each.model}.values())
-    rows = []
-    for m in ranking.ordered:
-        figures = [figure_cell(m, name) for name in names]
-        figures += [estimate_cell(METRICS[each.metric], each.read(m)) for each in of_model]
-        rows.append(Row(cells=(*_point(m, specs), *figures), marks=marks(m, ranking)))
+
+    def cells(m: Measurement) -> list[Cell]:
+        of_one = [estimate_cell(METRICS[each.metric], each.read(m)) for each in of_model]
+        return [figure_cell(m, name) for name in names] + of_one
+
     columns = [metric_column(name) for name in names] + [metric_column(each.metric, each.model) for each in of_model]
-    return _table((*_POINT, *columns), rows, ORDERED_ROWS)
+    return tuple(columns), cells
 
 
 def misses(ranking: Ranking, specs: Specs) -> Table:
     """Points outside the budget, nearest first, and by how much."""
-    columns = (*_POINT, Column(title="Missed"), Column(title="By", numeric=True), metric_column("throughput"))
+    columns = (*POINT_COLUMNS, Column(title="Missed"), Column(title="By", numeric=True), metric_column("throughput"))
     rows = []
     for miss in ranking.misses:
         m, metric = miss.measurement, METRICS[miss.budget.metric]
@@ -50,7 +58,7 @@ def misses(ranking: Ranking, specs: Specs) -> Table:
         seen = quantity(metric, estimate.value) if estimate else NOT_MEASURED
         missed = Cell(text=f"{title_of(miss.budget)} {seen}", note=limit(miss.budget))
         by = Cell(text=_over(miss), sort=f"{miss.violation:.9g}")
-        rows.append(Row(cells=(*_point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
+        rows.append(Row(cells=(*point(m, specs), missed, by, figure_cell(m, "throughput")), marks=marks(m, ranking)))
     return _table(columns, rows, MISSED_ROWS)
 
 
@@ -63,8 +71,8 @@ def _over(miss: Miss) -> str:
 
 
 def excluded(ranking: Ranking, specs: Specs) -> Table:
-    rows = [Row(cells=(*_point(e.measurement, specs), Cell(text=_sentence(e.reason)))) for e in ranking.excluded]
-    return _table((*_POINT, Column(title="Why it is left out")), rows, OTHER_ROWS)
+    rows = [Row(cells=(*point(e.measurement, specs), Cell(text=_sentence(e.reason)))) for e in ranking.excluded]
+    return _table((*POINT_COLUMNS, Column(title="Why it is left out")), rows, OTHER_ROWS)
 
 
 def failures(ranking: Ranking, specs: Specs) -> Table:
@@ -78,18 +86,18 @@ def failures(ranking: Ranking, specs: Specs) -> Table:
         )
         for f in ranking.failures
     ]
-    return _table((*_POINT, Column(title="Reason")), rows, OTHER_ROWS)
+    return _table((*POINT_COLUMNS, Column(title="Reason")), rows, OTHER_ROWS)
 
 
 def time(measurements: Sequence[Measurement], ranking: Ranking, specs: Specs) -> Table:
     """Milliseconds of a mean request by part, for a few points."""
     parts = [(m, b) for m in measurements if (b := breakdown(m)) is not None]
     names = [name for name in ABOUT if any(p.name == name and p.ms > 0 for _, b in parts for p in b.parts)]
-    columns = (*_POINT, *(Column(title=f"{name} (ms)", numeric=True) for name in (*names, "Mean")))
+    columns = (*POINT_COLUMNS, *(Column(title=f"{name} (ms)", numeric=True) for name in (*names, "Mean")))
     rows = []
     for m, b in parts:
         cells = [_ms(p.ms) for p in b.parts if p.name in names]
-        rows.append(Row(cells=(*_point(m, specs), *cells, _ms(b.total_ms)), marks=marks(m, ranking)))
+        rows.append(Row(cells=(*point(m, specs), *cells, _ms(b.total_ms)), marks=marks(m, ranking)))
     return Table(columns=columns, rows=tuple(rows))
 
 
@@ -220,7 +228,7 @@ def _says_something(measurements: Iterable[Measurement], name: str) -> bool:
     return any(estimate is None or estimate.value != 0 for estimate in read)
 
 
-def _point(measurement: Measurement, specs: Specs) -> tuple[Cell, Cell]:
+def point(measurement: Measurement, specs: Specs) -> tuple[Cell, Cell]:
     return Cell(text=words.server(measurement.config.server, specs)), Cell(text=words.point(measurement.config))
 
 

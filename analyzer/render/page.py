@@ -1,8 +1,9 @@
 """A ranking and its run to a ReportView: the words and figures of a page, in the order they are read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from analyzer.domain.budget import Objective
 from analyzer.domain.figures import (
     NOT_MEASURED,
     interval,
@@ -70,7 +71,7 @@ def make_view(ranking: Ranking, context: RunContext, charts: Charts) -> ReportVi
         path=findings.path(context.timeline),
         ledger_sentence=ledger.sentence(context.ledger),
         ledger=ledger.table(context.ledger, ranking, specs),
-        objectives=_objectives(ranking),
+        objectives=objectives_told(ranking.objectives),
         budgets=limits(ranking.budgets) or "no budget",
         environment=tuple(facts(context.environment)),
         settings=tuple(facts(context.settings, absent="automatic")),
@@ -111,25 +112,26 @@ def _moment(iso: str) -> str:
 def _verdict(ranking: Ranking, context: RunContext) -> str:
     chosen = ranking.recommended
     if chosen is None:
-        return _no_verdict(ranking, context)
+        return nothing_met(ranking, context.model, context.specs)
     name = METRICS[ranking.objectives[0].metric]
     told = [figure_of(chosen, "throughput"), f"p99 {figure_of(chosen, 'p99_latency_ms')}"]
     if name.name not in ("throughput", "p99_latency_ms"):
         told.append(f"{title_in_sentence(name)} {figure_of(chosen, name.name)}")
     told_text = ", ".join(told)
-    deploy = f"Deploy {context.model} {_with(chosen, context)}, at {words.point(chosen.config)}"
+    how = configured(chosen, context.model, context.specs)
+    deploy = f"Deploy {context.model} {how}, at {words.point(chosen.config)}"
     return f"{deploy}: {told_text}{_compared(ranking)}."
 
 
-def _with(chosen: Measurement, context: RunContext) -> str:
+def configured(chosen: Measurement, model: str, specs: words.Specs) -> str:
     """What is to be changed, or that nothing is."""
-    config, specs = chosen.config.server, context.specs
+    config = chosen.config.server
     told = words.server(config, specs)
     if len(config.variants) == 1:
         return f"as it is today ({told})" if config.is_default else f"with {told}"
     if told == words.AS_IT_IS:
         return "as it is today"
-    rest = any(not words.changes(v, specs) for v in config.variants if v.model != context.model)
+    rest = any(not words.changes(v, specs) for v in config.variants if v.model != model)
     return f"with {told}{'; the rest as it is' if rest else ''}"
 
 
@@ -162,18 +164,19 @@ def _no_default(ranking: Ranking) -> str:
     return f"the default configuration {why}"
 
 
-def _no_verdict(ranking: Ranking, context: RunContext) -> str:
+def nothing_met(ranking: Ranking, model: str, specs: words.Specs, what: str = "Nothing") -> str:
+    """Why nothing is recommended: the nearest miss, where there is one. ``what`` names that which fits no budget."""
     if not ranking.misses:
-        return f"No configuration of {context.model} can be recommended. {ranking.reasons[0]}"
+        return f"No configuration of {model} can be recommended. {ranking.reasons[0]}"
     miss = ranking.misses[0]
     m, metric = miss.measurement, METRICS[miss.budget.metric]
-    server = words.server(m.config.server, context.specs)
+    server = words.server(m.config.server, specs)
     estimate = miss.budget.read(m)
     seen = NOT_MEASURED if estimate is None else quantity(metric, estimate.value)
     title = named_in_sentence(miss.budget)
     asked = f"where {limit(miss.budget)} was asked for"
     nearest = f"nearest is {server} at {words.point(m.config)} with {title} {seen}, {asked}"
-    return f"Nothing meets the budget: {nearest}."
+    return f"{what} meets the budget: {nearest}."
 
 
 def figure_of(measurement: Measurement, name: str) -> str:
@@ -268,11 +271,12 @@ def _time_sentence(measurement: Measurement | None) -> str:
     return f"A mean request takes {mean}; {share:.0f} % of it is {largest.name.lower()}: {largest.about}."
 
 
-def _objectives(ranking: Ranking) -> str:
+def objectives_told(objectives: Sequence[Objective]) -> str:
+    """``highest throughput``, with weights where there are several."""
     shown = []
-    for objective in ranking.objectives:
+    for objective in objectives:
         metric = METRICS[objective.metric]
         word = "lowest" if metric.higher_is_better is False else "highest"
-        weight = f" (weight {objective.weight:g})" if len(ranking.objectives) > 1 else ""
+        weight = f" (weight {objective.weight:g})" if len(objectives) > 1 else ""
         shown.append(f"{word} {named_in_sentence(objective)}{weight}")
     return ", ".join(shown)

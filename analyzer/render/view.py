@@ -18,11 +18,15 @@ class Column(Record, frozen=True):
 
 
 class Cell(Record, frozen=True):
-    """``note`` is set smaller, under the text: an interval, mostly. ``sort`` orders the column; empty sorts last."""
+    """``note`` is set smaller, under the text: an interval, mostly. ``sort`` orders the column; empty sorts last.
+
+    ``link`` is a page beside this one, or empty.
+    """
 
     text: str
     note: str = ""
     sort: str = ""
+    link: str = ""
 
 
 class Row(Record, frozen=True):
@@ -118,3 +122,22 @@ class ReportView(Record, frozen=True):
     budgets: str
     environment: tuple[Fact, ...]
     settings: tuple[Fact, ...]
+
+
+class SummaryView(Record, frozen=True):
+    """The best configurations over several models. ``without`` says of each model that met no limit what was nearest,
+    ``beyond`` of each whose best is not in the table where it stands; ``doubts`` are of the comparison.
+    """
+
+    title: str
+    models: str
+    subtitle: str
+    found: bool
+    verdict: str
+    best: Table
+    without: tuple[Cell, ...]
+    beyond: tuple[Cell, ...]
+    doubts: tuple[str, ...]
+    chart: str
+    objectives: str
+    budgets: str

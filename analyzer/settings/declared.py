@@ -6,6 +6,7 @@ What is wanted stands in ``wanted``, the axes in ``tried``, the executor in ``pl
 from collections.abc import Iterator
 from typing import Annotated
 
+from analyzer.domain.figures import forbids_failures
 from analyzer.settings.options import option
 from analyzer.settings.placed import PlacedSettings
 from analyzer.settings.values import at_least, choice, choices, positive, seconds, switch, text, texts, whole
@@ -16,6 +17,7 @@ _ALL_FORMATS = (*_FORMATS, "model-analyzer")
 """``model-analyzer``: the three CSV tables that Triton Model Analyzer writes."""
 COLLECTORS = ("spans", "cupti", "nsys", "torch", "onnxruntime")
 """What can watch a server of ours while it is measured; a GPU has one tracer at a time."""
+NEEDS_CONSTRAINTS = "num_top_model_configs compares models, so it needs constraints for all of them"
 
 
 class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
@@ -108,6 +110,9 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
             section="What is written",
         ),
     ] = _FORMATS
+    num_top_model_configs: Annotated[
+        int, option(at_least(0, whole), "Of several models, list the N best configurations over all of them.", "N")
+    ] = 0
 
     @property
     def collectors(self) -> tuple[str, ...]:
@@ -140,6 +145,8 @@ class ProfileSettings(PlacedSettings, frozen=True, kw_only=True):
             yield "--collect none goes alone"
         if self.measure_overhead == "on" and not self.collectors:
             yield "--measure-overhead on needs something that is collected: leave --collect none out"
+        if self.num_top_model_configs and all(forbids_failures(budget) for budget in self.budgets):
+            yield NEEDS_CONSTRAINTS
         if self.together and len(self.profile_models) == 1:
             yield "--together takes several models: name them with --profile-models A,B"
         if self.bls_composing_models and len(self.profile_models) > 1:
@@ -164,3 +171,7 @@ class ReportSettings(WantedSettings, frozen=True):
         tuple[str, ...],
         option(choices(*_ALL_FORMATS), "Reports to write: html,pdf,csv,json,model-analyzer.", "LIST"),
     ] = _FORMATS
+    num_top_model_configs: Annotated[
+        int | None,
+        option(at_least(0, whole), "Of several models, list the N best configurations over all of them.  [5]", "N"),
+    ] = None

@@ -6,16 +6,18 @@ match is kept in ``tests/golden/actual``. Charts are left out: their bytes depen
 
 import os
 import re
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from analyzer import report
+from analyzer import report, summary
 from analyzer.domain.budget import Budget
 from analyzer.errors import NothingMeetsBudgetError
-from tests.fakes.runs import P99_20, typical, write_run
+from tests.fakes.outcomes import QueueModel, sweep
+from tests.fakes.runs import P99_20, header, typical, write_run
 
 GOLDEN = Path(__file__).parent
 CASES = {"found": P99_20, "nothing": (Budget(metric="p99_latency_ms", limit=3.0),)}
@@ -40,9 +42,40 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     }
 
 
+@pytest.fixture(scope="module")
+def summed_up(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a model that is fast, one that is not, and one that meets no limit."""
+    top = tmp_path_factory.mktemp("golden") / "runs"
+    queues = {"fast": QueueModel(), "medium": QueueModel(fixed_ms=1, per_item_ms=4), "slow": QueueModel(fixed_ms=30)}
+    for model, queue in queues.items():
+        write_run(top / model, sweep(queue, model=model), header(model))
+        with suppress(NothingMeetsBudgetError):
+            report.run(top / model, formats=("html",), console=Console(quiet=True))
+    text = StringIO()
+    found = summary.of_runs([top / model for model in queues])
+    summary.publish(found, top, formats=("html", "csv", "json"), console=Console(file=text, width=80))
+    shown = [line.rstrip() for line in text.getvalue().splitlines() if str(top) not in line]
+    page = re.sub(r"<svg.*?</svg>", "<svg></svg>", (top / "summary.html").read_text(), flags=re.DOTALL)
+    return {
+        "summary.html": page,
+        "summary.csv": (top / "summary.csv").read_text(),
+        "summary.json": (top / "summary.json").read_text(),
+        "summary.txt": "\n".join(shown) + "\n",
+    }
+
+
 @pytest.mark.parametrize("suffix", ["html", "csv", "json", "txt"])
 def test_the_report_is_reproduced(written: dict[str, str], suffix: str):
     name, text = next((name, text) for name, text in written.items() if name.endswith(suffix))
+    check_golden(name, text)
+
+
+@pytest.mark.parametrize("suffix", ["html", "csv", "json", "txt"])
+def test_the_summary_over_several_models_is_reproduced(summed_up: dict[str, str], suffix: str):
+    check_golden(f"summary.{suffix}", summed_up[f"summary.{suffix}"])
+
+
+def check_golden(name: str, text: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         (GOLDEN / name).write_text(text)
     expected = (GOLDEN / name).read_text() if (GOLDEN / name).is_file() else ""

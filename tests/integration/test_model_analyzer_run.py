@@ -82,6 +82,42 @@ def test_a_file_of_model_analyzer_ends_in_its_tables_reports_and_variants(simula
     assert (simulated / "older/results/metrics-model-inference.csv").read_text() == inference.read_text()
 
 
+SEVERAL = """
+model_repository: models
+run_config_search_mode: brute
+run_config_search_disable: true
+checkpoint_directory: stored
+export_path: out
+client_protocol: http
+profile_models: [m, slow]
+concurrency: 1
+perf_analyzer_flags: {measurement-interval: 100}
+constraints: {perf_latency_p99: {max: 50}}
+num_top_model_configs: 2
+formats: html,csv
+server_warmup: 50ms
+warmup: 0
+"""
+
+
+def test_the_best_over_several_models_are_listed_and_come_again_from_what_is_stored(simulated: Path):
+    write_simulated(simulated / "models", "slow", parameters={"service_us": 200_000})
+    (simulated / "several.yaml").write_text(SEVERAL)
+    done = analyzer("profile", "-f", "several.yaml", "-q", cwd=simulated)
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.count("num_top_model_configs") == 0
+    assert "No configuration of slow meets the budget: nearest is" in " ".join(done.stdout.split())
+    (first, missed) = rows(simulated / "stored/summary.csv")
+    assert (first["Model"], missed["Model"], missed["Satisfies Constraints"]) == ("m", "slow", "No")
+    theirs = simulated / "out/reports/summaries/Best Configs Across All Models/result_summary.html"
+    assert 'href="../slow/result_summary.html"' in theirs.read_text()
+    assert 'href="m/report.html"' in (simulated / "stored/summary.html").read_text()
+
+    again = analyzer("report", "stored", "--latency-budget", "10s", "--formats", "csv", cwd=simulated)
+    assert again.returncode == 0, again.stderr
+    assert [row["Model"] for row in rows(simulated / "stored/summary.csv")] == ["m", "slow"]
+
+
 def test_a_running_server_is_driven_and_left_as_it_was(simulated: Path):
     flags = ("--model-control-mode", "explicit", "--load-model", "m")
     with running_server(simulated / "models", *flags) as server:

@@ -81,6 +81,7 @@ WITH_ANOTHER: dict[str, dict[str, Any]] = {
     },
     "reload_model_disable": {"reload_model_disable": True, "triton_launch_mode": "remote"},
     "triton_launch_mode": {"triton_launch_mode": "remote"},
+    "num_top_model_configs": {"num_top_model_configs": 2, "latency_budget": 5, "profile_models": ["a", "b"]},
     "triton_server_path": {"triton_server_path": "tritonserver"},
     "triton_server_flags": {"triton_server_flags": {"log-verbose": 1}, "triton_server_path": "tritonserver"},
     "optuna_max_trials": {"optuna_max_trials": 30, "run_config_search_mode": "optuna"},
@@ -102,7 +103,6 @@ NOTED: dict[str, Any] = {
     "optuna_early_exit_threshold": 10,
     "use_concurrency_formula": True,
     "run_config_search_preferred_batch_size_disable": True,
-    "num_top_model_configs": 0,
     "dcgm_disable": True,
     "client_max_retries": 3,
     "perf_analyzer_path": "pa",
@@ -160,11 +160,10 @@ def test_what_is_always_done_may_be_asked_for(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("name", NOTED)
 def test_what_is_not_honoured_is_said_once_with_the_reason(tmp_path: Path, name: str):
-    also = {"latency_budget": 5} if name == "num_top_model_configs" else {}
-    made = asked(tmp_path, **{name: NOTED[name]}, **also)
+    made = asked(tmp_path, **{name: NOTED[name]})
     (note,) = made.notes
     assert note.startswith(f"{name} is accepted and not honoured: ")
-    assert made.runs == asked(tmp_path, **also).runs
+    assert made.runs == asked(tmp_path).runs
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -178,6 +177,40 @@ def test_what_a_models_block_says_in_vain_is_said_too(tmp_path: Path, name: str)
     made = asked(tmp_path, profile_models={"a": {name: {"x": 1}}, "b": {name: {"x": 1}}})
     assert len(made.notes) == 1
     assert name in made.notes[0]
+
+
+SEVERAL = {"num_top_model_configs": 2, "latency_budget": 5}
+
+
+def test_the_best_over_all_models_are_asked_of_every_run(tmp_path: Path):
+    made = asked(tmp_path, **SEVERAL, profile_models=["a", "b"])
+    assert [run.num_top_model_configs for run in made.runs] == [2, 2]
+
+
+def test_one_model_has_nothing_to_be_compared_with_and_that_is_said(tmp_path: Path):
+    (note,) = asked(tmp_path, **SEVERAL, profile_models=["a"]).notes
+    assert note.startswith("num_top_model_configs compares runs, and this is one")
+
+
+def test_models_that_are_wanted_for_different_things_have_no_order_between_them(tmp_path: Path):
+    blocks = {"a": {"constraints": {"perf_latency_p99": {"max": 9}}}, "b": {}}
+    with pytest.raises(UsageError, match="must hold for all of them: leave them out of the blocks of a and b"):
+        asked(tmp_path, **SEVERAL, profile_models=blocks)
+
+
+@pytest.mark.parametrize("limit", ["constraints", "latency_budget", "min_throughput", "server_memory_budget"])
+def test_any_limit_for_all_will_do(tmp_path: Path, limit: str):
+    value: Any = {"perf_latency_p99": {"max": 9}} if limit == "constraints" else 9
+    changes = {limit: value, "num_top_model_configs": 1, "profile_models": ["a", "b"]}
+    assert len(asked(tmp_path, **changes).runs) == 2
+
+
+def test_a_report_takes_the_number_from_its_file_or_its_flag(tmp_path: Path):
+    file = tmp_path / "ma.yaml"
+    file.write_text("checkpoint_directory: there\nnum_top_model_configs: 4\n")
+    assert report_requested(None, file, {}).top_count == 4
+    assert report_requested(None, file, {"num_top_model_configs": "0"}).top_count == 0
+    assert report_requested(None, None, {"checkpoint_directory": "there"}).top_count is None
 
 
 def test_plots_of_a_named_configuration_are_said_not_to_be_drawn():
