@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 from google.protobuf import text_format
@@ -124,7 +125,7 @@ def write_across(found: summary.Compared, output: Output, source: Path, count: i
 
     def link_to(model: str) -> str:
         own = Path("..") / model.replace(" and ", ",") / f"{SUMMARY_FILE}.html"
-        return own.as_posix() if (place / own).is_file() else ""
+        return quote(own.as_posix()) if (place / own).is_file() else ""
 
     with _writing(place):
         place.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -180,9 +181,10 @@ def _page(found: Compared, count: int, chart: str, link_to: summary.LinkTo) -> s
 def _link(report: Path, folder: Path) -> str:
     """As the summary's page sees it; empty where there is no such page below it."""
     try:
-        return report.resolve().relative_to(folder.resolve()).as_posix() if report.is_file() else ""
+        place = report.resolve().relative_to(folder.resolve())
     except ValueError:
         return ""
+    return quote(place.as_posix()) if report.is_file() else ""
 
 
 def _doubts(found: Compared) -> tuple[str, ...]:

@@ -145,3 +145,10 @@ def test_models_together_are_one_of_the_models(two: Path):
     with pytest.raises(NothingMeetsBudgetError, match="pair"):
         report_several([two], Anew(formats=("html", "csv")))
     assert "No configuration of pair and other meets the budget" in (two / "summary.html").read_text()
+
+
+def test_a_link_to_a_model_with_an_odd_name_is_one(tmp_path: Path):
+    for model in ("50 % of #1", "plain"):
+        stored(tmp_path / "runs", model)
+    report_several([tmp_path / "runs"], Anew(formats=("html",)))
+    assert '<a href="50%20%25%20of%20%231/report.html">50 % of #1</a>' in (tmp_path / "runs/summary.html").read_text()
