@@ -219,7 +219,8 @@ class JointPlanner:
             if step.loads is None:
                 yield self._repeat(step.level)
             else:
-                yield self._config(self._rows[step.level.candidate], step.loads)
+                duration_s = self._task.options.confirm_duration_s
+                yield self._config(self._rows[step.level.candidate], step.loads, duration_s)
 
     def _repeat(self, level: Level) -> RunConfig:
         """The same point under the next seed: a new draw, and a point of its own in the run folder."""

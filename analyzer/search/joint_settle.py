@@ -34,26 +34,38 @@ def steps(look: JointOutlook, options: SearchOptions, running: ServerConfig | No
         yield from (JointStep(level) for level in sorted(screened, key=lambda x: x.candidate.server != running))
     for level in leaders:
         if look.problem.budgets and not secures(level, look.problem.budgets):
-            yield from _secured(look, level)
+            yield from _secured(look, level, options.confirm_duration_s or 0.0)
     most = 1 + options.max_repeats
     rivals = [level for level in leaders[1:] if may_separate(look.problem, leaders[0], level, most)]
     turns = sorted([leaders[0], *rivals], key=lambda x: (len(x.measurements), x.candidate.server != running))
     yield from (JointStep(level) for level in turns if rivals and len(level.measurements) < most)
 
 
-def _secured(look: JointOutlook, level: Level) -> Iterator[JointStep]:
-    """Once again as it is; then lower loads, until one has room for its interval."""
-    if len(level.measurements) < 2 and _has_interval(look.problem, level):
+def _secured(look: JointOutlook, level: Level, confirm_s: float) -> Iterator[JointStep]:
+    """Once again as it is; then lower loads, until one of about the same score has room for its interval."""
+    problem = look.problem
+    if len(level.measurements) < 2 and _has_interval(problem, level):
         yield JointStep(level)
         return
-    seen = look.levels[look.problem.rows[level.candidate]]
-    if any(secures(x, look.problem.budgets) for x in seen if x.loads < level.loads):
+    seen = look.levels[problem.rows[level.candidate]]
+    if any(secures(x, problem.budgets) and _is_about(problem, x, level) for x in seen):
         return
     for times in (1, 2, 3):
-        loads = look.problem.within([load * _STEP_BACK**times for load in level.loads])
-        if all(x.loads != loads for x in seen):
+        loads = problem.within([load * _STEP_BACK**times for load in level.loads])
+        there = next((x for x in seen if x.loads == loads), None)
+        if there is None:
             yield JointStep(level, loads)
             return
+        if secures(there, problem.budgets):
+            return
+        if there.longest_s < confirm_s:
+            yield JointStep(there)
+            return
+
+
+def _is_about(problem: JointProblem, level: Level, leader: Level) -> bool:
+    own, best = problem.score(level), problem.score(leader)
+    return own is not None and best is not None and own >= best - (1 - _STEP_BACK)
 
 
 def _is_apart(problem: JointProblem, best: Level, level: Level) -> bool:
