@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from analyzer.rank.across import OwnAnswer
 from analyzer.render.charts import budget_line, legend, scale_ms, xy
-from analyzer.render.drawing import BLUE, GREY, INK, ORANGE, plain, svg
+from analyzer.render.drawing import BLUE, GREY, INK, ORANGE, log_ms, plain, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def fronts(answers: Sequence[OwnAnswer]) -> str:
         scale_ms(axes, "x", latencies)
         axes.set(xlabel="p99 latency (ms)", ylabel="Throughput (infer/s)")
         if max(rates) > 12 * min(rates) > 0:
-            axes.set_yscale("log")
+            log_ms(axes, "y")
         else:
             axes.set_ylim(0, None)
         legend(figure, ncols=4, handletextpad=0.4, columnspacing=1.1)
