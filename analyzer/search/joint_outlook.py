@@ -22,7 +22,7 @@ from analyzer.search.settle import MOST_LEADERS
 from analyzer.search.shared_device import Alone
 from analyzer.search.surrogate import most_telling
 from analyzer.search.twins import NEAR_RATIO
-from analyzer.search.verdict import Verdict
+from analyzer.search.verdict import Verdict, verdict_of
 
 MOST_LEVELS = 8
 _MOST_FITTED = 60
@@ -53,6 +53,7 @@ class Known:
     level: Level
     row: int
     throughput: float
+    verdict: Verdict
 
 
 class JointOutlook:
@@ -62,23 +63,22 @@ class JointOutlook:
         self.problem = problem
         self.evidence = evidence
         before = earlier._known if earlier else {}
-        self._known: dict[int, Known] = {
-            id(level): before.get(id(level)) or self._known_of(level) for level in evidence.levels
-        }
-        known = [each for each in self._known.values() if each.row >= 0]
+        self._known: dict[int, Known] = {}
         self.levels: dict[int, list[Level]] = {}
-        for each in known:
-            self.levels.setdefault(each.row, []).append(each.level)
-        self._verdicts: dict[int, Verdict] = verdict.judge(
-            (each.level for each in known), problem, earlier._verdicts if earlier else {}
-        )
+        for level in evidence.levels:
+            each = before.get(id(level)) or self._known_of(level)
+            if each.row >= 0:
+                self._known[id(level)] = each
+                self.levels.setdefault(each.row, []).append(level)
+        known = list(self._known.values())
+        self._verdicts = [each.verdict for each in known]
         whole = [each for each in known if each.throughput > 0]
         telling = most_telling([each.throughput for each in whole], _MOST_FITTED)
         usable = [(whole[i].row, whole[i].level) for i in telling]
         in_flight = np.array([self._in_flight(level) for _, level in usable]).reshape(len(usable), self.model_count)
         self.device = shared_device.fit(problem.ground, usable, in_flight, problem.metrics, problem.open_loop)
         self._forecast = JointForecast(problem, self.device)
-        self._noise = verdict.noise_of_one_point(self._verdicts.values())
+        self._noise = verdict.noise_of_one_point(self._verdicts)
         self.seen_loads = in_flight
         self._seen_rows = np.array([row for row, _ in usable], dtype=np.intp)
         self.best_kept = self._best_kept()
@@ -110,7 +110,12 @@ class JointOutlook:
         figures = [level.figures.get(f"{model}:throughput") for model in self.problem.ground.models]
         rates = [figure.value for figure in figures if figure is not None and figure.value > 0]
         is_whole = level.usable and len(rates) == self.model_count
-        return Known(level, self.problem.rows.get(level.candidate, -1), sum(rates) if is_whole else 0.0)
+        return Known(
+            level,
+            self.problem.rows.get(level.candidate, -1),
+            sum(rates) if is_whole else 0.0,
+            verdict_of(level, self.problem),
+        )
 
     def _in_flight(self, level: Level) -> tuple[float, ...]:
         """As asked for, or by Little's law."""
@@ -126,19 +131,19 @@ class JointOutlook:
     def _best_kept(self) -> list[Level]:
         found = []
         for levels in self.levels.values():
-            judged = [self._verdicts[id(level)] for level in levels]
+            judged = [self._known[id(level)].verdict for level in levels]
             scored = [(v.score, v.level) for v in judged if v.kept and v.score is not None]
             if scored:
                 found.append(max(scored, key=lambda item: (item[0], [-load for load in item[1].loads])))
         return [level for _, level in sorted(found, key=lambda item: -item[0])]
 
     def keeps(self, level: Level) -> bool:
-        return self._verdicts[id(level)].kept
+        return self._known[id(level)].verdict.kept
 
     @cached_property
     def barren(self) -> int:
         """How many points were measured since the best within the limits last rose by what matters."""
-        return barren([(v.level, v.score if v.kept else None) for v in self._verdicts.values()])
+        return barren([(v.level, v.score if v.kept else None) for v in self._verdicts])
 
     def _incumbent(self, usable: list[tuple[int, Level]], in_flight: Array) -> float | None:
         """Smoothed by the forecast: the luckiest of noisy points is not the best."""

@@ -25,10 +25,10 @@ def judge(
     levels: Iterable[Level], problem: Problem | JointProblem, earlier: Mapping[int, Verdict]
 ) -> dict[int, Verdict]:
     """By the id of each level; ``earlier`` ones stand."""
-    return {id(level): earlier.get(id(level)) or _verdict(level, problem) for level in levels}
+    return {id(level): earlier.get(id(level)) or verdict_of(level, problem) for level in levels}
 
 
-def _verdict(level: Level, problem: Problem | JointProblem) -> Verdict:
+def verdict_of(level: Level, problem: Problem | JointProblem) -> Verdict:
     return Verdict(
         level,
         keeps(level, problem.budgets),
