@@ -1,6 +1,6 @@
 """The slots of models that share a device as columns: what no measurement changes, made once for a search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -60,6 +60,18 @@ class Ground:
     def rows(self) -> dict[tuple[Slots, ...], int]:
         """The first candidate of each combination."""
         return {place: row for row, place in reversed(list(enumerate(zip(*self.slots))))}
+
+    def beside(self, row: int) -> frozenset[int]:
+        """Candidates that differ from one in one model's instances, by one step."""
+        found = set()
+        for slots in self.slots:
+            counts = sorted({s.instances for s in slots})
+            at = counts.index(slots[row].instances)
+            for count in counts[max(at - 1, 0) : at + 2]:
+                wanted = replace(slots[row], instances=count)
+                place = tuple(wanted if each is slots else each[row] for each in self.slots)
+                found.add(self.rows.get(place, row))
+        return frozenset(found - {row})
 
     @cached_property
     def widest(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -83,28 +83,14 @@ class JointOutlook:
         self._seen_rows = np.array([row for row, _ in usable], dtype=np.intp)
         self.best_kept = self._best_kept()
         self.incumbent = self._incumbent(usable, in_flight)
-        self._leading = {problem.rows[level.candidate] for level in self.best_kept[:MOST_LEADERS]}
-        self.beside = self._beside_the_leader()
+        leaders = [problem.rows[level.candidate] for level in self.best_kept[:MOST_LEADERS]]
+        self._leading = set(leaders)
+        self.beside = problem.ground.beside(leaders[0]) if leaders else frozenset()
         self.prospects, self.beside_idle = self._prospects()
 
     @property
     def model_count(self) -> int:
         return len(self.problem.loads)
-
-    def _beside_the_leader(self) -> frozenset[int]:
-        """Candidates that differ from the leader in one model's instances, by one step."""
-        if not self.best_kept:
-            return frozenset()
-        row = self.problem.rows[self.best_kept[0].candidate]
-        found, ground = set(), self.problem.ground
-        for slots in ground.slots:
-            counts = sorted({s.instances for s in slots})
-            at = counts.index(slots[row].instances)
-            for count in counts[max(at - 1, 0) : at + 2]:
-                wanted = replace(slots[row], instances=count)
-                place = tuple(wanted if each is slots else each[row] for each in ground.slots)
-                found.add(ground.rows.get(place, row))
-        return frozenset(found - {row})
 
     def _known_of(self, level: Level) -> Known:
         figures = [level.figures.get(f"{model}:throughput") for model in self.problem.ground.models]

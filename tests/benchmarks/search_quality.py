@@ -184,14 +184,14 @@ def pairs(count: int) -> None:
     row(f"{count} random pairs, both limited", ">= 0.95", 80, [search_shared(land) for land in lands])
 
 
-def restarts(seeds: int = 10) -> None:
+def restarts(seeds: int = 10, pair_seeds: int = 3) -> None:
     """As in real runs: first short windows, then long ones, with noise that falls with the root of their length."""
     print("time, with a server that takes so long to start; of a grid: measured for 5 s each, a start a configuration")
     for start_s in (1.0, 5.0, 20.0):
         for name in (*NAMES, "cores", "flat"):
             _restarted(name, start_s, seeds)
         for name in PAIRS:
-            _restarted_pair(name, start_s, seeds)
+            _restarted_pair(name, start_s, pair_seeds)
 
 
 def _restarted(name: str, start_s: float, seeds: int) -> None:
