@@ -102,7 +102,10 @@ def test_a_finished_run_given_again_measures_nothing(simulated: Path):
 
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_child(simulated: Path):
     command = [sys.executable, "-m", "analyzer", "profile", "-m", "models", "--profile-models", "m", "--run", "run"]
-    with subprocess.Popen([*command, *QUICK], cwd=simulated, stderr=subprocess.PIPE, text=True) as process:
+    # A grid: the default search of so small a space may be over before the signal comes.
+    with subprocess.Popen(
+        [*command, *QUICK, "--search", "brute"], cwd=simulated, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         for _ in range(4):
             process.stderr.readline()
