@@ -70,10 +70,11 @@ def odds_of_separation(a: Estimate, b: Estimate, growth: tuple[float, float], le
     apart, moves = abs(a.value - b.value), math.sqrt(max(math.fsum(now) - math.fsum(later), 0.0))
     if moves == 0:
         return float(apart > wanted)
-    return _below((apart - wanted) / moves) + _below((-apart - wanted) / moves)
+    return below((apart - wanted) / moves) + below((-apart - wanted) / moves)
 
 
-def _below(z: float) -> float:
+def below(z: float) -> float:
+    """The probability that a standard normal lies below z."""
     return 0.5 * math.erfc(-z / math.sqrt(2))
 
 

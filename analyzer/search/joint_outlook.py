@@ -16,13 +16,14 @@ from analyzer.search.joint_ground import Rows
 from analyzer.search.outlook import FLAT_RATIO
 from analyzer.search.patience import barren
 from analyzer.search.problem import JointProblem
-from analyzer.search.prospect import Prospect, below
+from analyzer.search.prospect import Prospect
 from analyzer.search.queueing import Array
 from analyzer.search.settle import MOST_LEADERS
 from analyzer.search.shared_device import Alone
 from analyzer.search.surrogate import most_telling
 from analyzer.search.twins import NEAR_RATIO
 from analyzer.search.verdict import Verdict, verdict_of
+from analyzer.stats import below
 
 MOST_LEVELS = 8
 _MOST_FITTED = 60

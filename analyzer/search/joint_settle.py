@@ -69,7 +69,7 @@ def _is_about(problem: JointProblem, level: Level, leader: Level) -> bool:
 
 
 def _is_apart(problem: JointProblem, best: Level, level: Level) -> bool:
-    main = max(problem.objectives, key=lambda o: o.weight)
+    main = problem.main
     return level is not best and (
         separated(best.figures[main.figure], level.figures[main.figure]) or not _has_interval(problem, level)
     )

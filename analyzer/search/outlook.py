@@ -15,12 +15,13 @@ from analyzer.search.candidates import highest, lowest
 from analyzer.search.evidence import Evidence, Level
 from analyzer.search.patience import barren
 from analyzer.search.problem import Problem, direction
-from analyzer.search.prospect import Prospect, below, boldest
+from analyzer.search.prospect import Prospect, boldest
 from analyzer.search.queueing import Array
 from analyzer.search.start_odds import StartOdds
 from analyzer.search.surrogate import Figure
 from analyzer.search.twins import NEAR_RATIO, Twins
 from analyzer.search.verdict import Verdict
+from analyzer.stats import below
 
 FLAT_RATIO = 0.005
 """Where a higher load improves the objective by less than this, the lower load is the better answer: the knee."""

@@ -32,6 +32,11 @@ class Goal:
         return total / self.total_weight
 
     @cached_property
+    def main(self) -> Objective:
+        """What counts most: leaders are told apart by it."""
+        return max(self.objectives, key=lambda o: o.weight)
+
+    @cached_property
     def total_weight(self) -> float:
         return sum(o.weight for o in self.objectives) or 1.0
 

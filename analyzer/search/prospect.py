@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analyzer.domain.ledger import Candidate
 from analyzer.search.queueing import Array
 from analyzer.search.twins import Alike
+from analyzer.stats import below
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,6 @@ class Prospect:
 
     def odds_to_beat(self, incumbent: float) -> float:
         return self.p_kept * self.p_loads * below((self.score - incumbent) / max(self.sd, 1e-6))
-
-
-def below(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
 def boldest(above: Array, sd: Array, kept_z: Array, allowed: NDArray[np.bool_], noise: float) -> NDArray[np.intp]:

@@ -150,8 +150,7 @@ def _separate(outlook: Outlook, options: SearchOptions, running: ServerConfig | 
 
 def may_separate(problem: Goal, first: Level, rival: Level, most: int) -> bool:
     """Whether measuring both ``most`` times is likely enough to tell them apart by a difference that matters."""
-    main = max(problem.objectives, key=lambda o: o.weight)
-    a, b = first.figures[main.figure], rival.figures[main.figure]
+    a, b = first.figures[problem.main.figure], rival.figures[problem.main.figure]
     growth = _growth(first, most), _growth(rival, most)
     return odds_of_separation(a, b, growth, _WORTH_RATIO * abs(a.value)) >= _WORTH_ODDS
 
@@ -164,7 +163,7 @@ def _growth(level: Level, most: int) -> float:
 
 def _leaders(problem: Problem, levels: list[Level]) -> list[Level]:
     """The first of ``levels`` and those whose main objective can't be told apart from it."""
-    main = max(problem.objectives, key=lambda o: o.weight)
+    main = problem.main
     if not levels or METRICS[main.metric].higher_is_better is None:
         return levels[:1]
     first = levels[0].figures[main.figure]

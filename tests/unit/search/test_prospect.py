@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from analyzer.domain.ledger import Candidate
 from analyzer.domain.run import ModelVariant, ServerConfig
-from analyzer.search.prospect import Prospect, below, boldest
+from analyzer.search.prospect import Prospect, boldest
+from analyzer.stats import below
 
 CANDIDATE = Candidate(server=ServerConfig(variants=(ModelVariant(model="m"),)))
 
